@@ -13,9 +13,10 @@
 #   scripts/peers.sh clean           remove it
 #
 # Programs inside need the tree's own libc, so they are run by `exec`: in a
-# private mount namespace, chrooted. The process keeps its pid, its standard
-# files and its environment (but PATH), so it can be waited for, killed and
-# traced from the host like any other. Of the host it sees, at the same paths:
+# private mount namespace that has the tree as its root. The process keeps its
+# pid, its standard files and its environment (but PATH), so it can be waited
+# for, killed and traced from the host like any other. Of the host it sees, at
+# the same paths:
 #
 #   /dev /proc /sys /tmp    the host's own: sockets and files below /tmp are shared
 #   /dev/shm                a fresh tmpfs of its own, exec allowed (UML maps its memory there)
@@ -131,9 +132,12 @@ tree_print() {
 	echo "kernel modules   $(ls "$tree/usr/lib/uml/modules")"
 }
 
-# The second half of `exec`, in the private mount namespace.
+# The second half of `exec`, in the private mount namespace. The tree becomes the
+# root of that namespace (not a mere chroot: virtiofsd's own sandbox pivots again,
+# which the kernel allows only where the root is a mount point).
 exec_inner() {
 	local cwd=$PWD dir how
+	mount --bind "$tree" "$tree"
 	for dir in dev proc sys tmp; do
 		mount --rbind "/$dir" "$tree/$dir"
 	done
@@ -148,10 +152,15 @@ exec_inner() {
 		mount --rbind "$dir" "$tree$dir"
 		[ "$how" = -b ] || mount -o remount,bind,ro "$tree$dir"
 	done
+	[ $# -gt 0 ] || { say "exec what?"; exit 2; }
 	export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/libexec
-	# chroot(8) always goes to /; the inner shell goes back and gets out of the way.
+	cd "$tree"
+	pivot_root . mnt
+	# From here on all programs are the tree's.
+	hash -r
 	# shellcheck disable=SC2016 # expanded by the inner shell
-	exec chroot "$tree" /bin/sh -c 'cd "$0" 2>/dev/null || cd /; exec "$@"' "$cwd" "$@"
+	exec chroot . /bin/sh -c \
+		'umount -l /mnt; cd "$0" 2>/dev/null || cd /; exec "$@"' "$cwd" "$@"
 }
 
 verb=${1:-print}
