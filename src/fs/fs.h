@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file system driver interface: what a storage has to do for a guest.
+ *
+ *	struct fs		one storage, shared by every guest that mounts it
+ *	struct fs_session	one guest's view of it: its nodeids and handles,
+ *				from FUSE_INIT to FUSE_DESTROY or disconnection
+ *	struct fs_req		one FUSE request, decoded and checked
+ *
+ * The vocabulary is FUSE's: a driver has a table of functions indexed by
+ * opcode and receives the kernel's own argument structures, copied out of
+ * guest memory. It fills req->out or req->reply and returns the outcome; it
+ * never sees the wire format of a reply. The FUSE layer (src/fuse) is the only
+ * caller and the only writer of replies.
+ *
+ * Outcome of an operation (ssize_t):
+ *	>= 0		success. For READ, READDIR(PLUS), READLINK, LISTXATTR and
+ *			GETXATTR with a size: the bytes put into req->reply. For
+ *			WRITE and COPY_FILE_RANGE(_64): the bytes accepted.
+ *			Otherwise 0.
+ *	-errno		the guest gets this errno
+ *	FS_PENDING	later: the driver calls fs_req_complete() exactly once, from
+ *			any thread; from that moment the request is not its own
+ * The request, with all memory it points to, is valid until it is completed
+ * or the function returned an outcome other than FS_PENDING.
+ *
+ * Threads: operations are called on queue threads, several at once for one
+ * session. A function that may block hands the request to a worker pool and
+ * returns FS_PENDING (decide by what the storage is, not by guesswork).
+ */
+#ifndef OVFS_FS_FS_H
+#define OVFS_FS_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/iov.h"
+#include "base/workers.h"
+#include "fs/fuse_abi.h"
+
+#define FS_PENDING ((ssize_t)INT32_MIN)
+
+struct fs_session;
+
+union fs_in {
+	struct fuse_forget_in forget;
+	struct fuse_getattr_in getattr;
+	struct fuse_setattr_in setattr;
+	struct fuse_mknod_in mknod;
+	struct fuse_mkdir_in mkdir;
+	struct fuse_rename2_in rename; /* RENAME too: flags are 0 */
+	struct fuse_link_in link;
+	struct fuse_open_in open;     /* OPEN and OPENDIR */
+	struct fuse_create_in create; /* CREATE and TMPFILE */
+	struct fuse_read_in read;     /* READ, READDIR, READDIRPLUS */
+	struct fuse_write_in write;
+	struct fuse_release_in release; /* RELEASE and RELEASEDIR */
+	struct fuse_flush_in flush;
+	struct fuse_fsync_in fsync; /* FSYNC and FSYNCDIR */
+	struct fuse_setxattr_in setxattr;
+	struct fuse_getxattr_in getxattr; /* GETXATTR and LISTXATTR */
+	struct fuse_access_in access;
+	struct fuse_lk_in lk; /* GETLK, SETLK, SETLKW */
+	struct fuse_fallocate_in fallocate;
+	struct fuse_lseek_in lseek;
+	struct fuse_copy_file_range_in copy_file_range; /* both widths */
+	struct fuse_batch_forget_in batch_forget;
+	struct fuse_syncfs_in syncfs;
+	struct fuse_statx_in statx;
+};
+
+union fs_out {
+	struct { /* CREATE and TMPFILE use both, in this order on the wire */
+		struct fuse_entry_out entry; /* LOOKUP, MKNOD, MKDIR, SYMLINK, LINK too */
+		struct fuse_open_out open;   /* OPEN and OPENDIR too */
+	};
+	struct fuse_attr_out attr; /* GETATTR, SETATTR */
+	struct fuse_kstatfs statfs;
+	struct fuse_lk_out lk;
+	struct fuse_lseek_out lseek;
+	struct fuse_statx_out statx;
+	uint32_t xattr_size; /* GETXATTR and LISTXATTR asked with size 0 */
+};
+
+struct fs_req {
+	uint32_t opcode; /* enum fuse_opcode, < FUSE_OPCODE_COUNT */
+	uint32_t uid, gid, pid;
+	uint64_t unique;
+	uint64_t nodeid;
+	union fs_in in;
+
+	/* Copied out of guest memory and checked: NUL-terminated, at most NAME_MAX
+	 * bytes, not empty, no '/', neither "." nor ".." (LOOKUP may ask for
+	 * those two only with export support, which we do not offer). xattr names:
+	 * at most XATTR_NAME_MAX. SYMLINK: name is the new entry, target the text of
+	 * the link (at most PATH_MAX - 1 bytes). RENAME, RENAME2: newname. */
+	const char *name;
+	union {
+		const char *newname;
+		const char *target;
+	};
+
+	/* A single supplementary group of the caller (FUSE_EXT_GROUPS): the group of
+	 * the parent directory, to be used when the entry is created. */
+	bool has_supp_group;
+	uint32_t supp_group;
+
+	/* Payload in guest memory: WRITE exactly in.write.size bytes, SETXATTR
+	 * exactly in.setxattr.size, BATCH_FORGET exactly count fuse_forget_one. */
+	struct iov_cursor data;
+
+	union fs_out out;
+
+	/* Guest memory for READ, READDIR(PLUS), READLINK, GETXATTR, LISTXATTR: at
+	 * least reply_size bytes, which is what the guest asked for (READLINK: what
+	 * it has room for). */
+	struct iov_cursor reply;
+	size_t reply_size;
+
+	/* Set by the caller of fs_submit(). */
+	void (*complete)(struct fs_req *req, ssize_t result);
+
+	/* The driver's, from fs_submit() until completion. */
+	struct fs_session *session;
+	struct work work;
+};
+
+typedef ssize_t fs_op_fn(struct fs_session *session, struct fs_req *req);
+
+/* What FUSE_INIT agreed on. */
+struct fs_negotiated {
+	uint32_t minor;
+	uint64_t flags; /* FUSE_INIT's two flag words as one */
+	uint32_t max_write;
+};
+
+struct fs {
+	const struct fs_ops *ops;
+};
+
+struct fs_session {
+	struct fs *fs;
+};
+
+struct fs_ops {
+	const char *name;
+
+	/* FUSE_INIT flags (of both words) that this driver can honour. */
+	uint64_t (*init_flags)(const struct fs *fs);
+
+	/* A guest said INIT. NULL for lack of memory. Queue thread. */
+	struct fs_session *(*session_new)(struct fs *fs, const struct fs_negotiated *negotiated);
+
+	/* The guest is gone, all its requests are completed: drops every nodeid and
+	 * handle. Any thread. */
+	void (*session_free)(struct fs_session *session);
+
+	/* Completes, soon, the waiting requests (locks) with the given unique, or all
+	 * when @unique is 0, with -EINTR. May find none. Any thread. */
+	void (*session_interrupt)(struct fs_session *session, uint64_t unique);
+
+	/* NULL entries are ENOSYS to the guest. */
+	fs_op_fn *op[FUSE_OPCODE_COUNT];
+
+	/* All sessions are gone. */
+	void (*free)(struct fs *fs);
+};
+
+/*
+ * Runs one request: the one way into a driver. Completion goes to
+ * req->complete, possibly before this returns.
+ */
+void fs_submit(struct fs_session *session, struct fs_req *req);
+
+/* Ends a request for which an operation returned FS_PENDING. Any thread. */
+void fs_req_complete(struct fs_req *req, ssize_t result);
+
+/*
+ * Appends one entry to the reply of READDIR. @offset is the cookie of the
+ * entry after it; @type a DT_ value. Returns false, and leaves the reply as
+ * it is, when there is no room. *@used counts the bytes in the reply so far.
+ */
+bool fs_dirent_add(struct fs_req *req, size_t *used, uint64_t ino, uint64_t offset, uint32_t type,
+		   const char *name, size_t namelen);
+
+/* The same for READDIRPLUS; @entry->nodeid 0 means "not looked up". */
+bool fs_direntplus_add(struct fs_req *req, size_t *used, const struct fuse_entry_out *entry,
+		       uint64_t ino, uint64_t offset, uint32_t type, const char *name,
+		       size_t namelen);
+
+/* Room that an entry with a name of @namelen bytes takes. */
+size_t fs_dirent_size(size_t namelen);
+size_t fs_direntplus_size(size_t namelen);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The virtio-fs device (virtio 1.3, 5.11) behind a vhost-user connection: what
+ * the rest of ovfs sees of src/virtio.
+ *
+ * A device outlives its connections: one front end at a time attaches a
+ * socket, the device serves it on its own queue threads, and when it goes
+ * away the device is ready for the next.
+ *
+ * It knows nothing of FUSE. Each descriptor chain becomes a struct virtio_req
+ * with the device-readable and the device-writable parts as iovecs over guest
+ * memory, handed to ops->request on the thread of its queue and ended by
+ * virtio_req_complete() from any thread.
+ *
+ * Threads: virtio_device_new(), _attach(), _shutdown() and _free() on the
+ * control loop's thread, where the vhost-user messages are handled too.
+ */
+#ifndef OVFS_VIRTIO_DEVICE_H
+#define OVFS_VIRTIO_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/loop.h"
+
+/* Queue 0 is hiprio, 1 .. n are request queues (virtio 1.3, 5.11.2). */
+#define VIRTIO_FS_QUEUES_MAX 64 /* hiprio included */
+#define VIRTIO_FS_TAG_MAX 36
+#define VIRTIO_QUEUE_SIZE_MAX 1024
+
+struct virtio_device;
+
+/*
+ * One request. The iovecs point into guest memory, which the guest may change
+ * at any moment; their lengths are fixed and inside a mapped region until
+ * completion, even when the front end removes the region meanwhile. Adjacent
+ * descriptors that are contiguous are merged. Empty ones are left out.
+ */
+struct virtio_req {
+	struct iovec *in; /* device-readable */
+	size_t in_count;
+	struct iovec *out; /* device-writable */
+	size_t out_count;
+	unsigned queue;
+	void *priv; /* ops->priv_size bytes, 16-byte aligned, content undefined */
+};
+
+struct virtio_device_ops {
+	size_t priv_size;
+
+	/* A request came. Queue thread. Exactly one virtio_req_complete() must follow,
+	 * now or later, or the queue cannot be stopped. */
+	void (*request)(void *ctx, struct virtio_req *req);
+
+	/* A queue is being stopped: requests that wait for something of unbounded
+	 * duration (a lock) are to be completed soon. Control thread. */
+	void (*interrupt)(void *ctx);
+
+	/* The front end disconnected and every request is completed: the guest is gone
+	 * with all its state. Control thread. */
+	void (*detached)(void *ctx);
+};
+
+struct virtio_device_config {
+	const char *name;	     /* for thread names and the log; outlives the device */
+	const char *tag;	     /* NULL: no PROTOCOL_F_CONFIG (DESIGN.md section 5) */
+	unsigned num_request_queues; /* 1 .. VIRTIO_FS_QUEUES_MAX - 1: the most we offer */
+	unsigned poll_us;	     /* busy polling before a queue thread sleeps; 0 for none */
+	unsigned drain_timeout_ms;   /* how long a stopping queue waits for its requests */
+};
+
+/* @loop: the control loop. @ctx is passed to every op. */
+struct err *virtio_device_new(struct virtio_device **out, const struct virtio_device_config *config,
+			      const struct virtio_device_ops *ops, void *ctx, struct loop *loop);
+
+/* Serves the front end on connected socket @fd, which the device owns from now
+ * on, also on failure. One at a time: -EBUSY when one is attached. */
+int virtio_device_attach(struct virtio_device *device, int fd);
+bool virtio_device_attached(const struct virtio_device *device);
+
+/* Stops the queues (waiting for requests in flight, see drain_timeout_ms) and
+ * closes the connection; detached() is called before it returns. */
+void virtio_device_detach(struct virtio_device *device);
+
+/* Detaches and frees. */
+void virtio_device_free(struct virtio_device *device);
+
+/* Returns the chain to the driver; the first @written bytes of the
+ * device-writable part have been filled. @req is gone. Any thread. */
+void virtio_req_complete(struct virtio_req *req, size_t written);
+
+#endif
