@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: ovfs's own options and those of virtiofsd, so that libvirt
+ * and Kata can start ovfs in its place. The command line overrides the file.
+ *
+ * main's whole part:
+ *
+ *	struct options options;
+ *	int status = options_load(&options, argc, argv, stdout, stderr);
+ *
+ *	if (status != OPTIONS_RUN)
+ *		return status;
+ *	log_set_level(options.config.log.level);
+ *	options_log_notes(&options);
+ *	... run options.config ...
+ *	options_free(&options);
+ *
+ * Called by the main thread before it starts any other.
+ */
+#ifndef OVFS_OPTIONS_H
+#define OVFS_OPTIONS_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "conf/conf.h"
+
+#define OPTIONS_RUN (-1)
+#define OPTIONS_EXIT_USAGE 2 /* a wrong command line or configuration */
+
+struct options {
+	char *config_file; /* NULL: none, everything came from the command line */
+	struct ovfs_config config;
+	char **note; /* options accepted without effect, one log line each */
+	size_t note_count;
+	bool config_print; /* --check-config: the rest of the set-up is not wanted */
+};
+
+/*
+ * Parses the command line, loads the file, checks everything. OPTIONS_RUN when
+ * the daemon is to run with @options->config; otherwise the exit status: 0
+ * after --help, --version, --print-capabilities, --print-config-reference or a
+ * good --check-config (their text is on @out), OPTIONS_EXIT_USAGE with every
+ * problem on @err. Only after OPTIONS_RUN does @options own anything.
+ */
+int options_load(struct options *options, int argc, char **argv, FILE *out, FILE *err);
+
+/* Logs the options that were accepted for virtiofsd's sake and do nothing. */
+void options_log_notes(const struct options *options);
+
+void options_free(struct options *options);
+
+#endif
