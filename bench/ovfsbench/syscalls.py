@@ -1,0 +1,1 @@
+def count(*a): return []
