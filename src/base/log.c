@@ -54,6 +54,11 @@ bool log_enabled(enum log_level level)
 	return (int)level <= atomic_load_explicit(&log_threshold, memory_order_relaxed);
 }
 
+void log_set_journal(bool journal)
+{
+	atomic_store_explicit(&log_journal, journal, memory_order_relaxed);
+}
+
 void log_set_thread_context(const char *context)
 {
 	log_context = context;

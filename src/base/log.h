@@ -40,6 +40,10 @@ const char *log_level_name(enum log_level level);
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
+/* The journal's form (priority, no time) or ours; chosen by what stderr is
+ * unless this was called. */
+void log_set_journal(bool journal);
+
 /* Prefix of every line of this thread ("mount=NAME"), a string that outlives
  * the thread's logging; NULL for none. */
 void log_set_thread_context(const char *context);

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The namespaces of the sandbox.
+ *
+ * Order matters. The user namespace comes first, for it gives the right to make
+ * the others. The PID namespace holds only children, hence the fork; its
+ * first process dies with everything in it, so a queue thread can not outlive
+ * the daemon. The mount namespace is last: after pivot_root() and the lazy
+ * unmount of the old root no path outside the shared directory has a name any
+ * more. Mounts that the host makes below that directory later still appear
+ * (MS_SLAVE), those made here never reach the host.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "sandbox/internal.h"
+
+/* One name for what can be done about it, at the end of every message. */
+static struct err *sandbox_refused(int errnum, enum sandbox_stage stage, const char *what)
+{
+	return err_errno(errnum,
+			 "sandbox: cannot %s (start ovfs with the privilege, or turn the stage off "
+			 "with sandbox_settings.disable = [\"%s\"])",
+			 what, sandbox_stage_names[stage]);
+}
+
+static int write_proc(const char *path, const char *text)
+{
+	CLEANUP_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* Ourselves as root of a namespace of one user (user_namespaces(7)). */
+static struct err *sandbox_enter_user(void)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	char map[64];
+	int ret;
+
+	if (unshare(CLONE_NEWUSER) < 0)
+		return sandbox_refused(errno, SANDBOX_USER, "create a user namespace");
+	ret = write_proc("/proc/self/setgroups", "deny");
+	if (ret == 0 || ret == -ENOENT) {
+		snprintf(map, sizeof(map), "0 %u 1\n", uid);
+		ret = write_proc("/proc/self/uid_map", map);
+	}
+	if (ret == 0) {
+		snprintf(map, sizeof(map), "0 %u 1\n", gid);
+		ret = write_proc("/proc/self/gid_map", map);
+	}
+	return ret ? sandbox_refused(-ret, SANDBOX_USER, "map the user into its namespace") : NULL;
+}
+
+static volatile sig_atomic_t supervised_pid;
+
+static void supervisor_forward(int signum)
+{
+	kill(supervised_pid, signum);
+}
+
+/* The process outside: passes signals on, waits, cleans up, exits alike. */
+_Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
+{
+	static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction sa = { .sa_handler = supervisor_forward };
+	int status = 0;
+	sigset_t none;
+
+	supervised_pid = pid;
+	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
+		sigaction(forwarded[i], &sa, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (config->cleanup)
+		config->cleanup(config->cleanup_arg);
+	if (WIFSIGNALED(status)) {
+		log_error("daemon_killed", "signal=%d core=%d%s", WTERMSIG(status),
+			  WCOREDUMP(status) != 0,
+			  WTERMSIG(status) == SIGSYS ? " reason=\"system call not in the seccomp list\"" : "");
+		_exit(128 + WTERMSIG(status));
+	}
+	_exit(WEXITSTATUS(status));
+}
+
+/* Forks into a new PID namespace; only the inner process returns. */
+static struct err *sandbox_enter_pid(struct sandbox *out, const struct sandbox_config *config)
+{
+	int alive[2];
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID) < 0)
+		return sandbox_refused(errno, SANDBOX_PID, "create a PID namespace");
+	if (pipe2(alive, O_CLOEXEC) < 0)
+		return err_errno(errno, "sandbox: pipe");
+	pid = fork();
+	if (pid < 0)
+		return err_errno(errno, "sandbox: fork");
+	if (pid > 0) {
+		close(alive[0]);
+		supervise(pid, config); /* keeps alive[1] to its end */
+	}
+	close(alive[1]);
+	out->supervisor_fd = alive[0];
+	out->contained = true;
+	return NULL;
+}
+
+/*
+ * An O_PATH descriptor of /proc/self/fd. As the root of a detached mount of its
+ * own its ".." is itself, so that it is no way back to the host's /proc.
+ */
+static struct err *sandbox_open_proc(struct sandbox *out, bool detach)
+{
+	int fd = -1;
+
+	if (detach)
+		fd = open_tree(AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (fd < 0) {
+		if (detach)
+			log_warn("sandbox_proc_attached", "error=\"%s\"", strerror(errno));
+		fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return err_errno(errno, "cannot open /proc/self/fd (is /proc mounted?)");
+	out->proc_self_fd = fd;
+	return NULL;
+}
+
+static void sandbox_mount_attributes(const struct sandbox_config *config)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+					       MOUNT_ATTR_NOEXEC };
+
+	if (config->readonly)
+		attr.attr_set |= MOUNT_ATTR_RDONLY;
+	/* A second line of defence, from Linux 5.12 on: the driver refuses on its own. */
+	if (mount_setattr(AT_FDCWD, ".", AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		log_info("sandbox_mount_attributes_unavailable", "error=\"%s\"", strerror(errno));
+}
+
+/* Makes config->root the root of a mount namespace of our own. */
+static struct err *sandbox_enter_mount(const struct sandbox_config *config)
+{
+	CLEANUP_CLOSE int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (old_root < 0)
+		return err_errno(errno, "sandbox: open /");
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "cut mount propagation to the host");
+	if (mount(config->root, config->root, NULL, MS_BIND | MS_REC, NULL) < 0)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "bind the shared directory");
+	if (chdir(config->root) < 0)
+		return err_errno(errno, "sandbox: %s", config->root);
+	sandbox_mount_attributes(config);
+	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the
+	 * new one and is taken off again. */
+	if (syscall(SYS_pivot_root, ".", ".") < 0)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "pivot_root into the shared directory");
+	if (fchdir(old_root) < 0 || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
+	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "detach the host's root");
+	return NULL;
+}
+
+static struct err *sandbox_enter_chroot(const struct sandbox_config *config)
+{
+	if (chroot(config->root) < 0 || chdir("/") < 0)
+		return err_errno(errno,
+				 "sandbox: cannot chroot to %s (needs CAP_SYS_CHROOT; or set "
+				 "sandbox_settings.mode = \"none\")",
+				 config->root);
+	return NULL;
+}
+
+struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_config *config)
+{
+	struct err *e = NULL;
+	const char *root = config->root;
+
+	if (config->stage[SANDBOX_USER] && geteuid() != 0)
+		e = sandbox_enter_user();
+	if (!e && config->stage[SANDBOX_NET] && unshare(CLONE_NEWNET) < 0)
+		e = sandbox_refused(errno, SANDBOX_NET, "create a network namespace");
+	if (!e && config->stage[SANDBOX_IPC] && unshare(CLONE_NEWIPC) < 0)
+		e = sandbox_refused(errno, SANDBOX_IPC, "create an IPC namespace");
+	if (!e && config->stage[SANDBOX_PID])
+		e = sandbox_enter_pid(out, config);
+	if (!e && config->stage[SANDBOX_MOUNT] && unshare(CLONE_NEWNS) < 0)
+		e = sandbox_refused(errno, SANDBOX_MOUNT, "create a mount namespace");
+	if (!e)
+		e = sandbox_open_proc(out, config->stage[SANDBOX_MOUNT]);
+	if (!e && config->stage[SANDBOX_MOUNT])
+		e = sandbox_enter_mount(config);
+	else if (!e && config->chroot)
+		e = sandbox_enter_chroot(config);
+	if (e)
+		return e;
+
+	if (config->stage[SANDBOX_MOUNT] || config->chroot)
+		root = "/";
+	out->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return out->root_fd < 0 ? err_errno(errno, "cannot open %s", config->root) : NULL;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Isolation of the daemon from the host it runs on.
+ *
+ * What a guest may achieve by taking over this process is limited in stages,
+ * each of which can be turned off by name ([sandbox_settings] disable) and
+ * fails with an error that says so when the host cannot give it:
+ *
+ *	user		a user namespace, only when not started as root
+ *	mount		a mount namespace whose root is the shared directory
+ *	pid, net, ipc	namespaces in which nobody else lives
+ *	capabilities	those that file operations need, and no others
+ *	no_new_privs	no gain through execve
+ *	seccomp		the system calls listed beside their users (#syscalls)
+ *
+ * Called once, from the only thread, before any guest is spoken to and before
+ * other threads exist; what is needed from outside (sockets, configuration)
+ * has been opened by then.
+ */
+#ifndef OVFS_SANDBOX_SANDBOX_H
+#define OVFS_SANDBOX_SANDBOX_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+enum sandbox_stage {
+	SANDBOX_USER,
+	SANDBOX_MOUNT,
+	SANDBOX_PID,
+	SANDBOX_NET,
+	SANDBOX_IPC,
+	SANDBOX_CAPABILITIES,
+	SANDBOX_NO_NEW_PRIVS,
+	SANDBOX_SECCOMP,
+	SANDBOX_STAGE_COUNT,
+};
+
+/* Names as configuration and the log write them. */
+extern const char *const sandbox_stage_names[SANDBOX_STAGE_COUNT];
+
+enum sandbox_seccomp {
+	SANDBOX_SECCOMP_KILL, /* an unlisted call kills the process */
+	SANDBOX_SECCOMP_LOG,  /* it is logged by the kernel (audit) and allowed */
+};
+
+struct sandbox_config {
+	bool stage[SANDBOX_STAGE_COUNT];
+	enum sandbox_seccomp seccomp;
+	bool readonly;	    /* mount the root read-only as well */
+	const char *root;   /* directory that becomes "/" with SANDBOX_MOUNT */
+	const char *modcaps; /* changes to the capability list, "+sys_admin:-mknod"; or NULL */
+	bool chroot;	    /* in place of SANDBOX_MOUNT: chroot(2) into it */
+	unsigned max_files; /* RLIMIT_NOFILE to ask for; 0: as many as there may be */
+
+	/* Runs in the process that stays outside, after the sandboxed one ended and
+	 * before exiting; also runs when there is no such process. */
+	void (*cleanup)(void *arg);
+	void *cleanup_arg;
+};
+
+struct sandbox {
+	int root_fd;	   /* O_PATH of the directory to serve */
+	int proc_self_fd;  /* O_PATH of /proc/self/fd, whose ".." leads nowhere */
+	int supervisor_fd; /* end of file when the process outside died; -1: none */
+	bool contained;	   /* cleanup is the supervisor's */
+};
+
+/*
+ * Enters every stage up to capabilities, in order. With SANDBOX_PID this
+ * forks: the caller goes on as process 1 of its namespace while the original
+ * process waits outside, passes SIGTERM, SIGINT and SIGHUP on, and exits with
+ * the status of the inner one. The descriptors in *@out are the caller's.
+ */
+struct err *sandbox_enter(struct sandbox *out, const struct sandbox_config *config);
+
+/* The last two stages, no_new_privs and seccomp. */
+struct err *sandbox_seal(const struct sandbox_config *config);
+
+#endif
