@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front of meson. `make` builds build/ovfs and installs nothing; the targets
+# for people (demo, test, bench) first install what they need.
+
+BUILD ?= build
+ASAN_BUILD ?= build-asan
+TSAN_BUILD ?= build-tsan
+FUZZ_BUILD ?= build-fuzz
+FUZZ_SECONDS ?= 20
+
+.PHONY: all deps demo test check-unit check-frontend check-guest check-asan check-tsan fuzz lint \
+	bench install clean
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@command -v meson >/dev/null || { \
+		echo "meson is missing: run scripts/install-deps.sh (Debian 12, 13)" >&2; exit 1; }
+	meson setup $(BUILD)
+
+deps:
+	scripts/install-deps.sh
+
+demo:
+	scripts/demo.sh
+
+# Every level; ends with one line "N passed, N failed".
+test: deps
+	scripts/test.sh all
+
+check-unit check-frontend check-guest: check-%:
+	scripts/test.sh $*
+
+# Unit and frontend levels under AddressSanitizer and UBSan, and under ThreadSanitizer.
+check-asan:
+	BUILD=$(ASAN_BUILD) SANITIZE=address,undefined scripts/test.sh unit frontend
+
+check-tsan:
+	BUILD=$(TSAN_BUILD) SANITIZE=thread scripts/test.sh unit frontend
+
+# Each fuzz target for FUZZ_SECONDS, from its corpus in tests/fuzz/corpus.
+fuzz:
+	BUILD=$(FUZZ_BUILD) scripts/fuzz.sh $(FUZZ_SECONDS)
+
+lint:
+	scripts/lint.sh
+
+bench:
+	scripts/install-deps.sh build bench
+	$(MAKE) all
+	bench/run
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(FUZZ_BUILD)
