@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors, log lines, the loop and the worker pool do what their headers say. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/workers.h"
+
+static void errors_carry_context_and_errno(void **state)
+{
+	struct err *e = err_errno(ENOENT, "open %s", "x.toml");
+
+	(void)state;
+	e = err_wrap(e, "mount %d", 3);
+	assert_string_equal(err_msg(e), "mount 3: open x.toml: No such file or directory");
+	err_free(e);
+	err_free(NULL);
+}
+
+/* What log_event() writes for the call in @emit. */
+static void capture(char *buf, size_t size, void (*emit)(void))
+{
+	int saved = dup(STDERR_FILENO), pipes[2];
+	ssize_t n;
+
+	assert_int_equal(pipe(pipes), 0);
+	dup2(pipes[1], STDERR_FILENO);
+	close(pipes[1]);
+	emit();
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	n = read(pipes[0], buf, size - 1);
+	buf[n > 0 ? n : 0] = '\0';
+	close(pipes[0]);
+}
+
+static void emit_forged(void)
+{
+	log_event(LOG_LEVEL_WARN, "test", "name=\"%s\"", "a\n2026 error forged\x1b[0m");
+}
+
+static void emit_long(void)
+{
+	char text[5000];
+
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	log_event(LOG_LEVEL_WARN, "test", "text=%s", text);
+}
+
+static void log_line_cannot_be_forged_or_overrun(void **state)
+{
+	char line[8192];
+
+	(void)state;
+	capture(line, sizeof(line), emit_forged);
+	assert_non_null(strstr(line, " warn test name=\"a\\x0a2026 error forged\\x1b[0m\"\n"));
+	assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
+
+	capture(line, sizeof(line), emit_long);
+	assert_true(strlen(line) < 2048);
+	assert_int_equal(line[strlen(line) - 1], '\n');
+}
+
+static void log_limit_swallows_and_counts(void **state)
+{
+	struct log_limit limit = { 0 };
+	uint32_t swallowed = 0;
+	int passed = 0;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		passed += log_limit_pass(&limit, &swallowed);
+	assert_in_range(passed, 10, 12); /* a second may begin meanwhile */
+	assert_true(limit.swallowed > 0);
+}
+
+struct loop_test {
+	struct loop *loop;
+	struct loop_fd a, b;
+	struct loop_timer timer;
+	struct loop_task task;
+	int order[8];
+	int steps;
+	int ready;
+};
+
+static struct loop_test lt;
+
+static void on_ready(struct loop_fd *entry, uint32_t events)
+{
+	(void)events;
+	lt.ready++;
+	/* Both are ready in one batch; whoever is first removes the other, whose
+	 * callback must not run any more. */
+	loop_fd_remove(lt.loop, entry == &lt.a ? &lt.b : &lt.a);
+	loop_fd_remove(lt.loop, entry);
+	loop_stop(lt.loop);
+}
+
+static void loop_removed_entry_is_not_called(void **state)
+{
+	int fd_a = eventfd(1, EFD_CLOEXEC), fd_b = eventfd(1, EFD_CLOEXEC);
+
+	(void)state;
+	memset(&lt, 0, sizeof(lt));
+	assert_null(loop_new(&lt.loop));
+	assert_int_equal(loop_fd_add(lt.loop, &lt.a, fd_a, EPOLLIN, on_ready), 0);
+	assert_int_equal(loop_fd_add(lt.loop, &lt.b, fd_b, EPOLLIN, on_ready), 0);
+	loop_run(lt.loop);
+	assert_int_equal(lt.ready, 1);
+	loop_free(lt.loop);
+	close(fd_a);
+	close(fd_b);
+}
+
+static void on_timer(struct loop_timer *timer)
+{
+	(void)timer;
+	lt.order[lt.steps++] = 1;
+	loop_stop(lt.loop);
+}
+
+static void on_task(struct loop_task *task)
+{
+	(void)task;
+	lt.order[lt.steps++] = 2;
+}
+
+static void *post_from_outside(void *arg)
+{
+	usleep(1000);
+	loop_post(lt.loop, arg);
+	return NULL;
+}
+
+static void loop_runs_posted_tasks_and_timers(void **state)
+{
+	uint64_t start = loop_now_ns();
+	pthread_t thread;
+
+	(void)state;
+	memset(&lt, 0, sizeof(lt));
+	assert_null(loop_new(&lt.loop));
+	loop_timer_init(&lt.timer, on_timer);
+	loop_timer_arm(lt.loop, &lt.timer, 50000000);
+	lt.task.run = on_task;
+	assert_int_equal(pthread_create(&thread, NULL, post_from_outside, &lt.task), 0);
+	loop_run(lt.loop);
+	pthread_join(thread, NULL);
+	assert_true(loop_now_ns() - start >= 50000000);
+	assert_int_equal(lt.steps, 2);
+	assert_int_equal(lt.order[0], 2);
+	assert_int_equal(lt.order[1], 1);
+	loop_free(lt.loop);
+}
+
+struct counted {
+	struct work work;
+	_Atomic int *count;
+};
+
+static void count_one(struct work *work)
+{
+	struct counted *c = container_of(work, struct counted, work);
+
+	atomic_fetch_add(c->count, 1);
+}
+
+static void workers_run_everything_before_they_are_freed(void **state)
+{
+	static struct counted items[10000];
+	struct workers *workers;
+	_Atomic int count = 0;
+
+	(void)state;
+	assert_null(workers_new(&workers, "test", 4));
+	for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+		items[i] = (struct counted){ .work.run = count_one, .count = &count };
+		workers_submit(workers, &items[i].work);
+	}
+	workers_free(workers);
+	assert_int_equal(count, ARRAY_SIZE(items));
+}
+
+struct blocked {
+	struct work work;
+	int fd;
+};
+
+static void block_on_fd(struct work *work)
+{
+	struct blocked *b = container_of(work, struct blocked, work);
+	uint64_t value;
+
+	assert_int_equal(read(b->fd, &value, sizeof(value)), sizeof(value));
+}
+
+static void workers_start_threads_while_others_block(void **state)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
+	struct blocked blocked[3];
+	struct workers *workers;
+	struct counted item;
+	_Atomic int count = 0;
+	uint64_t three = 3;
+
+	(void)state;
+	assert_null(workers_new(&workers, "test", 4));
+	for (size_t i = 0; i < 3; i++) {
+		blocked[i] = (struct blocked){ .work.run = block_on_fd, .fd = fd };
+		workers_submit(workers, &blocked[i].work);
+	}
+	item = (struct counted){ .work.run = count_one, .count = &count };
+	workers_submit(workers, &item.work);
+	for (int i = 0; i < 5000 && !atomic_load(&count); i++)
+		usleep(1000);
+	assert_int_equal(atomic_load(&count), 1);
+	assert_int_equal(write(fd, &three, sizeof(three)), sizeof(three));
+	workers_free(workers);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(errors_carry_context_and_errno),
+		cmocka_unit_test(log_line_cannot_be_forged_or_overrun),
+		cmocka_unit_test(log_limit_swallows_and_counts),
+		cmocka_unit_test(loop_removed_entry_is_not_called),
+		cmocka_unit_test(loop_runs_posted_tasks_and_timers),
+		cmocka_unit_test(workers_run_everything_before_they_are_freed),
+		cmocka_unit_test(workers_start_threads_while_others_block),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
