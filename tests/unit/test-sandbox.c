@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each stage of the sandbox takes away what it says and leaves what serving
+ * files needs. Every case runs in a process of its own; as root, as CI does.
+ */
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "sandbox/sandbox.h"
+
+static char root[] = "/tmp/ovfs-sandbox-XXXXXX";
+/* Shared with the children. */
+static int *cleaned;
+static int *reached;
+
+static void count_cleanup(void *arg)
+{
+	(void)arg;
+	(*cleaned)++;
+}
+
+static struct sandbox_config all_stages(void)
+{
+	struct sandbox_config config = { .root = root, .cleanup = count_cleanup };
+
+	for (int i = 0; i < SANDBOX_STAGE_COUNT; i++)
+		config.stage[i] = true;
+	return config;
+}
+
+/* Runs @body in a child; returns its wait status. */
+static int in_child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	*cleaned = 0;
+	pid = fork();
+	if (pid == 0) {
+		log_set_level(LOG_LEVEL_ERROR);
+		body();
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void assert_exit(int status, int code)
+{
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), code);
+}
+
+/* In the children: the line that failed is the exit status' meaning. */
+#define CHECK(cond)                                                                                \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #cond,              \
+				strerror(errno));                                                  \
+			_exit(99);                                                                 \
+		}                                                                                  \
+	} while (0)
+
+static void enter(struct sandbox *sandbox, const struct sandbox_config *config)
+{
+	struct err *e = sandbox_enter(sandbox, config);
+
+	if (e) {
+		fprintf(stderr, "%s\n", err_msg(e));
+		_exit(98);
+	}
+}
+
+static bool same_file(int a, int b)
+{
+	struct stat sa, sb;
+
+	return fstat(a, &sa) == 0 && fstat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+	       sa.st_ino == sb.st_ino;
+}
+
+static void body_hide(void)
+{
+	struct sandbox_config config = all_stages();
+	struct if_nameindex *names;
+	struct sandbox sandbox;
+	int up;
+
+	enter(&sandbox, &config);
+	CHECK(getpid() == 1);
+	CHECK(sandbox.contained && sandbox.supervisor_fd >= 0);
+	CHECK(access("/inside", F_OK) == 0);
+	CHECK(access("/etc", F_OK) < 0 && access("/../etc", F_OK) < 0);
+	CHECK(faccessat(sandbox.root_fd, "inside", F_OK, 0) == 0);
+	CHECK(faccessat(sandbox.root_fd, "../etc", F_OK, 0) < 0);
+	up = openat(sandbox.proc_self_fd, "..", O_PATH);
+	CHECK(up >= 0 && same_file(up, sandbox.proc_self_fd));
+	CHECK(faccessat(sandbox.proc_self_fd, "0", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+	names = if_nameindex();
+	CHECK(names && (!names[0].if_name || (!strcmp(names[0].if_name, "lo") && !names[1].if_name)));
+}
+
+static void namespaces_hide_the_host(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_hide), 0);
+	assert_int_equal(*cleaned, 1);
+}
+
+static void body_capabilities(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+
+	config.modcaps = "-mknod";
+	enter(&sandbox, &config);
+	CHECK(capng_get_caps_process() == 0);
+	CHECK(capng_have_capability(CAPNG_EFFECTIVE, CAP_CHOWN));
+	CHECK(capng_have_capability(CAPNG_EFFECTIVE, CAP_DAC_READ_SEARCH));
+	CHECK(!capng_have_capability(CAPNG_PERMITTED, CAP_SYS_ADMIN));
+	CHECK(!capng_have_capability(CAPNG_PERMITTED, CAP_MKNOD));
+	CHECK(prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) == 0);
+	CHECK(mkdir("/d", 0700) == 0 && chown("/d", 1, 1) == 0 && rmdir("/d") == 0);
+}
+
+static void capabilities_are_those_of_file_operations(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_capabilities), 0);
+}
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+static void body_seccomp_allowed(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+	pthread_t thread;
+
+	enter(&sandbox, &config);
+	CHECK(sandbox_seal(&config) == NULL);
+	CHECK(pthread_create(&thread, NULL, nothing, NULL) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	*reached = 1;
+	CHECK(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 0);
+}
+
+static void body_seccomp_socket(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+
+	enter(&sandbox, &config);
+	CHECK(sandbox_seal(&config) == NULL);
+	(void)!socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static void body_seccomp_exec(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+
+	enter(&sandbox, &config);
+	CHECK(sandbox_seal(&config) == NULL);
+	execl("/inside", "inside", NULL);
+}
+
+static void unlisted_system_calls_kill(void **state)
+{
+	(void)state;
+	/* prctl is not in the list: threads first, then that call is the one to kill. */
+	assert_exit(in_child(body_seccomp_allowed), 128 + SIGSYS);
+	assert_int_equal(*reached, 1);
+	assert_exit(in_child(body_seccomp_socket), 128 + SIGSYS);
+	assert_exit(in_child(body_seccomp_exec), 128 + SIGSYS);
+	assert_int_equal(*cleaned, 1);
+}
+
+static void body_status(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+
+	enter(&sandbox, &config);
+	_exit(7);
+}
+
+static void supervisor_exits_with_the_status(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_status), 7);
+	assert_int_equal(*cleaned, 1);
+}
+
+static void body_signal(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+	sigset_t set;
+	int signum;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (fork() == 0) { /* whose parent becomes the supervisor */
+		usleep(100000);
+		kill(getppid(), SIGTERM);
+		_exit(0);
+	}
+	enter(&sandbox, &config);
+	CHECK(sigwait(&set, &signum) == 0 && signum == SIGTERM);
+	_exit(3);
+}
+
+static void supervisor_passes_signals_on(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_signal), 3);
+}
+
+static void body_refused(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+	struct err *e;
+
+	config.stage[SANDBOX_USER] = false;
+	config.stage[SANDBOX_NET] = false;
+	config.stage[SANDBOX_IPC] = false;
+	CHECK(setuid(65534) == 0);
+	e = sandbox_enter(&sandbox, &config);
+	CHECK(e && strstr(err_msg(e), "disable = [\"pid\"]"));
+}
+
+static void refused_stage_names_itself(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_refused), 0);
+}
+
+static int make_root(void **state)
+{
+	char path[64];
+	int fd;
+
+	(void)state;
+	cleaned = mmap(NULL, 2 * sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		       0);
+	if (cleaned == MAP_FAILED || !mkdtemp(root))
+		return -1;
+	reached = cleaned + 1;
+	snprintf(path, sizeof(path), "%s/inside", root);
+	fd = open(path, O_CREAT | O_WRONLY, 0755);
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int remove_root(void **state)
+{
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/inside", root);
+	unlink(path);
+	return rmdir(root);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(namespaces_hide_the_host),
+		cmocka_unit_test(capabilities_are_those_of_file_operations),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+		/* Sanitized builds have no filter: sandbox/seccomp.c says why. */
+		cmocka_unit_test(unlisted_system_calls_kill),
+#endif
+		cmocka_unit_test(supervisor_exits_with_the_status),
+		cmocka_unit_test(supervisor_passes_signals_on),
+		cmocka_unit_test(refused_stage_names_itself),
+	};
+
+	return cmocka_run_group_tests(tests, make_root, remove_root);
+}
