@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose request it is: the life of an fs_session between FUSE_INIT and the
+ * completion of its last request.
+ *
+ * Theory of operation
+ *
+ * INIT makes a connection (struct fuse_conn: an fs_session and what was agreed
+ * on). DESTROY, the next INIT, or a reset retire it. A guest that reboots, or
+ * means harm, does so on one queue while requests run on others, some of them
+ * waiting for a lock or a slow storage; the fs_session has to outlive the last
+ * of them and must not outlive it for long. That takes a count of requests in
+ * flight which costs the hot path no lock and no cache line shared by queues.
+ *
+ *  - The count is split into FUSE_SHARDS words, each on a cache line of its own.
+ *    A thread counts its requests in in "its" shard; the request remembers
+ *    which, and is counted out there, by whichever thread completes it.
+ *
+ *  - The top bit of a shard, FUSE_SHARD_CLOSED, says that the connection takes no
+ *    more requests. Counting in is a compare-and-swap that fails when the bit
+ *    is set, so a closed shard only ever falls. It reaches "closed and zero"
+ *    exactly once: in fuse_conn_retire() if nothing was in flight, else when
+ *    its last request is counted out.
+ *
+ *  - holds counts the shards that have not got there, plus pins (below). Who
+ *    takes it to zero frees the fs_session, on whatever thread that is.
+ *
+ *  - Connections are FUSE_CONNS slots inside the fuse_session, never freed
+ *    before it. So a thread that loaded session->current and was then
+ *    overtaken by any number of INITs still looks at a valid shard: a closed
+ *    one, and it is refused, or that of a newer connection in the same slot,
+ *    and it is served as a request of that one, which it may well be as it
+ *    came in after it. A slot is free again when its fs_session is gone; if a
+ *    guest manages to have requests stuck in every slot, INIT gets EBUSY.
+ *
+ *  - A pin keeps an fs_session alive for a call from outside of its requests
+ *    (ops->session_interrupt): holds + 1, unless it is zero already.
+ *
+ * Retiring also interrupts what waits. A request that was counted in before
+ * its shard was closed, but began to wait after the interrupt, would be
+ * missed: so whoever submits an operation that may wait looks at the shard
+ * once more afterwards and repeats the interrupt if it is closed by then.
+ *
+ * INIT, DESTROY and reset are serialised by session->lock. Requests and
+ * interrupts take no lock.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "fuse/internal.h"
+
+/* A power of two, and no fewer than the queues of a device, so that queue
+ * threads of one mount mostly have their own. */
+#define FUSE_SHARDS 64
+
+#define FUSE_SHARD_CLOSED (1ull << 63)
+
+/* Connections of one guest with requests in flight, the live one included. */
+#define FUSE_CONNS 8
+
+#define FUSE_CACHE_LINE 64
+
+struct fuse_shard {
+	_Alignas(FUSE_CACHE_LINE) _Atomic uint64_t count;
+};
+
+struct fuse_conn {
+	struct fuse_shard shards[FUSE_SHARDS];
+	_Atomic uint32_t holds; /* shards not drained, and pins */
+	_Atomic bool busy;	/* the slot is in use; ends after session_free() */
+
+	/* Constant while holds != 0. */
+	struct fs_session *fs_session;
+	uint64_t flags; /* agreed on by FUSE_INIT */
+};
+
+struct fuse_session {
+	struct fuse_conn conns[FUSE_CONNS];
+	_Alignas(FUSE_CACHE_LINE) struct fuse_conn *_Atomic current;
+	struct fs *fs;
+	uint32_t max_write;
+	pthread_mutex_t lock; /* INIT, DESTROY, reset */
+	struct log_limit log_limit;
+};
+
+struct log_limit *fuse_session_log_limit(struct fuse_session *session)
+{
+	return &session->log_limit;
+}
+
+/* ---- connections ---- */
+
+static unsigned fuse_thread_shard(void)
+{
+	static _Atomic unsigned threads;
+	static _Thread_local unsigned mine; /* plus one; 0: none yet */
+
+	if (unlikely(!mine))
+		mine = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) % FUSE_SHARDS +
+		       1;
+	return mine - 1;
+}
+
+static void fuse_conn_drop_hold(struct fuse_conn *conn)
+{
+	struct fs_session *fs_session;
+
+	if (atomic_fetch_sub_explicit(&conn->holds, 1, memory_order_acq_rel) != 1)
+		return;
+	fs_session = conn->fs_session;
+	conn->fs_session = NULL;
+	fs_session->fs->ops->session_free(fs_session);
+	atomic_store_explicit(&conn->busy, false, memory_order_release);
+}
+
+/* Counts a request into the live connection. NULL when there is none. */
+static struct fuse_conn *fuse_conn_enter(struct fuse_session *session, unsigned shard)
+{
+	struct fuse_conn *conn = atomic_load_explicit(&session->current, memory_order_acquire);
+	uint64_t count;
+
+	if (unlikely(!conn))
+		return NULL;
+	count = atomic_load_explicit(&conn->shards[shard].count, memory_order_relaxed);
+	do {
+		if (unlikely(count & FUSE_SHARD_CLOSED))
+			return NULL;
+	} while (!atomic_compare_exchange_weak_explicit(&conn->shards[shard].count, &count,
+							count + 1, memory_order_acquire,
+							memory_order_relaxed));
+	return conn;
+}
+
+static void fuse_conn_leave(struct fuse_conn *conn, unsigned shard)
+{
+	if (unlikely(atomic_fetch_sub_explicit(&conn->shards[shard].count, 1,
+					       memory_order_acq_rel) == FUSE_SHARD_CLOSED + 1))
+		fuse_conn_drop_hold(conn);
+}
+
+static bool fuse_conn_pin(struct fuse_conn *conn)
+{
+	uint32_t holds = atomic_load_explicit(&conn->holds, memory_order_relaxed);
+
+	do {
+		if (!holds)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&conn->holds, &holds, holds + 1, memory_order_acquire, memory_order_relaxed));
+	return true;
+}
+
+/* Ends what waits in @conn, if it is alive. */
+static void fuse_conn_interrupt(struct fuse_conn *conn)
+{
+	if (!fuse_conn_pin(conn))
+		return;
+	conn->fs_session->fs->ops->session_interrupt(conn->fs_session, 0);
+	fuse_conn_drop_hold(conn);
+}
+
+/* Under session->lock. The fs_session is gone on return, or goes with the last
+ * request that is still in flight. */
+static void fuse_conn_retire(struct fuse_session *session)
+{
+	struct fuse_conn *conn =
+		atomic_exchange_explicit(&session->current, NULL, memory_order_acq_rel);
+
+	if (!conn)
+		return;
+	fuse_conn_pin(conn); /* open shards hold it: this succeeds */
+	for (unsigned i = 0; i < FUSE_SHARDS; i++) {
+		if (atomic_fetch_or_explicit(&conn->shards[i].count, FUSE_SHARD_CLOSED,
+					     memory_order_seq_cst) == 0)
+			fuse_conn_drop_hold(conn);
+	}
+	if (atomic_load_explicit(&conn->holds, memory_order_relaxed) > 1)
+		conn->fs_session->fs->ops->session_interrupt(conn->fs_session, 0);
+	fuse_conn_drop_hold(conn);
+}
+
+/* Under session->lock, with no live connection. Returns 0 or -errno. */
+static int fuse_conn_create(struct fuse_session *session, const struct fs_negotiated *negotiated)
+{
+	struct fs *fs = session->fs;
+	struct fuse_conn *conn = NULL;
+
+	for (unsigned i = 0; i < FUSE_CONNS && !conn; i++) {
+		if (!atomic_load_explicit(&session->conns[i].busy, memory_order_acquire))
+			conn = &session->conns[i];
+	}
+	if (!conn)
+		return -EBUSY;
+	conn->fs_session = fs->ops->session_new(fs, negotiated);
+	if (!conn->fs_session)
+		return -ENOMEM;
+	conn->flags = negotiated->flags;
+	atomic_store_explicit(&conn->busy, true, memory_order_relaxed);
+	atomic_store_explicit(&conn->holds, FUSE_SHARDS, memory_order_release);
+	for (unsigned i = 0; i < FUSE_SHARDS; i++)
+		atomic_store_explicit(&conn->shards[i].count, 0, memory_order_release);
+	atomic_store_explicit(&session->current, conn, memory_order_release);
+	return 0;
+}
+
+/* ---- requests ---- */
+
+/* The request and its storage are gone after this. */
+static void fuse_req_end(struct fuse_req *r, size_t written)
+{
+	fuse_done_fn *done = r->done;
+	void *arg = r->arg;
+
+	/* Counted out first: once done() has been called for every request, the
+	 * session may be reset or freed. */
+	if (r->conn)
+		fuse_conn_leave(r->conn, r->shard);
+	done(arg, written);
+}
+
+static void fuse_req_complete(struct fs_req *req, ssize_t result)
+{
+	struct fuse_req *r = container_of(req, struct fuse_req, req);
+
+	fuse_req_end(r, fuse_reply_result(r, result));
+}
+
+static void fuse_req_malformed(struct fuse_req *r, int err)
+{
+	log_limited(&r->session->log_limit, LOG_LEVEL_WARN, "fuse_request_malformed",
+		    "op=%s opcode=%u unique=%llu error=%d", r->op->name ? r->op->name : "unknown",
+		    r->req.opcode, (unsigned long long)r->req.unique, -err);
+	fuse_req_end(r, fuse_reply_error(r, err));
+}
+
+static void fuse_req_init(struct fuse_req *r)
+{
+	struct fuse_session *session = r->session;
+	struct fs_negotiated negotiated;
+	struct fuse_init_in in = { .major = 0 };
+	/* flags2 and what follows came with 7.36. */
+	size_t size = MIN(MAX(r->left, offsetof(struct fuse_init_in, flags2)), sizeof(in));
+	struct fuse_init_out out;
+	enum fuse_init_outcome outcome;
+	int err = 0;
+
+	if (fuse_decode_struct(r, &in, size) ||
+	    fuse_reply_room(r, sizeof(struct fuse_out_header) + sizeof(out)) <
+		    sizeof(struct fuse_out_header) + sizeof(out)) {
+		fuse_req_malformed(r, -EINVAL);
+		return;
+	}
+	outcome = fuse_init_negotiate(&in, session->fs->ops->init_flags(session->fs),
+				      session->max_write, &out, &negotiated);
+	pthread_mutex_lock(&session->lock);
+	fuse_conn_retire(session);
+	if (outcome == FUSE_INIT_AGREED)
+		err = fuse_conn_create(session, &negotiated);
+	else if (outcome == FUSE_INIT_TOO_OLD)
+		err = -EPROTO;
+	pthread_mutex_unlock(&session->lock);
+
+	log_limited(&session->log_limit, err ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "fuse_init",
+		    "guest=%u.%u guest_flags=0x%08x%08x ours=%u.%u flags=0x%08x%08x "
+		    "max_write=%u max_pages=%u error=%d",
+		    in.major, in.minor, in.flags & FUSE_INIT_EXT ? in.flags2 : 0, in.flags,
+		    out.major, out.minor, out.flags2, out.flags, out.max_write, out.max_pages,
+		    -err);
+	fuse_req_end(r, err ? fuse_reply_error(r, err) : fuse_reply_struct(r, &out, sizeof(out)));
+}
+
+static void fuse_req_destroy(struct fuse_req *r)
+{
+	pthread_mutex_lock(&r->session->lock);
+	fuse_conn_retire(r->session);
+	pthread_mutex_unlock(&r->session->lock);
+	fuse_req_end(r, fuse_reply_error(r, 0));
+}
+
+static void fuse_req_interrupt(struct fuse_req *r)
+{
+	struct fuse_interrupt_in in;
+	struct fs_session *fs_session;
+
+	if (fuse_decode_struct(r, &in, sizeof(in))) {
+		fuse_req_malformed(r, -EINVAL);
+		return;
+	}
+	r->shard = fuse_thread_shard();
+	r->conn = fuse_conn_enter(r->session, r->shard);
+	/* 0 is no request's, and means all of them to the driver. */
+	if (r->conn && in.unique) {
+		fs_session = r->conn->fs_session;
+		fs_session->fs->ops->session_interrupt(fs_session, in.unique);
+	}
+	fuse_req_end(r, 0);
+}
+
+static void fuse_req_submit(struct fuse_req *r)
+{
+	unsigned shard = fuse_thread_shard();
+	struct fuse_conn *conn = fuse_conn_enter(r->session, shard);
+	bool waits = r->op->waits;
+	int err;
+
+	if (unlikely(!conn)) {
+		fuse_req_end(r, fuse_reply_error(r, -EIO));
+		return;
+	}
+	r->conn = conn;
+	r->shard = shard;
+	err = fuse_decode_body(r, conn->flags);
+	if (unlikely(err)) {
+		fuse_req_malformed(r, err);
+		return;
+	}
+	r->req.complete = fuse_req_complete;
+	fs_submit(conn->fs_session, &r->req);
+	/* @r may be gone, @conn be another: see the top of this file. */
+	if (unlikely(waits) &&
+	    atomic_load_explicit(&conn->shards[shard].count, memory_order_seq_cst) &
+		    FUSE_SHARD_CLOSED)
+		fuse_conn_interrupt(conn);
+}
+
+static void fuse_req_session_op(struct fuse_req *r)
+{
+	switch (r->req.opcode) {
+	case FUSE_INIT:
+		fuse_req_init(r);
+		break;
+	case FUSE_DESTROY:
+		fuse_req_destroy(r);
+		break;
+	case FUSE_INTERRUPT:
+		fuse_req_interrupt(r);
+		break;
+	}
+}
+
+void fuse_session_request(struct fuse_session *session, void *storage, const struct iovec *in,
+			  size_t in_count, const struct iovec *out, size_t out_count,
+			  fuse_done_fn *done, void *arg)
+{
+	const size_t header = sizeof(struct fuse_out_header);
+	struct fuse_req *r = storage;
+	int err;
+
+	r->session = session;
+	r->conn = NULL;
+	r->out = out;
+	r->out_count = out_count;
+	r->done = done;
+	r->arg = arg;
+	r->req.name = NULL;
+	r->req.newname = NULL;
+	err = fuse_decode_header(r, in, in_count);
+	if (unlikely(err ||
+		     (r->op->reply != FUSE_REPLY_NONE && fuse_reply_room(r, header) < header))) {
+		fuse_req_malformed(r, err ? err : -EINVAL);
+		return;
+	}
+	switch ((enum fuse_handler)r->op->handler) {
+	case FUSE_HANDLER_DRIVER:
+		fuse_req_submit(r);
+		break;
+	case FUSE_HANDLER_SESSION:
+		fuse_req_session_op(r);
+		break;
+	case FUSE_HANDLER_NONE:
+		fuse_req_end(r, fuse_reply_error(r, -r->op->refusal));
+		break;
+	}
+}
+
+size_t fuse_request_size(void)
+{
+	return (sizeof(struct fuse_req) + 15) & ~(size_t)15;
+}
+
+/* ---- the session ---- */
+
+struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write)
+{
+	struct fuse_session *session = aligned_alloc(FUSE_CACHE_LINE, sizeof(*session));
+
+	if (!session)
+		return NULL;
+	memset(session, 0, sizeof(*session));
+	session->fs = fs;
+	session->max_write = max_write;
+	/* A connection that never was is like one whose last request is gone. */
+	for (unsigned i = 0; i < FUSE_CONNS; i++) {
+		for (unsigned j = 0; j < FUSE_SHARDS; j++)
+			atomic_init(&session->conns[i].shards[j].count, FUSE_SHARD_CLOSED);
+	}
+	if (pthread_mutex_init(&session->lock, NULL)) {
+		free(session);
+		return NULL;
+	}
+	return session;
+}
+
+void fuse_session_reset(struct fuse_session *session)
+{
+	pthread_mutex_lock(&session->lock);
+	fuse_conn_retire(session);
+	pthread_mutex_unlock(&session->lock);
+}
+
+void fuse_session_free(struct fuse_session *session)
+{
+	fuse_session_reset(session);
+	pthread_mutex_destroy(&session->lock);
+	free(session);
+}
+
+void fuse_session_interrupt(struct fuse_session *session)
+{
+	for (unsigned i = 0; i < FUSE_CONNS; i++)
+		fuse_conn_interrupt(&session->conns[i]);
+}
