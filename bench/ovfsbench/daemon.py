@@ -18,7 +18,9 @@ C_VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 
 class Kind:
     """One program to compare. `needs_config_proxy`: it cannot tell its tag to a
-    front end that asks for it (see proxy.py)."""
+    front end that asks for it (see proxy.py). `max_queues`: request queues it has."""
+
+    max_queues = 1
 
     def __init__(self, name, label, version, needs_config_proxy=False):
         self.name = name
@@ -31,6 +33,8 @@ class Kind:
 
 
 class Ovfs(Kind):
+    max_queues = 62
+
     def __init__(self, name, binary):
         super().__init__(name, "ovfs", first_line([binary, "--version"]))
         self.binary = binary

@@ -89,14 +89,21 @@ def table(results, group):
     return lines
 
 
+def is_text(lines, column):
+    return not any(c.isdigit() for c in lines[-1][column][:1] + lines[1][column][:1])
+
+
 def as_text(lines):
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths)))
+    columns = range(len(lines[0]))
+    widths = [max(len(line[i]) for line in lines) for i in columns]
+    left = [i == 0 or is_text(lines, i) for i in columns]
+    padded = (
+        [c.ljust(w) if is_left else c.rjust(w) for c, w, is_left in zip(line, widths, left)]
         for line in lines
     )
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
 def as_markdown(lines):
-    rule = ["---"] + ["---:"] * (len(lines[0]) - 1)
+    rule = ["---" if i == 0 or is_text(lines, i) else "---:" for i in range(len(lines[0]))]
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule] + lines[1:])

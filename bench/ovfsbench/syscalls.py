@@ -1,1 +1,82 @@
-def count(*a): return []
+# SPDX-License-Identifier: Apache-2.0
+"""System calls of a daemon for each operation, by `strace -f -c`.
+
+Each operation is run twice, with two counts of operations; the difference of
+the calls divided by the difference of the counts is free of what starting,
+preparing and cleaning up cost. Under strace everything is slow and batches
+less, so these are counts, not times, at depth 1: the worst case.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+from . import load
+from .daemon import Daemon, tool
+
+FEW, MANY = 1000, 4000
+LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
+
+
+def trace_once(bench, kind, root, row, count):
+    """{system call: number} of one run of `count` operations."""
+    summary = os.path.join(bench.workdir, "strace.out")
+    with Daemon(kind, bench.workdir, root) as daemon:
+        # It listens before it has made its sandbox and its threads: let it finish.
+        time.sleep(0.3)
+        # Of a daemon that waits in one process for another, only the last works.
+        argv = [tool("strace"), "-f", "-c", "-o", summary, "-p", str(daemon.pids()[-1])]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tracer:
+            # It says "Process N attached" for each thread once it holds it.
+            os.set_blocking(tracer.stderr.fileno(), False)
+            deadline = time.monotonic() + 5
+            said = b""
+            while b"attached" not in said:
+                if tracer.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"strace cannot attach: {said.decode()}")
+                said += tracer.stderr.read() or b""
+                time.sleep(0.02)
+            load.run(bench, daemon, row, count=count)
+            if tracer.poll() is None:
+                time.sleep(0.1)
+                tracer.send_signal(signal.SIGINT)
+            tracer.wait()
+    calls = {}
+    with open(summary, encoding="utf-8") as out:
+        for line in out:
+            match = LINE.match(line)
+            if match and match[2] != "total":
+                calls[match[2]] = int(match[1])
+    return calls
+
+
+def count(bench, results, kinds, root):
+    """A list of (row, kind, {system call: calls per operation})."""
+    found = []
+    for row in load.SYSCALL_ROWS:
+        for kind in kinds:
+            try:
+                few = trace_once(bench, kind, root, row, FEW)
+                many = trace_once(bench, kind, root, row, MANY)
+            except RuntimeError as error:
+                results.note(f"system calls of {kind.label}, {row.name}: {error}")
+                continue
+            each = {
+                name: (many.get(name, 0) - few.get(name, 0)) / (MANY - FEW)
+                for name in set(few) | set(many)
+            }
+            found.append((row.name, kind.name, each))
+        print(f"bench: system calls: {row.name}", flush=True)
+    return found
+
+
+def table(found):
+    lines = [["operation", "daemon", "all", "of these"]]
+    for row, kind, each in found:
+        named = sorted(((n, c) for n, c in each.items() if c >= 0.05), key=lambda p: -p[1])
+        lines.append(
+            [row, kind, f"{sum(each.values()):.1f}", ", ".join(f"{n} {c:.1f}" for n, c in named)]
+        )
+    return lines
