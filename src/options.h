@@ -31,9 +31,11 @@
 struct options {
 	char *config_file; /* NULL: none, everything came from the command line */
 	struct ovfs_config config;
-	char **note; /* options accepted without effect, one log line each */
+	struct options_note {
+		char *option;
+		const char *why; /* static */
+	} * note;		 /* options accepted for virtiofsd's sake, without effect */
 	size_t note_count;
-	bool config_print; /* --check-config: the rest of the set-up is not wanted */
 };
 
 /*

@@ -23,6 +23,10 @@
 
 struct conf_load;
 
+#define OVFS_SOCKET_PATH_MAX 107   /* bytes: sun_path, unix(7) */
+#define OVFS_TAG_MAX 36		   /* bytes: virtio 1.3, 5.11.4 */
+#define OVFS_REQUEST_QUEUES_MAX 63 /* and hiprio makes 64 */
+
 #define OVFS_SOCKET_FD_NONE (-1)
 #define OVFS_SOCKET_GID_NONE ((gid_t)-1)
 
@@ -54,7 +58,7 @@ enum ovfs_seccomp {
 /* Bits of ovfs_config.sandbox.disable: the stages of the isolation that can be
  * turned off one by one. seccomp has its own key. */
 enum ovfs_sandbox_stage {
-	OVFS_STAGE_MOUNT = 1 << 0, /* mount namespace and pivot_root */
+	OVFS_STAGE_MOUNT = 1 << 0, /* the mount namespace and the change of the root */
 	OVFS_STAGE_PID = 1 << 1,
 	OVFS_STAGE_NET = 1 << 2,
 	OVFS_STAGE_IPC = 1 << 3,
@@ -103,7 +107,7 @@ struct ovfs_config {
 		enum ovfs_sandbox_mode mode;
 		enum ovfs_seccomp seccomp;
 		uint64_t disable; /* enum ovfs_sandbox_stage */
-		char *modcaps;	  /* "+sys_admin:-chown", NULL: none */
+		char *modcaps;	  /* "+sys_admin:-chown": form checked, names not. NULL: none */
 	} sandbox;
 	struct {
 		unsigned threads; /* at most, for each mount */
@@ -112,15 +116,6 @@ struct ovfs_config {
 		enum log_level level;
 		enum ovfs_log_target target;
 	} log;
-};
-
-/* The problems found in one configuration: every one, not only the first. */
-struct conf_problems {
-	struct conf_problem {
-		int line;   /* 0: not from a line of the file */
-		char *text; /* "FILE:LINE: table.key: what is expected" */
-	} * item;
-	size_t count;
 };
 
 /* Frees what @config holds, not @config itself; a second call is harmless. */
@@ -133,13 +128,15 @@ void ovfs_config_print(const struct ovfs_config *config, FILE *out);
 /* Writes the reference of all keys, generated from the key tables, in Markdown. */
 void ovfs_config_print_reference(FILE *out);
 
-/* Starts from the defaults: ovfs_config_new() makes a loader that fills
- * *@config, which the caller owns. NULL for lack of memory. */
+/* A loader (conf/schema.h) that fills @config, from the defaults on. @config
+ * is the caller's, who frees it whatever came of loading. NULL for lack of
+ * memory. */
 struct conf_load *ovfs_config_load_new(struct ovfs_config *config);
 
 /* The checks that look at several keys or at the system (required keys, the
- * root a directory, the socket's folder, the group), after the file and the
- * command line are in. Adds to the loader's problems. */
-void ovfs_config_check(struct conf_load *load);
+ * root a directory, the socket's folder, the group), once the file and the
+ * command line are in. @config is the one that @load fills. Adds to the
+ * problems of @load. */
+void ovfs_config_check(struct conf_load *load, struct ovfs_config *config);
 
 #endif

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The key tables of ovfs: the single source of names, types, defaults, ranges
+ * and documentation. */
+#include "conf/keys.h"
+
+#include <limits.h>
+
+#include "base/util.h"
+
+#define KIB 1024ull
+#define MIB (KIB * KIB)
+#define DAY_NS 86400000000000ull
+
+static const char *const words_storage[] = { [OVFS_STORAGE_FS] = "fs", NULL };
+
+static const char *const words_cache[] = {
+	[OVFS_CACHE_AUTO] = "auto",
+	[OVFS_CACHE_ALWAYS] = "always",
+	[OVFS_CACHE_NEVER] = "never",
+	[OVFS_CACHE_METADATA] = "metadata",
+	NULL,
+};
+
+static const char *const words_sandbox[] = {
+	[OVFS_SANDBOX_NAMESPACE] = "namespace",
+	[OVFS_SANDBOX_CHROOT] = "chroot",
+	[OVFS_SANDBOX_NONE] = "none",
+	NULL,
+};
+
+static const char *const words_seccomp[] = {
+	[OVFS_SECCOMP_KILL] = "kill",
+	[OVFS_SECCOMP_LOG] = "log",
+	[OVFS_SECCOMP_NONE] = "none",
+	NULL,
+};
+
+/* Bit i of enum ovfs_sandbox_stage is word i. */
+static const char *const words_stage[] = {
+	"mount", "pid", "net", "ipc", "capabilities", "no_new_privs", NULL,
+};
+_Static_assert(OVFS_STAGE_NO_NEW_PRIVS == 1 << (ARRAY_SIZE(words_stage) - 2), "stages and words");
+
+static const char *const words_level[] = {
+	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",	  [LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug", [LOG_LEVEL_TRACE] = "trace", NULL,
+};
+
+static const char *const words_target[] = {
+	[OVFS_LOG_AUTO] = "auto",
+	[OVFS_LOG_STDERR] = "stderr",
+	[OVFS_LOG_JOURNAL] = "journal",
+	NULL,
+};
+
+#define FIELD(member) CONF_FIELD(struct ovfs_config, member)
+
+static const struct conf_key keys_socket[] = {
+	{ .name = "socket_path",
+	  .doc = "Where ovfs listens for the hypervisor (a UNIX socket). Its directory must exist; "
+		 "a stale socket is replaced, one that somebody listens on is not.",
+	  .type = CONF_PATH,
+	  .min = 1,
+	  .max = OVFS_SOCKET_PATH_MAX,
+	  .flags = CONF_REQUIRED,
+	  FIELD(socket.path) },
+	{ .name = "tag",
+	  .doc = "The name under which a guest mounts the file system, told to hypervisors that "
+		 "ask the daemon for it. Leave it out for QEMU's vhost-user-fs-pci, which keeps "
+		 "the tag itself: QEMU 7.1 to 8.0 crash when they are told.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = OVFS_TAG_MAX,
+	  FIELD(socket.tag) },
+	/* A queue is a thread, and an idle one costs a stack. A guest uses at most
+	 * one queue for each virtual CPU, and before Linux 6.11 one in all; four is
+	 * what small guests can use, and large ones have an owner who sets it. */
+	{ .name = "num_request_queues",
+	  .doc = "How many request queues a guest may use; each is served by its own thread. QEMU "
+		 "needs the same number in its num-request-queues; guests before Linux 6.11 use "
+		 "one.",
+	  .type = CONF_INTEGER,
+	  .standard = "4",
+	  .min = 1,
+	  .max = OVFS_REQUEST_QUEUES_MAX,
+	  FIELD(socket.num_request_queues) },
+	{ .name = "socket_group",
+	  .doc = "A group, by name or number, that may connect to the socket.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = 255,
+	  FIELD(socket.group) },
+	{ .name = "poll_us",
+	  .doc = "How many microseconds a queue's thread keeps looking for new requests before it "
+		 "sleeps: shorter latency for processor time. 0 sleeps at once.",
+	  .type = CONF_INTEGER,
+	  .standard = "0",
+	  .max = 1000000,
+	  FIELD(socket.poll_us) },
+};
+
+static const struct conf_key keys_storage[] = {
+	{ .name = "type",
+	  .doc = "What serves the files: \"fs\" is a directory of the host.",
+	  .type = CONF_CHOICE,
+	  .standard = "fs",
+	  .words = words_storage,
+	  FIELD(storage.type) },
+	{ .name = "root",
+	  .doc = "The directory to share. A relative path starts at the working directory.",
+	  .type = CONF_PATH,
+	  .min = 1,
+	  .max = PATH_MAX - 1,
+	  .flags = CONF_REQUIRED,
+	  FIELD(storage.root) },
+	{ .name = "readonly",
+	  .doc = "Refuse every change a guest asks for with EROFS.",
+	  .type = CONF_BOOL,
+	  .standard = "false",
+	  FIELD(storage.readonly) },
+};
+
+static const struct conf_key keys_fuse[] = {
+	{ .name = "cache",
+	  .doc = "What a guest may keep in its own caches. auto: attributes and names for their "
+		 "time-outs, data until the file changes. always: everything, when nobody else "
+		 "changes the directory. never: nothing. metadata: as auto, but no data.",
+	  .type = CONF_CHOICE,
+	  .standard = "auto",
+	  .words = words_cache,
+	  FIELD(fuse.cache) },
+	{ .name = "attr_timeout",
+	  .doc = "How long a guest may believe attributes (size, times, mode): changes made "
+		 "elsewhere show up after this time. Used by cache auto and metadata.",
+	  .type = CONF_DURATION,
+	  .standard = "1s",
+	  .max = 365 * DAY_NS,
+	  FIELD(fuse.attr_timeout_ns) },
+	{ .name = "entry_timeout",
+	  .doc = "How long a guest may believe that a name leads to its file. Used by cache auto "
+		 "and metadata.",
+	  .type = CONF_DURATION,
+	  .standard = "1s",
+	  .max = 365 * DAY_NS,
+	  FIELD(fuse.entry_timeout_ns) },
+	{ .name = "negative_timeout",
+	  .doc = "How long a guest may believe that a name does not exist. Used by cache auto and "
+		 "metadata.",
+	  .type = CONF_DURATION,
+	  .standard = "1s",
+	  .max = 365 * DAY_NS,
+	  FIELD(fuse.negative_timeout_ns) },
+	{ .name = "writeback",
+	  .doc = "Let a guest collect writes in its page cache and send them later: faster small "
+		 "writes, but what is not yet sent is lost with the guest, and the guest rather "
+		 "than the host keeps size and mtime of files that it writes.",
+	  .type = CONF_BOOL,
+	  .standard = "false",
+	  FIELD(fuse.writeback) },
+	{ .name = "xattr",
+	  .doc = "Pass extended attributes through.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(fuse.xattr) },
+	{ .name = "posix_acl",
+	  .doc = "Let the guest apply POSIX access control lists. Needs xattr.",
+	  .type = CONF_BOOL,
+	  .standard = "false",
+	  FIELD(fuse.posix_acl) },
+	{ .name = "posix_locks",
+	  .doc = "Forward fcntl and flock locks to the host, so that they hold between guests and "
+		 "against host processes. Without it, locks hold inside one guest only.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(fuse.posix_locks) },
+	{ .name = "announce_submounts",
+	  .doc = "Tell the guest which directories are mount points on the host, so that files of "
+		 "different file systems with one inode number stay apart.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(fuse.announce_submounts) },
+	{ .name = "allow_direct_io",
+	  .doc = "Open the host's file with O_DIRECT when a guest's program asks for it. Without "
+		 "it, O_DIRECT bypasses the guest's cache only.",
+	  .type = CONF_BOOL,
+	  .standard = "false",
+	  FIELD(fuse.allow_direct_io) },
+	{ .name = "readdirplus",
+	  .doc = "Return attributes together with directory entries where the guest wants them.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(fuse.readdirplus) },
+	{ .name = "max_write",
+	  .doc = "The largest single write or read that is offered to a guest, a multiple of 4KiB. "
+		 "The guest's own limits may make it smaller (the queue size: with QEMU's "
+		 "default of 128 a request ends at 496KiB, use queue-size=1024).",
+	  .type = CONF_SIZE,
+	  .standard = "1MiB",
+	  .min = 4 * KIB,
+	  .max = 16 * MIB,
+	  FIELD(fuse.max_write) },
+	{ .name = "inode_file_handles",
+	  .doc = "Remember files by file handle where the host can, instead of one open "
+		 "descriptor for each file that a guest knows.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(fuse.inode_file_handles) },
+	{ .name = "fd_limit",
+	  .doc = "How many descriptors may be used for the guest's files. 0: what RLIMIT_NOFILE "
+		 "leaves.",
+	  .type = CONF_INTEGER,
+	  .standard = "0",
+	  .max = 1u << 30,
+	  FIELD(fuse.fd_limit) },
+};
+
+static const struct conf_key keys_sandbox[] = {
+	{ .name = "mode",
+	  .doc = "How the daemon locks itself in before it serves a guest. namespace: own "
+		 "namespaces with the shared directory as root. chroot: only the root is "
+		 "changed, for containers that made the namespaces. none: neither.",
+	  .type = CONF_CHOICE,
+	  .standard = "namespace",
+	  .words = words_sandbox,
+	  FIELD(sandbox.mode) },
+	{ .name = "seccomp",
+	  .doc = "What happens on a system call that the daemon has no use for: kill the process, "
+		 "log it (audit) and go on, or no filter at all.",
+	  .type = CONF_CHOICE,
+	  .standard = "kill",
+	  .words = words_seccomp,
+	  FIELD(sandbox.seccomp) },
+	{ .name = "disable",
+	  .doc = "Stages of the isolation to leave out, for hosts where one can not be had.",
+	  .type = CONF_FLAGS,
+	  .standard = "",
+	  .words = words_stage,
+	  FIELD(sandbox.disable) },
+	{ .name = "modcaps",
+	  .doc = "Capabilities to keep or to drop besides the usual ones, such as "
+		 "\"+sys_admin:-chown\".",
+	  .type = CONF_STRING,
+	  .min = 2,
+	  .max = 1024,
+	  FIELD(sandbox.modcaps) },
+};
+
+static const struct conf_key keys_worker[] = {
+	/* Enough to keep a disk or a network file system busy from one guest; they
+	 * start on demand. */
+	{ .name = "threads",
+	  .doc = "How many threads at most work on requests that may block. They are started as "
+		 "needed.",
+	  .type = CONF_INTEGER,
+	  .standard = "16",
+	  .min = 1,
+	  .max = 1024,
+	  FIELD(worker.threads) },
+};
+
+static const struct conf_key keys_log[] = {
+	{ .name = "level",
+	  .doc = "The least important events that are logged.",
+	  .type = CONF_CHOICE,
+	  .standard = "info",
+	  .words = words_level,
+	  FIELD(log.level) },
+	{ .name = "target",
+	  .doc = "The form of the log on stderr: stderr has a time in front, journal a priority. "
+		 "auto looks whether stderr is the journal.",
+	  .type = CONF_CHOICE,
+	  .standard = "auto",
+	  .words = words_target,
+	  FIELD(log.target) },
+};
+
+#define TABLE(keys) .key = (keys), .key_count = ARRAY_SIZE(keys)
+
+const struct conf_table ovfs_tables[] = {
+	{ .name = "socket_settings",
+	  .doc = "The connection to the hypervisor.",
+	  TABLE(keys_socket) },
+	{ .name = "storage_settings", .doc = "What is shared.", TABLE(keys_storage) },
+	{ .name = "fuse_settings",
+	  .doc = "What a guest is offered and may cache.",
+	  TABLE(keys_fuse) },
+	{ .name = "sandbox_settings", .doc = "The daemon's own isolation.", TABLE(keys_sandbox) },
+	{ .name = "worker_settings",
+	  .doc = "Threads besides those of the queues.",
+	  TABLE(keys_worker) },
+	{ .name = "log", .doc = "The log.", TABLE(keys_log) },
+};
+const size_t ovfs_table_count = ARRAY_SIZE(ovfs_tables);

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conf/schema.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/units.h"
+#include "conf/value.h"
+
+/* As a TOML basic string. */
+static void print_quoted(const char *text, FILE *out)
+{
+	putc('"', out);
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			fprintf(out, "\\u%04x", c);
+		else
+			putc(c, out);
+	}
+	putc('"', out);
+}
+
+static void print_words(const struct conf_key *key, uint64_t value, FILE *out)
+{
+	const char *comma = "";
+
+	putc('[', out);
+	for (size_t i = 0; key->words[i]; i++) {
+		if (!(value & 1ull << i))
+			continue;
+		fprintf(out, "%s\"%s\"", comma, key->words[i]);
+		comma = ", ";
+	}
+	putc(']', out);
+}
+
+static void print_value(const struct conf_key *key, uint64_t value, FILE *out)
+{
+	char buf[UNITS_TEXT_MAX];
+
+	switch (key->type) {
+	case CONF_BOOL:
+		fputs(value ? "true" : "false", out);
+		break;
+	case CONF_SIZE:
+		fprintf(out, "\"%s\"", units_format_size(value, buf));
+		break;
+	case CONF_DURATION:
+		fprintf(out, "\"%s\"", units_format_duration(value, buf));
+		break;
+	case CONF_CHOICE:
+		fprintf(out, "\"%s\"", key->words[value]);
+		break;
+	case CONF_FLAGS:
+		print_words(key, value, out);
+		break;
+	default:
+		fprintf(out, "%llu", (unsigned long long)value);
+		break;
+	}
+}
+
+static void print_key(const struct conf_key *key, const void *target, FILE *out)
+{
+	const char *text = NULL;
+
+	if (conf_value_is_string(key)) {
+		text = *conf_value_string(key, target);
+		if (!text) {
+			fprintf(out, "# %s is not set\n", key->name);
+			return;
+		}
+	}
+	fprintf(out, "%s = ", key->name);
+	if (key->flags & CONF_SECRET)
+		fputs("\"********\"", out);
+	else if (text)
+		print_quoted(text, out);
+	else
+		print_value(key, conf_value_integer(key, target), out);
+	putc('\n', out);
+}
+
+void conf_print(const struct conf_table *tables, size_t count, const void *target, FILE *out)
+{
+	for (size_t t = 0; t < count; t++) {
+		fprintf(out, "%s[%s]\n", t ? "\n" : "", tables[t].name);
+		for (size_t k = 0; k < tables[t].key_count; k++)
+			print_key(&tables[t].key[k], target, out);
+	}
+}
+
+/* The default in TOML's notation: the text goes the way of a value and back. */
+static void print_standard(const struct conf_key *key, FILE *out)
+{
+	struct conf_key alone = *key;
+	uint64_t value = 0;
+	struct err *e;
+
+	if (conf_value_is_string(key)) {
+		print_quoted(key->standard, out);
+		return;
+	}
+	alone.offset = 0;
+	e = conf_value_from_text(&alone, key->standard, &value);
+	if (!e)
+		print_value(key, conf_value_integer(&alone, &value), out);
+	err_free(e);
+}
+
+static void print_reference_key(const struct conf_key *key, FILE *out)
+{
+	char expects[CONF_EXPECTS_MAX];
+
+	fprintf(out, "### `%s`\n\n%s\n\n", key->name, key->doc);
+	fprintf(out, "- Value: %s\n", conf_key_expects(key, expects, sizeof(expects)));
+	fputs("- Default: ", out);
+	if (key->flags & CONF_REQUIRED) {
+		fputs("none, required", out);
+	} else if (!key->standard) {
+		fputs("not set", out);
+	} else {
+		putc('`', out);
+		print_standard(key, out);
+		putc('`', out);
+	}
+	if (key->flags & CONF_SECRET)
+		fputs("\n- Secret: masked wherever the configuration is printed", out);
+	fputs("\n\n", out);
+}
+
+void conf_print_reference(const struct conf_table *tables, size_t count, FILE *out)
+{
+	for (size_t t = 0; t < count; t++) {
+		fprintf(out, "## [%s]\n\n%s\n\n", tables[t].name, tables[t].doc);
+		for (size_t k = 0; k < tables[t].key_count; k++)
+			print_reference_key(&tables[t].key[k], out);
+	}
+}
+
+void conf_target_free(const struct conf_table *tables, size_t count, void *target)
+{
+	for (size_t t = 0; t < count; t++) {
+		for (size_t k = 0; k < tables[t].key_count; k++) {
+			const struct conf_key *key = &tables[t].key[k];
+			char **field;
+
+			if (!conf_value_is_string(key))
+				continue;
+			field = conf_value_string(key, target);
+			free(*field);
+			*field = NULL;
+		}
+	}
+}
