@@ -16,6 +16,10 @@
 
 #define PAGE 4096u
 
+_Static_assert((int)OVFS_LOG_STDERR == (int)LOG_FORM_TIME &&
+		       (int)OVFS_LOG_JOURNAL == (int)LOG_FORM_JOURNAL,
+	       "the log's forms and their words");
+
 struct conf_load *ovfs_config_load_new(struct ovfs_config *config)
 {
 	*config = (struct ovfs_config){ .socket.fd = OVFS_SOCKET_FD_NONE,
@@ -134,7 +138,8 @@ static void check_modcaps(struct conf_load *load, const char *caps)
 		size_t name = strspn(caps + strspn(caps, "+-"),
 				     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
 
-		if (strspn(caps, "+-") != 1 || name == 0 || (caps[1 + name] && caps[1 + name] != ':')) {
+		if (strspn(caps, "+-") != 1 || name == 0 ||
+		    (caps[1 + name] && caps[1 + name] != ':')) {
 			conf_load_problem(load, "sandbox_settings.modcaps",
 					  "expected capabilities, each after + or - and separated "
 					  "by colons, such as \"+sys_admin:-chown\"");

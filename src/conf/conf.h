@@ -66,6 +66,7 @@ enum ovfs_sandbox_stage {
 	OVFS_STAGE_NO_NEW_PRIVS = 1 << 5,
 };
 
+/* In the order of enum log_form. */
 enum ovfs_log_target {
 	OVFS_LOG_AUTO, /* the journal's form when stderr is the journal */
 	OVFS_LOG_STDERR,

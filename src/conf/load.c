@@ -63,8 +63,8 @@ static void conf_problem_vadd(struct conf_load *load, const char *file, int line
 		return;
 	if (line > 0)
 		snprintf(number, sizeof(number), ":%d", line);
-	if (asprintf(&text, "%s%s%s%s%s%s", file ? file : "", file ? number : "",
-		     file ? ": " : "", subject, subject[0] ? ": " : "", what) < 0)
+	if (asprintf(&text, "%s%s%s%s%s%s", file ? file : "", file ? number : "", file ? ": " : "",
+		     subject, subject[0] ? ": " : "", what) < 0)
 		text = NULL;
 	free(what);
 	conf_problem_take(load, line, text);
@@ -243,11 +243,13 @@ static void conf_load_unknown_key(struct conf_load *load, const struct conf_tabl
 	else if (table && owner == table->name)
 		conf_load_problem_at(load, node->line, "%s.%s: unknown key, did you mean `%s`?",
 				     table->name, node->key, nearest.best);
+	else if (nearest.distance == 0)
+		conf_load_problem_at(load, node->line, "%s%s%s: this key belongs in [%s]",
+				     table ? table->name : "", table ? "." : "", node->key, owner);
 	else
-		conf_load_problem_at(load, node->line,
-				     "%s%s%s: unknown key, did you mean `%s` of [%s]?",
-				     table ? table->name : "", table ? "." : "", node->key,
-				     nearest.best, owner);
+		conf_load_problem_at(
+			load, node->line, "%s%s%s: unknown key, did you mean `%s` of [%s]?",
+			table ? table->name : "", table ? "." : "", node->key, nearest.best, owner);
 }
 
 static void conf_load_table(struct conf_load *load, const struct conf_table *table,
@@ -299,9 +301,8 @@ static void conf_load_root(struct conf_load *load, const struct toml_node *root)
 		else if (t < load->table_count)
 			conf_load_problem_at(load, node->line, "%s: expected a table: [%s]",
 					     node->key, node->key);
-		else if (node->type == TOML_TABLE ||
-			 (node->type == TOML_ARRAY && node->child &&
-			  node->child->type == TOML_TABLE))
+		else if (node->type == TOML_TABLE || (node->type == TOML_ARRAY && node->child &&
+						      node->child->type == TOML_TABLE))
 			conf_load_unknown_table(load, node);
 		else
 			conf_load_unknown_key(load, NULL, node);

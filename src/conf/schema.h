@@ -100,8 +100,7 @@ void conf_load_problem(struct conf_load *load, const char *key, const char *fmt,
 	PRINTF_LIKE(3, 4);
 
 /* Adds a problem that is about the file, but about no key. */
-void conf_load_problem_at(struct conf_load *load, int line, const char *fmt, ...)
-	PRINTF_LIKE(3, 4);
+void conf_load_problem_at(struct conf_load *load, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* Adds a problem that is about @option of the command line. */
 void conf_load_problem_option(struct conf_load *load, const char *option, const char *fmt, ...)

@@ -14,11 +14,21 @@ struct unit {
 
 /* Exact spellings first: formatting takes the first that divides the value. */
 static const struct unit size_units[] = {
-	{ "TiB", 1ull << 40 }, { "GiB", 1ull << 30 },	{ "MiB", 1ull << 20 },
-	{ "KiB", 1ull << 10 }, { "B", 1 },		{ "", 1 },
-	{ "T", 1ull << 40 },   { "G", 1ull << 30 },	{ "M", 1ull << 20 },
-	{ "K", 1ull << 10 },   { "TB", 1000000000000 }, { "GB", 1000000000 },
-	{ "MB", 1000000 },     { "kB", 1000 },		{ "KB", 1000 },
+	{ "TiB", 1ull << 40 },
+	{ "GiB", 1ull << 30 },
+	{ "MiB", 1ull << 20 },
+	{ "KiB", 1ull << 10 },
+	{ "B", 1 },
+	{ "", 1 },
+	{ "T", 1ull << 40 },
+	{ "G", 1ull << 30 },
+	{ "M", 1ull << 20 },
+	{ "K", 1ull << 10 },
+	{ "TB", 1000000000000 },
+	{ "GB", 1000000000 },
+	{ "MB", 1000000 },
+	{ "kB", 1000 },
+	{ "KB", 1000 },
 };
 
 static const struct unit duration_units[] = {

@@ -10,8 +10,8 @@
 #include "conf/units.h"
 
 static const char *const toml_type_names[] = {
-	[TOML_TABLE] = "a table",      [TOML_ARRAY] = "a list",	    [TOML_STRING] = "a string",
-	[TOML_INTEGER] = "an integer", [TOML_BOOLEAN] = "a boolean", [TOML_FLOAT] = "a float",
+	[TOML_TABLE] = "a table",	[TOML_ARRAY] = "a list",      [TOML_STRING] = "a string",
+	[TOML_INTEGER] = "an integer",	[TOML_BOOLEAN] = "a boolean", [TOML_FLOAT] = "a float",
 	[TOML_TIME] = "a date or time",
 };
 
