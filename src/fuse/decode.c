@@ -140,8 +140,10 @@ int fuse_decode_header(struct fuse_req *r, const struct iovec *in, size_t in_cou
 	struct fuse_in_header header = { .len = 0 };
 	struct fs_req *req = &r->req;
 
-	/* Whatever there is of it: a reply should name the request when it can. */
-	iov_read(&c, &header, sizeof(header));
+	/* A reply, if it is one of refusal, should still name the request: what
+	 * there is of the header is used as far as it says which one it is. */
+	if (iov_read(&c, &header, sizeof(header)) < offsetof(struct fuse_in_header, nodeid))
+		memset(&header, 0, sizeof(header));
 	req->opcode = header.opcode;
 	req->unique = header.unique;
 	req->nodeid = header.nodeid;
@@ -288,21 +290,17 @@ static int fuse_decode_payload(struct fuse_req *r)
 static int fuse_decode_ext(struct fuse_req *r, const struct fuse_ext_header *ext)
 {
 	size_t rest = ext->size - sizeof(*ext);
-	struct {
-		struct fuse_supp_groups head;
-		uint32_t group;
-	} groups;
+	uint32_t groups[2]; /* struct fuse_supp_groups: how many, then the first */
 
 	if (ext->type != FUSE_EXT_GROUPS)
 		return iov_skip(&r->body, rest) == rest ? 0 : -EINVAL;
 	/* The kernel sends the one group that matters. */
-	if (rest < sizeof(groups) ||
-	    iov_read(&r->body, &groups, sizeof(groups)) != sizeof(groups) ||
-	    groups.head.nr_groups != 1)
+	if (rest < sizeof(groups) || iov_read(&r->body, groups, sizeof(groups)) != sizeof(groups) ||
+	    groups[0] != 1)
 		return -EINVAL;
 	iov_skip(&r->body, rest - sizeof(groups));
 	r->req.has_supp_group = true;
-	r->req.supp_group = groups.group;
+	r->req.supp_group = groups[1];
 	return 0;
 }
 

@@ -236,7 +236,7 @@ static void fuse_req_malformed(struct fuse_req *r, int err)
 	fuse_req_end(r, fuse_reply_error(r, err));
 }
 
-static void fuse_req_init(struct fuse_req *r)
+static void fuse_op_init(struct fuse_req *r)
 {
 	struct fuse_session *session = r->session;
 	struct fs_negotiated negotiated;
@@ -272,7 +272,7 @@ static void fuse_req_init(struct fuse_req *r)
 	fuse_req_end(r, err ? fuse_reply_error(r, err) : fuse_reply_struct(r, &out, sizeof(out)));
 }
 
-static void fuse_req_destroy(struct fuse_req *r)
+static void fuse_op_destroy(struct fuse_req *r)
 {
 	pthread_mutex_lock(&r->session->lock);
 	fuse_conn_retire(r->session);
@@ -280,7 +280,7 @@ static void fuse_req_destroy(struct fuse_req *r)
 	fuse_req_end(r, fuse_reply_error(r, 0));
 }
 
-static void fuse_req_interrupt(struct fuse_req *r)
+static void fuse_op_interrupt(struct fuse_req *r)
 {
 	struct fuse_interrupt_in in;
 	struct fs_session *fs_session;
@@ -326,17 +326,17 @@ static void fuse_req_submit(struct fuse_req *r)
 		fuse_conn_interrupt(conn);
 }
 
-static void fuse_req_session_op(struct fuse_req *r)
+static void fuse_req_own(struct fuse_req *r)
 {
 	switch (r->req.opcode) {
 	case FUSE_INIT:
-		fuse_req_init(r);
+		fuse_op_init(r);
 		break;
 	case FUSE_DESTROY:
-		fuse_req_destroy(r);
+		fuse_op_destroy(r);
 		break;
 	case FUSE_INTERRUPT:
-		fuse_req_interrupt(r);
+		fuse_op_interrupt(r);
 		break;
 	}
 }
@@ -368,7 +368,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, const str
 		fuse_req_submit(r);
 		break;
 	case FUSE_HANDLER_SESSION:
-		fuse_req_session_op(r);
+		fuse_req_own(r);
 		break;
 	case FUSE_HANDLER_NONE:
 		fuse_req_end(r, fuse_reply_error(r, -r->op->refusal));
