@@ -22,6 +22,7 @@
 #ifndef OVFS_VIRTIO_GUEST_MEM_H
 #define OVFS_VIRTIO_GUEST_MEM_H
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,7 +63,7 @@ struct guest_mem {
  * New tables, with one reference for the caller. Descriptors stay the
  * caller's. On failure *@out is untouched, nothing is mapped, and the result is
  *	-EINVAL	 zero size, an address that overflows, a range past the end of the file
- *	-EEXIST	 overlap (in gpa or uva) with another region
+ *	-EEXIST	 overlap in guest addresses with another region
  *	-ENOSPC	 more than GUEST_MEM_REGIONS_MAX
  *	-ENOENT	 (_remove) no region with this gpa, uva and size
  *	-ENOMEM, or the errno of mmap or fstat
@@ -131,15 +132,48 @@ static inline const struct guest_mem_entry *guest_view_find(struct guest_view *v
 	return guest_view_search(view, gpa);
 }
 
+/* Appends one segment, or lengthens the last one (never one before
+ * @merge_from); the new count, or -E2BIG. */
+static inline int guest_iov_append(struct iovec *iov, unsigned count, unsigned merge_from,
+				   unsigned max, char *base, size_t len)
+{
+	if (count > merge_from) {
+		struct iovec *last = &iov[count - 1];
+
+		if ((char *)last->iov_base + last->iov_len == base) {
+			last->iov_len += len;
+			return (int)count;
+		}
+	}
+	if (unlikely(count >= max))
+		return -E2BIG;
+	iov[count] = (struct iovec){ .iov_base = base, .iov_len = len };
+	return (int)count + 1;
+}
+
+/* The general case of the next function. */
+int guest_view_translate_slow(struct guest_view *view, uint64_t gpa, uint64_t len,
+			      struct iovec *iov, unsigned count, unsigned merge_from, unsigned max);
+
 /*
- * Appends guest range [@gpa, @gpa + @len) to the @count segments in @iov,
- * which has room for @max. It may span regions that are adjacent in gpa; a
- * segment that continues the previous one in our address space is merged with
- * it, but never with the segments before @merge_from. Returns the new count, or
+ * Appends guest range [@gpa, @gpa + @len), @len > 0, to the @count segments in
+ * @iov, which has room for @max. It may span regions that are adjacent in gpa;
+ * a segment that continues the previous one in our address space is merged
+ * with it, but never with the segments before @merge_from. Returns the new
+ * count, or
  *	-EFAULT	 part of the range is in no region
  *	-E2BIG	 no room
  */
-int guest_view_translate(struct guest_view *view, uint64_t gpa, uint64_t len, struct iovec *iov,
-			 unsigned count, unsigned merge_from, unsigned max);
+static inline int guest_view_translate(struct guest_view *view, uint64_t gpa, uint64_t len,
+				       struct iovec *iov, unsigned count, unsigned merge_from,
+				       unsigned max)
+{
+	const struct guest_mem_entry *e = guest_view_find(view, gpa);
+
+	if (likely(e && len <= e->size - (gpa - e->gpa)))
+		return guest_iov_append(iov, count, merge_from, max, e->hva + (gpa - e->gpa),
+					(size_t)len);
+	return guest_view_translate_slow(view, gpa, len, iov, count, merge_from, max);
+}
 
 #endif

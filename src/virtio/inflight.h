@@ -16,6 +16,7 @@
 #ifndef OVFS_VIRTIO_INFLIGHT_H
 #define OVFS_VIRTIO_INFLIGHT_H
 
+#include <linux/virtio_ring.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -99,6 +100,7 @@ struct inflight_queue {
 bool inflight_get_queue(const struct inflight *area, unsigned index, bool packed,
 			unsigned queue_size, struct inflight_queue *out);
 
+/* What the queue takes up again after a restart. */
 struct inflight_resubmit {
 	uint64_t counter;
 	uint16_t index; /* split: head descriptor; packed: head entry of the area */
@@ -132,13 +134,25 @@ struct inflight_packed_pos {
 	bool wrap;
 };
 
+static inline void inflight_packed_advance(struct inflight_packed_pos *pos, unsigned slots,
+					   unsigned ring_size)
+{
+	unsigned idx = pos->idx + slots; /* at most one lap */
+
+	if (idx >= ring_size) {
+		idx -= ring_size;
+		pos->wrap = !pos->wrap;
+	}
+	pos->idx = (uint16_t)idx;
+}
+
 /*
- * Packed: @ring_flags reads the flags of a slot of the descriptor ring. *@used
- * becomes the device's used position, *@avail the position behind the last
- * descriptor taken (both untouched when *@fresh).
+ * Packed: as for split, with the ring in place of its used idx. *@used goes in
+ * as the front end's base and becomes the device's used position; *@avail the
+ * position behind the last descriptor taken (both untouched when *@fresh).
  */
-int inflight_packed_recover(struct inflight_queue *q, const volatile void *ring,
-			    struct inflight_resubmit *list, bool *fresh,
+int inflight_packed_recover(struct inflight_queue *q, const struct vring_packed_desc *ring,
+			    uint16_t ring_size, struct inflight_resubmit *list, bool *fresh,
 			    struct inflight_packed_pos *used, struct inflight_packed_pos *avail);
 /* Takes entries for a chain of @num ring descriptors; returns the head entry,
  * or -EPROTO when the area's free list is broken. */
@@ -148,7 +162,7 @@ int inflight_packed_begin(struct inflight_queue *q, const struct inflight_packed
 int inflight_packed_read(const struct inflight_queue *q, uint16_t entry,
 			 struct inflight_packed_desc *desc, unsigned max);
 /* The used descriptor is prepared, its flags not yet published. @used: the
- * position after it. */
+ * position after it. -EPROTO when the area lies. */
 int inflight_packed_commit(struct inflight_queue *q, uint16_t entry,
 			   struct inflight_packed_pos used);
 /* The flags are published. */

@@ -46,8 +46,9 @@
 struct virtq_chain {
 	/* What push needs. */
 	uint16_t id;	   /* split: head descriptor; packed: buffer id */
-	uint16_t slots;	   /* packed: ring descriptors the chain occupied */
+	uint16_t slots;	   /* ring descriptors the chain occupies; split: 1 */
 	uint16_t inflight; /* packed: entry in the inflight area */
+	uint32_t run;	   /* virtq_start() it belongs to */
 
 	/* iov[0 .. in_count) is device-readable, the next out_count writable. */
 	uint16_t in_count, out_count;
@@ -81,13 +82,14 @@ struct virtqueue {
 	bool avail_wrap, used_wrap;
 	uint16_t avail_seen; /* split: the driver's idx when last loaded */
 
+	uint16_t in_flight;  /* slots popped and not pushed: at most size */
+
 	/* Notifications. */
-	bool kicks_wanted;	   /* we asked the driver to kick */
-	uint16_t signalled_idx;	   /* used_idx at the last virtq_should_notify() ... */
-	bool signalled_valid;	   /* ... if there was one */
-	uint32_t pushed;	   /* slots used since then */
+	uint32_t pushed;    /* slots since the last virtq_should_notify() */
+	bool notify_anyway; /* whoever ran before may have died owing one */
 
 	struct guest_view *view;
+	struct guest_view *ring_view; /* keeps the ring mapped; NULL when not resolved */
 	struct dirty_log *log; /* NULL: not migrating */
 	uint64_t desc_gpa;     /* packed: for logging */
 
@@ -95,6 +97,8 @@ struct virtqueue {
 	struct inflight *inflight_area;
 	struct inflight_resubmit *resubmit; /* to be popped first */
 	uint16_t resubmit_next, resubmit_count;
+	struct inflight_packed_desc *scratch; /* packed: copy of one chain */
+	uint32_t run;
 
 	struct virtq_addr addr;
 	bool addr_set;
@@ -108,7 +112,9 @@ void virtq_fini(struct virtqueue *vq);
 
 /* ---- While stopped ---- */
 
-/* Also turns the base to the start of the ring (packed: wrap counters set). */
+/* Also sets the base to the start of the ring (packed: wrap counters set). On
+ * a running queue only a call that changes nothing is allowed: it does
+ * nothing, another one breaks the queue. */
 void virtq_set_features(struct virtqueue *vq, bool packed, bool event_idx, bool indirect);
 
 /* -EINVAL: not a size of this format. Checked again by virtq_start(), because
@@ -118,8 +124,9 @@ int virtq_set_size(struct virtqueue *vq, unsigned size);
 /*
  * VHOST_USER_SET_VRING_BASE and _GET_VRING_BASE. Split: the next avail index.
  * Packed: bits 0-14 next avail index, 15 its wrap counter, 16-30 next used
- * index, 31 its wrap counter; a value whose upper half is 0 leaves out the used
- * half, which is then the same as the lower one.
+ * index, 31 its wrap counter. Front ends exist that leave the upper half 0
+ * (DPDK's); it is then taken to be the same as the lower one, which it is
+ * whenever the queue was stopped with nothing in flight.
  * -EINVAL: out of range.
  */
 int virtq_set_base(struct virtqueue *vq, uint32_t base);
@@ -146,11 +153,17 @@ void virtq_stop(struct virtqueue *vq);
 /* ---- At any time ---- */
 
 /*
- * These take effect at once on a running queue: 0, or the queue is broken and
- * the result is as for virtq_start(). On a stopped queue they cannot fail but
- * for -ENOMEM.
+ * New memory, of which the queue takes its own reference; -ENOMEM, and nothing
+ * has changed. Popped chains keep the view they were popped with. A running
+ * queue looks for its ring in the new memory; when it is not there it goes on
+ * with the old mapping, which stays: front ends replace a region by removing
+ * and adding it.
  */
-int virtq_set_mem(struct virtqueue *vq, struct guest_mem *mem); /* takes its own reference */
+int virtq_set_mem(struct virtqueue *vq, struct guest_mem *mem);
+
+/* New addresses (the log flag changes in this way while the queue runs). On a
+ * running queue they take effect at once: 0, or the queue is broken and the
+ * result is -EFAULT or -EINVAL as for virtq_start(). */
 int virtq_set_addr(struct virtqueue *vq, const struct virtq_addr *addr);
 
 /* Takes its own reference; NULL ends logging. */
@@ -169,8 +182,9 @@ void virtq_break(struct virtqueue *vq, const char *reason);
 
 /*
  * Takes the next chain. Returns 1 and fills @chain and the segments in @iov
- * (room for @max, VIRTQ_IOV_MAX will do); 0 when there is none; -EPROTO
+ * (room for @max; VIRTQ_IOV_MAX is enough for every honest driver); 0 when there is none; -EPROTO
  * when the ring lies and the queue is now, or was already, broken.
+ * At no time are more chains popped and not pushed than the ring has entries.
  *
  * The segments point into memory of vq->view: the caller takes a reference on
  * it (guest_view_ref) for as long as it uses them.
@@ -193,7 +207,8 @@ static inline void virtq_log_written(struct virtqueue *vq, const struct guest_vi
 }
 
 /* True when what was pushed since the last call is to be signalled to the
- * driver. Call once after a batch of pushes. */
+ * driver. Call once after a batch of pushes, and once after virtq_start(): there
+ * it is true, because a process before us may have died between the two. */
 bool virtq_should_notify(struct virtqueue *vq);
 
 /* True when virtq_pop() would return other than 0. Cheap: for busy polling. */
