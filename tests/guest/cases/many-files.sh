@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+# CASE: 100,000 files in one folder
+# TOOLS: busybox
+# LIMIT: 120
+
+count=$((100000 / SCALE))
+mkdir dir
+fsop many dir 0 $count
+[ "$(fsop count dir)" = $count ]
+[ "$(host 'ls -U dir | wc -l')" = $count ]
+[ -e dir/f000000 ]
+last=$(printf 'f%06d' $((count - 1)))
+[ -e "dir/$last" ]
+# Cold: the guest has to ask for all of them.
+echo 3 >/proc/sys/vm/drop_caches || [ "$GUEST_KIND" = local ]
+[ "$(fsop count dir)" = $count ]
+[ "$(ls -l dir | wc -l)" = $((count + 1)) ]
+rm -r dir
+host '! test -e dir'
