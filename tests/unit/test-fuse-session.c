@@ -389,6 +389,36 @@ static void test_retired_sessions_are_interrupted(void **state)
 	free(other);
 }
 
+static void reset_when_done(void *arg, size_t written)
+{
+	struct guest *g = arg;
+
+	assert_int_equal(written, 96);
+	fuse_session_reset(g->session);
+}
+
+/* Once done() is called the request no longer holds its session. */
+static void test_done_is_the_end(void **state)
+{
+	struct guest *g = *state;
+	unsigned char reply[256];
+	struct iovec in, out = { reply, sizeof(reply) };
+	struct msg m;
+
+	init(g, 45, 0);
+	msg_begin(&m, FUSE_STATFS);
+	in = (struct iovec){ m.bytes, m.len };
+	fuse_session_request(g->session, g->storage, &in, 1, &out, 1, reset_when_done, g);
+	assert_int_equal(g->fake.sessions_freed, 1);
+
+	init(g, 45, 0);
+	g->fake.handler = pend;
+	fuse_session_request(g->session, g->storage, &in, 1, &out, 1, reset_when_done, g);
+	assert_int_equal(g->fake.sessions_freed, 1);
+	fs_req_complete(g->fake.last, 0);
+	assert_int_equal(g->fake.sessions_freed, 2);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, guest_setup, guest_teardown)
 
 int main(void)
@@ -410,6 +440,7 @@ int main(void)
 		T(test_interrupt),
 		T(test_reinit_with_requests_in_flight),
 		T(test_retired_sessions_are_interrupted),
+		T(test_done_is_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
