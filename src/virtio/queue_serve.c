@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread of a queue.
+ *
+ * It sleeps in epoll_wait() until the driver kicks. The kick descriptor is an
+ * eventfd with every known front end, and is watched edge-triggered and never
+ * read: each write to an eventfd wakes its waiters, whatever its count was, so
+ * the count need not go back to zero, and a wake-up costs one system call less.
+ * (The count overflows after 2^64 kicks.) Any other kind of descriptor is
+ * watched level-triggered and read.
+ *
+ * Woken, it turns kicks off, pops until the ring is empty, polls for a while if
+ * it is told to, turns kicks on and looks once more, since a chain may have
+ * come just before; then it sleeps.
+ */
+#include "virtio/queue_priv.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define POLL_SPINS 64 /* between looks at the ring while polling */
+
+void queue_signal_fd(int fd)
+{
+	const uint64_t one = 1;
+	ssize_t n;
+
+	/* EAGAIN: a full pipe or socket, the other side has enough to wake up for.
+	 * EPIPE: there is no other side. */
+	do {
+		n = write(fd, &one, sizeof(one));
+	} while (n < 0 && errno == EINTR);
+}
+
+void queue_check_memory(struct queue *q)
+{
+	unsigned faults = shm_map_faults();
+
+	if (likely(faults == q->faults))
+		return;
+	q->faults = faults;
+	if (guest_mem_broken(q->vq.view->mem))
+		virtq_break(&q->vq, "guest memory was truncated");
+	else if (q->vq.log && dirty_log_broken(q->vq.log))
+		virtq_break(&q->vq, "dirty page log was truncated");
+	else if (q->inflight && inflight_broken(q->inflight))
+		virtq_break(&q->vq, "inflight area was truncated");
+}
+
+void queue_report_error(struct queue *q)
+{
+	if (q->failed)
+		return;
+	q->failed = true;
+	log_error("queue_broken", "device=%s queue=%u reason=\"%s\"", q->params.name,
+		  q->params.index, q->vq.error ? q->vq.error : "unknown");
+	if (q->err_fd >= 0)
+		queue_signal_fd(q->err_fd);
+}
+
+void queue_poke(struct queue *q)
+{
+	q->update_want++;
+	if (q->update_posted)
+		return;
+	q->update_posted = true;
+	loop_post(q->loop, &q->update);
+}
+
+/* Signals what was completed on this thread. Lock held; let go for the write. */
+static void queue_flush(struct queue *q)
+{
+	if (!q->deferred)
+		return;
+	q->deferred = 0;
+	if (!virtq_should_notify(&q->vq) || !q->call_set)
+		return;
+	pthread_mutex_unlock(&q->lock);
+	queue_signal_fd(q->call_fd);
+	pthread_mutex_lock(&q->lock);
+}
+
+/* Hands out requests until the ring is empty. Lock held; let go for each. */
+static void queue_drain(struct queue *q)
+{
+	const struct virtio_device_ops *ops = q->params.ops;
+	struct request *req;
+
+	while (queue_serving(q) && (req = queue_pop(q)) != NULL) {
+		pthread_mutex_unlock(&q->lock);
+		ops->request(q->params.ctx, &req->pub);
+		pthread_mutex_lock(&q->lock);
+		if (q->deferred >= QUEUE_NOTIFY_BATCH)
+			queue_flush(q);
+	}
+	queue_flush(q);
+}
+
+static void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/* Looks at the ring for up to poll_us; true when a chain came. Lock held; let
+ * go between looks. */
+static bool queue_busy_poll(struct queue *q)
+{
+	uint64_t deadline_ns;
+
+	if (!q->params.poll_us)
+		return false;
+	deadline_ns = loop_now_ns() + q->params.poll_us * 1000ull;
+	while (queue_serving(q) && !q->update_posted) {
+		if (virtq_has_chain(&q->vq))
+			return true;
+		pthread_mutex_unlock(&q->lock);
+		for (unsigned i = 0; i < POLL_SPINS; i++)
+			cpu_relax();
+		pthread_mutex_lock(&q->lock);
+		if (loop_now_ns() >= deadline_ns)
+			break;
+	}
+	return false;
+}
+
+static void queue_serve(struct queue *q)
+{
+	bool more, nofd;
+
+	pthread_mutex_lock(&q->lock);
+	for (more = true; more && queue_serving(q);) {
+		virtq_disable_kicks(&q->vq);
+		do {
+			queue_drain(q);
+		} while (!q->starved && queue_busy_poll(q));
+		if (!queue_serving(q))
+			break;
+		/* Starved: the chain that is there waits for a free object, whose
+		 * completion pokes. */
+		more = virtq_enable_kicks(&q->vq) && !q->starved;
+	}
+	if (q->vq.error)
+		queue_report_error(q);
+	nofd = q->config.kick_nofd && queue_serving(q);
+	pthread_mutex_unlock(&q->lock);
+	if (nofd)
+		loop_timer_arm(q->loop, &q->poll_timer, QUEUE_NOFD_POLL_NS);
+}
+
+static void queue_unwatch(struct queue *q)
+{
+	if (q->kick_fd < 0)
+		return;
+	loop_fd_remove(q->loop, &q->kick);
+	close(q->kick_fd);
+	q->kick_fd = -1;
+}
+
+/* Empties what is not an eventfd; false at its end. */
+static bool queue_read_kick(struct queue *q)
+{
+	char buf[512];
+	ssize_t n;
+
+	do {
+		n = read(q->kick_fd, buf, sizeof(buf));
+	} while (n < 0 && errno == EINTR);
+	return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+static void queue_kicked(struct loop_fd *entry, uint32_t events)
+{
+	struct queue *q = container_of(entry, struct queue, kick);
+
+	(void)events;
+	if (!q->kick_is_event && !queue_read_kick(q)) {
+		log_warn("queue_kick_closed", "device=%s queue=%u", q->params.name,
+			 q->params.index);
+		queue_unwatch(q);
+	}
+	queue_serve(q);
+}
+
+static void queue_watch(struct queue *q, int fd)
+{
+	struct stat st;
+	int err;
+
+	/* Anonymous inodes have no file type: an eventfd, or something whose wake-ups
+	 * are as good as its. */
+	q->kick_is_event = fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
+	q->kick_fd = fd;
+	err = loop_fd_add(q->loop, &q->kick, fd, EPOLLIN | (q->kick_is_event ? EPOLLET : 0),
+			  queue_kicked);
+	if (err < 0) {
+		q->kick_fd = -1;
+		close(fd);
+		pthread_mutex_lock(&q->lock);
+		virtq_break(&q->vq, "kick descriptor cannot be waited for");
+		pthread_mutex_unlock(&q->lock);
+	}
+}
+
+/* The control thread changed something. */
+static void queue_update(struct loop_task *task)
+{
+	struct queue *q = container_of(task, struct queue, update);
+	unsigned want;
+	int fd = -1;
+	bool changed;
+
+	pthread_mutex_lock(&q->lock);
+	q->update_posted = false;
+	want = q->update_want;
+	changed = q->kick_changed;
+	if (changed) {
+		q->kick_changed = false;
+		fd = q->kick_new;
+		q->kick_new = -1;
+	}
+	pthread_mutex_unlock(&q->lock);
+
+	if (changed) {
+		loop_timer_disarm(&q->poll_timer);
+		queue_unwatch(q);
+		if (fd >= 0)
+			queue_watch(q, fd);
+	}
+	queue_serve(q);
+
+	pthread_mutex_lock(&q->lock);
+	q->update_done = want;
+	pthread_cond_broadcast(&q->changed);
+	pthread_mutex_unlock(&q->lock);
+}
+
+static void queue_poll_expired(struct loop_timer *timer)
+{
+	queue_serve(container_of(timer, struct queue, poll_timer));
+}
+
+void queue_serve_init(struct queue *q)
+{
+	q->update.run = queue_update;
+	q->kick_fd = -1;
+	q->kick_new = -1;
+	loop_timer_init(&q->poll_timer, queue_poll_expired);
+}
+
+void *queue_thread(void *arg)
+{
+	struct queue *q = arg;
+
+	log_set_thread_context(q->context);
+	loop_run(q->loop);
+	queue_unwatch(q);
+	return NULL;
+}
