@@ -41,6 +41,25 @@ void ovfs_config_print(const struct ovfs_config *config, FILE *out)
 
 void ovfs_config_print_reference(FILE *out)
 {
+	fputs("# The configuration file of ovfs\n\n"
+	      "Generated from the key tables in `src/conf/keys.c` by\n"
+	      "`ovfs --print-config-reference`; a test keeps it up to date.\n\n"
+	      "The file is TOML and is given by `ovfs --config-file=FILE`. The least that it "
+	      "needs:\n\n"
+	      "```toml\n"
+	      "[socket_settings]\n"
+	      "socket_path = \"/run/ovfs/data.sock\"\n\n"
+	      "[storage_settings]\n"
+	      "type = \"fs\"\n"
+	      "root = \"/srv/data\"\n"
+	      "```\n\n"
+	      "`ovfs --check-config --config-file=FILE` prints every problem of a file with its\n"
+	      "line and what is expected there (exit code 2), or the effective configuration with\n"
+	      "all defaults. Options of the command line override the file.\n\n"
+	      "Sizes are an integer (bytes) or a string with a unit: KiB, MiB, GiB, TiB (K, M, G,\n"
+	      "T for short) are powers of 1024; kB, MB, GB, TB powers of 1000. Durations are a\n"
+	      "string of numbers with units that are added up: ns, us, ms, s, m, h, d.\n\n",
+	      out);
 	conf_print_reference(ovfs_tables, ovfs_table_count, out);
 }
 

@@ -76,9 +76,8 @@ static const struct conf_key keys_socket[] = {
 	 * one queue for each virtual CPU, and before Linux 6.11 one in all; four is
 	 * what small guests can use, and large ones have an owner who sets it. */
 	{ .name = "num_request_queues",
-	  .doc = "How many request queues a guest may use; each is served by its own thread. QEMU "
-		 "needs the same number in its num-request-queues; guests before Linux 6.11 use "
-		 "one.",
+	  .doc = "How many request queues a guest may use at most (QEMU's num-request-queues); "
+		 "each is served by its own thread. Guests before Linux 6.11 use one.",
 	  .type = CONF_INTEGER,
 	  .standard = "4",
 	  .min = 1,

@@ -43,11 +43,16 @@ static void conf_sanitise(char *text)
 
 static void conf_problem_take(struct conf_load *load, int line, char *text)
 {
-	if (!text || load->problem_count == CONF_PROBLEMS_MAX) {
+	size_t n = load->problem_count;
+
+	if (text)
+		conf_sanitise(text);
+	/* One option that sets two keys is wrong once. */
+	if (!text || n == CONF_PROBLEMS_MAX ||
+	    (n > 0 && strcmp(load->problem[n - 1].text, text) == 0)) {
 		free(text);
 		return;
 	}
-	conf_sanitise(text);
 	load->problem[load->problem_count++] = (struct conf_problem){ line, text };
 	load->sorted = false;
 }

@@ -54,7 +54,7 @@ void suggest_offer(struct suggest *s, const char *candidate)
 	size_t len = MAX(strlen(s->word), strlen(candidate));
 
 	/* A third of the letters wrong is still a slip, more is another word. */
-	if (distance == UINT_MAX || distance > MAX(len / 3, (size_t)1))
+	if (distance == UINT_MAX || distance > MAX((len + 1) / 3, (size_t)1))
 		return;
 	if (s->best && distance >= s->distance)
 		return;
