@@ -186,6 +186,7 @@ struct fuc_req *fuc_submit(struct fuc *f, const struct fuc_call *call)
 	if (call->out_total || call->no_reply)
 		r->out_len = call->no_reply ? 0 : call->out_total;
 	r->no_reply = call->no_reply;
+	r->lenient = call->lenient;
 	r->nout = r->nin = 0;
 	r->done = false;
 	r->error = 0;
@@ -247,7 +248,7 @@ static void receive(struct fuc_req *r, uint32_t used_len)
 	r->error = h.error;
 	if (h.len != used_len)
 		violation(r, "header says %u bytes, ring says %u", h.len, used_len);
-	if (h.unique != r->unique)
+	if (h.unique != r->unique && !r->lenient)
 		violation(r, "reply to %" PRIu64, (uint64_t)h.unique);
 	if (h.error > 0 || h.error <= -512)
 		violation(r, "error %d is no errno", h.error);

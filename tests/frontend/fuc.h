@@ -53,6 +53,7 @@ struct fuc_call {
 	bool no_reply;			/* no device-writable segment at all */
 	/* Lies, for tests; 0 means the truth. */
 	bool raw;			/* in[] begins with the header's bytes */
+	bool lenient;			/* no telling what `unique` the reply can have */
 	uint32_t len_field;
 	uint64_t unique;
 	size_t out_total;		/* all device-writable bytes, instead of 16 + out_cap */
@@ -68,7 +69,7 @@ struct fuc_req {
 	struct vuc_seg segs[VUC_MAX_SEGS];
 	unsigned int nout, nin;
 	size_t in_len, out_len;
-	bool no_reply;
+	bool no_reply, lenient;
 	uint32_t used_len;	/* as the ring says */
 	int error;		/* of the reply's header */
 	uint8_t *reply;		/* the reply's bytes, header first, `used_len` of them */

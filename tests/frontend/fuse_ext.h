@@ -77,4 +77,6 @@ struct fuc_ext_header {
 /* The first revision's fields only: INIT of 7.5 to 7.35 ends here. */
 #define FUC_INIT_IN_SHORT 16u
 
+_Static_assert(sizeof(struct fuc_statx_out) == 288, "7.39");
+
 #endif
