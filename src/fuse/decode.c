@@ -122,7 +122,8 @@ static const struct fuse_op fuse_ops[FUSE_OPCODE_COUNT] = {
 				      .reply = FUSE_REPLY_COUNT64 },
 };
 
-const struct fuse_op *fuse_op_find(uint32_t opcode)
+/* The row of @opcode; one without a name for an opcode that we do not know. */
+static const struct fuse_op *fuse_op_find(uint32_t opcode)
 {
 	static const struct fuse_op unknown = { NULL, REFUSED(ENOSYS) };
 

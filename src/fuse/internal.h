@@ -101,9 +101,6 @@ struct fuse_req {
 
 /* ---- decode.c ---- */
 
-/* The row of @opcode; one without a name for an opcode that we do not know. */
-const struct fuse_op *fuse_op_find(uint32_t opcode);
-
 /* Reads the header at the start of @in, into r->req and the decoding state.
  * r->op is set in any case. Returns 0 or -EINVAL. */
 int fuse_decode_header(struct fuse_req *r, const struct iovec *in, size_t in_count);

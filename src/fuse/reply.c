@@ -34,16 +34,18 @@ static size_t fuse_reply_write(struct fuse_req *r, int error, const void *body, 
 			       size_t data_size)
 {
 	struct iov_cursor c = iov_cursor(r->out, r->out_count);
+	size_t fixed = sizeof(struct fuse_out_header) + body_size;
 	struct fuse_out_header header = {
-		.len = (uint32_t)(sizeof(header) + body_size + data_size),
+		.len = (uint32_t)(fixed + data_size),
 		.error = error,
 		.unique = r->req.unique,
 	};
 
-	if (fuse_reply_room(r, header.len) < header.len) {
+	/* Only a request that never got to its operation can be without. */
+	if (unlikely(fuse_reply_room(r, fixed) < fixed)) {
 		log_limited(fuse_session_log_limit(r->session), LOG_LEVEL_WARN,
-			    "fuse_reply_no_room", "opcode=%u unique=%llu len=%u", r->req.opcode,
-			    (unsigned long long)r->req.unique, header.len);
+			    "fuse_reply_no_room", "opcode=%u unique=%llu len=%zu", r->req.opcode,
+			    (unsigned long long)r->req.unique, fixed);
 		return 0;
 	}
 	iov_write(&c, &header, sizeof(header));
