@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ring-env.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+static int memfd(uint64_t size)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	return fd;
+}
+
+static void test_refusals(void **state)
+{
+	static const struct {
+		struct guest_region_desc desc;
+		int result;
+	} cases[] = {
+		{ { .gpa = 0, .size = 0 }, -EINVAL },
+		{ { .gpa = UINT64_MAX, .size = 1 }, -EINVAL },
+		{ { .gpa = UINT64_MAX - 4095, .size = 4096 }, -EINVAL },
+		{ { .uva = UINT64_MAX - 100, .size = 4096 }, -EINVAL },
+		{ { .offset = UINT64_MAX - 100, .size = 4096 }, -EINVAL },
+		{ { .offset = INT64_MAX, .size = 4096 }, -EINVAL },
+		{ { .size = UINT64_MAX }, -EINVAL },
+		{ { .size = 65537 }, -EINVAL }, /* past the end of the file */
+		{ { .offset = 65536, .size = 1 }, -EINVAL },
+		{ { .size = 65536 }, 0 },
+		{ { .offset = 100, .size = 65436, .gpa = 1 }, 0 },
+	};
+	int fd = memfd(65536);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct guest_mem *mem = NULL;
+
+		assert_int_equal(guest_mem_new(&mem, &cases[i].desc, &fd, 1), cases[i].result);
+		assert_true(!mem == (cases[i].result < 0));
+		guest_mem_unref(mem);
+	}
+	close(fd);
+
+	struct guest_mem *mem;
+	const struct guest_region_desc desc = { .size = 4096 };
+
+	assert_int_equal(guest_mem_new(&mem, &desc, (int[]){ -1 }, 1), -EBADF);
+	assert_int_equal(guest_mem_new(&mem, &desc, (int[]){ 0 }, GUEST_MEM_REGIONS_MAX + 1),
+			 -ENOSPC);
+}
+
+static void test_add_remove(void **state)
+{
+	struct guest_region_desc desc = { .size = 4096 };
+	struct guest_mem *mem, *next;
+	struct guest_view *view;
+	int fd = memfd(4096);
+
+	(void)state;
+	assert_int_equal(guest_mem_new(&mem, NULL, NULL, 0), 0);
+	view = guest_view_new(mem);
+	assert_null(guest_view_find(view, 0));
+	guest_view_unref(view);
+
+	/* From above, every second page, so that each lands in front of the others. */
+	for (unsigned i = 0; i < GUEST_MEM_REGIONS_MAX; i++) {
+		desc.gpa = (GUEST_MEM_REGIONS_MAX - i) * 8192ull;
+		desc.uva = i * 8192ull;
+		assert_int_equal(guest_mem_add(&next, mem, &desc, fd), 0);
+		guest_mem_unref(mem);
+		mem = next;
+	}
+	desc.gpa = 0;
+	assert_int_equal(guest_mem_add(&next, mem, &desc, fd), -ENOSPC);
+
+	view = guest_view_new(mem);
+	for (unsigned i = 1; i <= GUEST_MEM_REGIONS_MAX; i++) {
+		const struct guest_mem_entry *e = guest_view_find(view, i * 8192ull + 4095);
+
+		assert_non_null(e);
+		assert_int_equal(e->gpa, i * 8192ull);
+		assert_null(guest_view_find(view, i * 8192ull + 4096));
+	}
+	assert_null(guest_view_find(view, 0));
+	assert_null(guest_view_find(view, UINT64_MAX));
+	guest_view_unref(view);
+
+	/* All three have to match. */
+	desc = (struct guest_region_desc){ .gpa = 8192, .uva = 508 * 8192, .size = 4096 };
+	desc.gpa++;
+	assert_int_equal(guest_mem_remove(&next, mem, &desc), -ENOENT);
+	desc.gpa--;
+	desc.uva++;
+	assert_int_equal(guest_mem_remove(&next, mem, &desc), -ENOENT);
+	desc.uva--;
+	desc.size--;
+	assert_int_equal(guest_mem_remove(&next, mem, &desc), -ENOENT);
+	desc.size++;
+	assert_int_equal(guest_mem_remove(&next, mem, &desc), 0);
+	guest_mem_unref(mem);
+	mem = next;
+	assert_int_equal(mem->count, GUEST_MEM_REGIONS_MAX - 1);
+
+	/* Overlaps: at either end, inside, around, the same. */
+	desc.uva = 1ull << 40;
+	for (uint64_t gpa = 2 * 8192 - 4095; gpa < 2 * 8192 + 4096; gpa += 819) {
+		desc.gpa = gpa;
+		assert_int_equal(guest_mem_add(&next, mem, &desc, fd), -EEXIST);
+	}
+	desc.gpa = 2 * 8192 - 4096;
+	assert_int_equal(guest_mem_add(&next, mem, &desc, fd), 0);
+	guest_mem_unref(next);
+	guest_mem_unref(mem);
+	close(fd);
+}
+
+/* What a view was made of stays mapped until the view is gone. */
+static void test_lifetime(void **state)
+{
+	const struct guest_region_desc desc = { .gpa = 4096, .uva = 1, .size = 4096 };
+	struct guest_mem *mem, *without;
+	struct guest_view *view;
+	struct iovec iov[1];
+	int fd = memfd(4096);
+
+	(void)state;
+	assert_int_equal(guest_mem_new(&mem, &desc, &fd, 1), 0);
+	view = guest_view_ref(guest_view_new(mem));
+	assert_int_equal(guest_view_translate(view, 5000, 10, iov, 0, 0, 1), 1);
+	assert_int_equal(guest_mem_remove(&without, mem, &desc), 0);
+	guest_mem_unref(mem);
+	guest_mem_unref(without);
+	guest_view_unref(view);
+	memcpy(iov[0].iov_base, "still here", 10);
+	guest_view_unref(view);
+
+	char back[10];
+
+	assert_int_equal(pread(fd, back, 10, 5000 - 4096), 10);
+	assert_memory_equal(back, "still here", 10);
+	close(fd);
+}
+
+static void test_translate(void **state)
+{
+	struct ring_env env;
+	struct guest_view *view;
+	struct iovec iov[4];
+	uint64_t gpa, len;
+
+	(void)state;
+	ring_env_init(&env);
+	view = guest_view_new(env.mem);
+	assert_int_equal(guest_view_translate(view, 0, 2 * MIB, iov, 0, 0, 4), 2);
+	assert_int_equal(iov[0].iov_len, MIB);
+	assert_int_equal(iov[1].iov_len, MIB);
+	assert_int_equal(guest_view_translate(view, 0, 2 * MIB + 1, iov, 0, 0, 4), -EFAULT);
+	assert_int_equal(guest_view_translate(view, 0, 2 * MIB, iov, 0, 0, 1), -E2BIG);
+	assert_int_equal(guest_view_translate(view, 2 * MIB, 1, iov, 0, 0, 4), -EFAULT);
+	assert_int_equal(guest_view_translate(view, HIGH_GPA - 1, 2, iov, 0, 0, 4), -EFAULT);
+	assert_int_equal(guest_view_translate(view, UINT64_MAX, UINT64_MAX, iov, 0, 0, 4), -EFAULT);
+	assert_int_equal(guest_view_translate(view, 0, UINT64_MAX, iov, 0, 0, 4), -EFAULT);
+
+	/* Merging. */
+	assert_int_equal(guest_view_translate(view, 100, 50, iov, 0, 0, 4), 1);
+	assert_int_equal(guest_view_translate(view, 150, 50, iov, 1, 0, 4), 1);
+	assert_int_equal(iov[0].iov_len, 100);
+	assert_int_equal(guest_view_translate(view, 200, 50, iov, 1, 1, 4), 2);
+	assert_int_equal(guest_view_translate(view, 251, 50, iov, 2, 1, 4), 3);
+
+	/* And back. */
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t base = (uint64_t[]){ 0, MIB, HIGH_GPA }[i];
+
+		assert_int_equal(guest_view_translate(view, base + 77, 1, iov, 0, 0, 4), 1);
+		assert_true(guest_mem_hva_to_gpa(env.mem, iov[0].iov_base, &gpa, &len));
+		assert_int_equal(gpa, base + 77);
+		assert_int_equal(len, MIB - 77);
+	}
+	assert_false(guest_mem_hva_to_gpa(env.mem, &gpa, &gpa, &len));
+	assert_false(guest_mem_hva_to_gpa(env.mem, NULL, &gpa, &len));
+
+	/* Front-end addresses; not across regions. */
+	assert_ptr_equal(guest_mem_from_uva(env.mem, UVA_OFFSET + MIB - 4, 4),
+			 env.mem->entry[0].hva + MIB - 4);
+	assert_null(guest_mem_from_uva(env.mem, UVA_OFFSET + MIB - 4, 5));
+	assert_null(guest_mem_from_uva(env.mem, UVA_OFFSET - 1, 1));
+	assert_null(guest_mem_from_uva(env.mem, UVA_OFFSET, UINT64_MAX));
+	assert_true(guest_mem_uva_to_gpa(env.mem, UVA_OFFSET + HIGH_GPA + 9, &gpa));
+	assert_int_equal(gpa, HIGH_GPA + 9);
+	assert_false(guest_mem_uva_to_gpa(env.mem, 0, &gpa));
+	guest_view_unref(view);
+	ring_env_fini(&env);
+}
+
+/* Byte offsets that are not page-aligned. */
+static void test_odd_offset(void **state)
+{
+	const struct guest_region_desc desc = { .gpa = 0, .size = 5000, .uva = 0, .offset = 4095 };
+	int fd = memfd(4095 + 5000);
+	struct guest_mem *mem;
+
+	(void)state;
+	assert_int_equal(pwrite(fd, "x", 1, 4095), 1);
+	assert_int_equal(pwrite(fd, "y", 1, 4095 + 4999), 1);
+	assert_int_equal(guest_mem_new(&mem, &desc, &fd, 1), 0);
+	assert_int_equal(mem->entry[0].hva[0], 'x');
+	assert_int_equal(mem->entry[0].hva[4999], 'y');
+	guest_mem_unref(mem);
+	close(fd);
+}
+
+static void test_truncated(void **state)
+{
+	const struct guest_region_desc desc[] = {
+		{ .gpa = 0, .size = 65536, .uva = 0 },
+		{ .gpa = 65536, .size = 65536, .uva = 65536 },
+	};
+	int fds[2] = { memfd(65536), memfd(65536) };
+	struct guest_mem *mem;
+	volatile char *first, *second;
+
+	(void)state;
+	assert_int_equal(shm_map_install_guard(), 0);
+	assert_int_equal(shm_map_install_guard(), 0);
+	assert_int_equal(guest_mem_new(&mem, desc, fds, 2), 0);
+	first = mem->entry[0].hva;
+	second = mem->entry[1].hva;
+	first[0] = second[0] = 'a';
+	first[65535] = second[65535] = 'z';
+	assert_false(guest_mem_broken(mem));
+
+	assert_int_equal(ftruncate(fds[1], 4096), 0);
+	assert_int_equal(second[0], 'a');
+	assert_false(guest_mem_broken(mem));
+	assert_int_equal(second[65535], 0); /* would be the end of us */
+	assert_true(guest_mem_broken(mem));
+	second[4096] = 'w';
+	assert_int_equal(second[4096], 'w');
+	assert_int_equal(second[0], 'a');
+	assert_int_equal(first[65535], 'z');
+	assert_true(shm_map_faults() >= 2);
+	guest_mem_unref(mem);
+
+	/* Another table is not concerned. */
+	assert_int_equal(guest_mem_new(&mem, desc, fds, 1), 0);
+	assert_false(guest_mem_broken(mem));
+	guest_mem_unref(mem);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* A SIGBUS that is none of ours ends the process as ever. */
+static void test_other_sigbus(void **state)
+{
+	(void)state;
+	for (unsigned sent = 0; sent < 2; sent++) {
+		pid_t child = fork();
+		int status;
+
+		assert_true(child >= 0);
+		if (child == 0) {
+			char *p;
+			int fd = memfd(4096);
+
+			signal(SIGBUS, SIG_DFL); /* not a sanitizer's */
+			(void)shm_map_install_guard();
+			p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+			if (ftruncate(fd, 0) < 0)
+				_exit(2);
+			if (sent)
+				raise(SIGBUS);
+			else
+				_exit(*(volatile char *)p);
+			_exit(1);
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_true(WIFSIGNALED(status));
+		assert_int_equal(WTERMSIG(status), SIGBUS);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_add_remove),
+		cmocka_unit_test(test_lifetime),
+		cmocka_unit_test(test_translate),
+		cmocka_unit_test(test_odd_offset),
+		/* Before the guard is installed in this process. */
+		cmocka_unit_test(test_other_sigbus),
+		cmocka_unit_test(test_truncated),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
