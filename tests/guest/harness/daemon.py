@@ -30,13 +30,18 @@ class Daemon:
     can_readonly = True
     max_queues = 64
 
-    def __init__(self, command, root, socket, *, readonly=False, tag="ovfs", queues=1):
+    def __init__(self, command, root, socket, *, readonly=False, tag="ovfs", queues=1,
+                 fresh=True, settle=0):
+        """`fresh`: remove a socket file that is there before. `settle`: a start
+        has succeeded only when the daemon is still there after so many seconds."""
         self.command = shlex.split(command)
         self.root = root
         self.socket = socket
         self.readonly = readonly
         self.tag = tag
         self.queues = queues
+        self.fresh = fresh
+        self.settle = settle
         self.log_path = socket + ".log"
         self.process = None
 
@@ -47,18 +52,19 @@ class Daemon:
         # So that the file, when it is there, is this daemon's. From then to its
         # listen() it takes microseconds, and a guest's kernel a second to connect.
         # (Connecting here would be the guest that some daemons serve only once.)
-        if os.path.exists(self.socket):
+        if self.fresh and os.path.exists(self.socket):
             os.unlink(self.socket)
         # Appended to: a daemon started again keeps what the first one said.
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True)
-        deadline = time.monotonic() + START_SECONDS
-        while not os.path.exists(self.socket):
+        start = time.monotonic()
+        deadline = start + START_SECONDS
+        while not os.path.exists(self.socket) or time.monotonic() < start + self.settle:
             if self.process.poll() is not None:
                 raise Failure(f"the daemon ended at once, exit code {self.process.returncode}: "
-                              + shlex.join(self.argv()), self.log_tail())
+                              + shlex.join(self.process.args), self.log_tail())
             if time.monotonic() > deadline:
                 self.kill()
                 raise Failure(f"no socket {self.socket} after {START_SECONDS} s",
@@ -80,9 +86,12 @@ class Daemon:
             raise Failure(f"still there {STOP_SECONDS} s after SIGTERM", details) from None
 
     def kill(self):
-        if self.alive():
+        """End it and whatever it started, at once."""
+        try:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        except ProcessLookupError:
+            pass
+        self.process.wait()
 
     def log_tail(self, lines=30):
         try:
@@ -140,6 +149,14 @@ class Ovfs(Daemon):
                        f"root = {toml(self.root)}\n"
                        f"readonly = {toml(self.readonly)}\n")
         return [*self.command, f"--config-file={path}"]
+
+
+class OvfsByFlags(Ovfs):
+    """ovfs, started the way that libvirt and Kata start virtiofsd."""
+
+    def argv(self):
+        return [*self.command, f"--socket-path={self.socket}", f"--shared-dir={self.root}",
+                f"--tag={self.tag}", "--cache=auto", *(["--readonly"] if self.readonly else [])]
 
 
 class VirtiofsdRust(Daemon):

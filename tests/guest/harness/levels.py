@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import importlib
 import os
+import subprocess
 
 from . import qemu
 from .report import Failure
@@ -74,6 +75,31 @@ def uml(plan, cases):
     plan.play_scenarios("uml")
 
 
+def uml_new(plan, cases):
+    """User-mode Linux of a newer Debian suite: several request queues, two CPUs.
+
+    Its programs run in that suite's tree (scripts/peers.sh), which has busybox.
+    """
+    peers = f"{plan.tools.repository}/scripts/peers.sh"
+    if not plan.has(lambda: make_peers(peers)):
+        return
+    with plan.site("uml-new") as site:
+        site.uml_options = {
+            "wrapper": (peers, "exec", "-b", plan.work_dir, "-r", plan.tools.guest_dir, "--"),
+            "extra": ("ncpus=2",),
+            # The amounts are the other level's business.
+            "scale": 10,
+        }
+        site.run_cases("uml", cases, queues=4)
+
+
+def make_peers(peers):
+    result = subprocess.run([peers, "path"], stdin=subprocess.DEVNULL, text=True, check=False,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if result.returncode != 0:
+        raise Failure("cannot make the tree of a newer suite: " + result.stdout[-2000:])
+
+
 def qemu_level(plan, cases):
     """The cases for busybox over virtio-pci, in each ring set-up."""
     if not plan.has(plan.tools.need_qemu):
@@ -102,5 +128,5 @@ def qemu_level(plan, cases):
 # Cases that put much, or much at a time, through the rings.
 RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 
-LEVELS = {"local": local, "uml": uml, "qemu": qemu_level}
+LEVELS = {"local": local, "uml": uml, "uml-new": uml_new, "qemu": qemu_level}
 DEFAULT = ("uml", "qemu")

@@ -12,10 +12,7 @@ from .uml import UmlGuest
 
 
 class Site:
-    """Makes daemons and guests below `work_dir`, and ends all of them in the end.
-
-    `daemon_queues` is what a daemon is told when nothing else is said.
-    """
+    """Makes daemons and guests below `work_dir`, and ends all of them in the end."""
 
     def __init__(self, name, work_dir, tools, report, daemon_command, daemon_kind):
         self.name = name
@@ -48,9 +45,11 @@ class Site:
         return f"{self.dir}/{what}{self.count}"
 
     def daemon(self, **options):
-        """A daemon of the export folder, started."""
-        daemon = self.daemon_class(self.daemon_command, options.pop("root", self.export),
-                                   self.next_path("daemon") + ".sock", **options)
+        """A daemon of the export folder, started; `socket` and `cls` (of daemon) for
+        a certain one, else an own socket and the class under test."""
+        cls = options.pop("cls", self.daemon_class)
+        socket = options.pop("socket", None) or self.next_path("daemon") + ".sock"
+        daemon = cls(self.daemon_command, self.export, socket, **options)
         self.daemons.append(daemon)
         return daemon.start()
 
@@ -62,6 +61,8 @@ class Site:
         if kind == "local":
             guest = LocalGuest(run_dir, self.export, sockets, self.tools)
         elif kind == "uml":
+            # The kernel asks the device how many queues it has.
+            options.pop("queues", None)
             guest = UmlGuest(run_dir, self.export, sockets, self.tools,
                              **{**self.uml_options, **options})
         else:

@@ -19,6 +19,7 @@ class Tools:
 
     def __init__(self, guest_dir, work_dir):
         self.guest_dir = guest_dir
+        self.repository = os.path.dirname(os.path.dirname(guest_dir))
         self.work_dir = work_dir
         self.bin_dir = f"{work_dir}/bin"
         self.uml = os.environ.get("OVFS_UML") or shutil.which("linux.uml") or "linux.uml"

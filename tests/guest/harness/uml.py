@@ -31,12 +31,14 @@ class UmlGuest(Guest):
     kind = "uml"
     boot_seconds = 30
 
-    def __init__(self, run_dir, export, sockets, tools, *, wrapper=(), extra=()):
+    def __init__(self, run_dir, export, sockets, tools, *, wrapper=(), extra=(),
+                 scale=1):
         """`wrapper` a command that runs the rest elsewhere, say in a chroot;
         `extra` more words for the kernel's command line."""
         super().__init__(run_dir, export, sockets, tools)
         self.wrapper = wrapper
         self.extra = extra
+        self.scale = scale
 
     def argv(self):
         work = f"{self.run_dir}/root"
