@@ -175,7 +175,7 @@ static int queue_try_start(struct queue *q)
 /* After any change: starts, reports, wakes the thread. Lock held. */
 static int queue_changed(struct queue *q, int err)
 {
-	if (q->vq.error)
+	if (q->vq.running && q->vq.error)
 		queue_report_error(q);
 	if (err >= 0)
 		err = queue_try_start(q);

@@ -148,7 +148,7 @@ static void queue_serve(struct queue *q)
 		 * completion pokes. */
 		more = virtq_enable_kicks(&q->vq) && !q->starved;
 	}
-	if (q->vq.error)
+	if (q->vq.running && q->vq.error)
 		queue_report_error(q);
 	nofd = q->config.kick_nofd && queue_serving(q);
 	pthread_mutex_unlock(&q->lock);
