@@ -67,8 +67,8 @@ void device_reset(struct virtio_device *device)
 	unsigned orphans = 0;
 
 	device_halt_all(device);
-	device_drain(device, device->queues, device->queue_count,
-		     device->config.drain_timeout_ms, false);
+	device_drain(device, device->queues, device->queue_count, device->config.drain_timeout_ms,
+		     false);
 	for (unsigned i = 0; i < device->queue_count; i++) {
 		orphans += queue_stop(device->queues[i]);
 		queue_reset(device->queues[i]);
@@ -91,8 +91,8 @@ static void device_drain_fully(struct virtio_device *device)
 				    MAX(device->config.drain_timeout_ms, 1000u), true);
 		if (!left)
 			return;
-		log_warn("device_waits_for_requests", "device=%s requests=%u",
-			 device->config.name, left);
+		log_warn("device_waits_for_requests", "device=%s requests=%u", device->config.name,
+			 left);
 	}
 }
 

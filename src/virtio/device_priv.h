@@ -42,7 +42,7 @@ struct virtio_device {
 	struct guest_mem *mem; /* NULL: none yet */
 	struct dirty_log *log;
 	int log_fd;
-	int inflight_fd; /* what SET_INFLIGHT_FD brought, -1: nothing */
+	int inflight_fd;      /* what SET_INFLIGHT_FD brought, -1: nothing */
 	bool inflight_packed; /* the format in which the queues have it */
 	struct vhost_user_inflight inflight;
 	int backend_fd; /* our requests to the front end go here */

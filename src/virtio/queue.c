@@ -31,8 +31,9 @@ static bool has_bit(uint64_t features, unsigned bit)
  * reach their handler here (SIGBUS: shm_map.h). */
 static int queue_start_thread(struct queue *q)
 {
-	static const int synchronous[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS,
-					   SIGABRT };
+	static const int synchronous[] = {
+		SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT
+	};
 	char name[16]; /* the kernel's limit */
 	sigset_t block, old;
 	int errnum;
@@ -154,8 +155,8 @@ static int queue_try_start(struct queue *q)
 	const struct queue_config *config = &q->config;
 	int err;
 
-	if (q->vq.running || q->failed || !config->kick_set || !queue_enabled(q) ||
-	    !config->size || !config->addr_set || !q->vq.view || !q->vq.view->mem->count)
+	if (q->vq.running || q->failed || !config->kick_set || !queue_enabled(q) || !config->size ||
+	    !config->addr_set || !q->vq.view || !q->vq.view->mem->count)
 		return 0;
 	q->halted = false;
 	q->starved = false;

@@ -69,7 +69,7 @@ struct queue_config {
 	bool base_set;
 	bool addr_set;
 	bool enabled;
-	bool kick_set;	/* also when there is no descriptor */
+	bool kick_set; /* also when there is no descriptor */
 	bool kick_nofd;
 };
 
@@ -83,7 +83,7 @@ struct queue {
 
 	atomic_uint signals; /* completions that are about to write to call_fd */
 
-	pthread_mutex_t lock; /* covers all down to the next heading */
+	pthread_mutex_t lock;	/* covers all down to the next heading */
 	pthread_cond_t changed; /* in_flight, orphans or update_done */
 	struct virtqueue vq;
 	struct queue_config config;

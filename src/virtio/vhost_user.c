@@ -32,8 +32,8 @@
 #define OFFERED_PROTOCOL_FEATURES                                                                  \
 	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |                    \
 	 BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |           \
-	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |                                              \
-	 BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) | BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |     \
+	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) | BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |  \
+	 BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                                 \
 	 BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
 /* virtio 1.3, 5.11.4. */
@@ -245,8 +245,7 @@ struct message_type {
 #define BODY(member) sizeof(((union vhost_user_body *)0)->member)
 #define WITH(name) BIT(VHOST_USER_PROTOCOL_F_##name)
 
-#define MESSAGE(name, function, ...)                                                               \
-	[VHOST_USER_##name] = { #name, function, __VA_ARGS__ }
+#define MESSAGE(name, function, ...) [VHOST_USER_##name] = { #name, function, __VA_ARGS__ }
 
 static const struct message_type message_types[] = {
 	MESSAGE(GET_FEATURES, get_features, .answers = true),
@@ -323,9 +322,9 @@ static void log_refused(struct virtio_device *device, const struct message_type 
 			const struct vhost_user_msg *msg, int err)
 {
 	log_limited(&device->log_limit, LOG_LEVEL_WARN, "vhost_user_message_refused",
-		    "device=%s request=%u name=%s size=%u fds=%u error=\"%s\"",
-		    device->config.name, msg->header.request, type ? type->name : "unknown",
-		    msg->header.size, msg->fd_count, strerror(-err));
+		    "device=%s request=%u name=%s size=%u fds=%u error=\"%s\"", device->config.name,
+		    msg->header.request, type ? type->name : "unknown", msg->header.size,
+		    msg->fd_count, strerror(-err));
 }
 
 int vhost_user_dispatch(struct virtio_device *device, struct vhost_user_msg *msg)

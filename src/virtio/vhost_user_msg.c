@@ -159,8 +159,7 @@ int vhost_user_reply(int fd, const struct vhost_user_header *request, const void
 		.flags = VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY,
 		.size = (uint32_t)size,
 	};
-	struct iovec iov[2] = { { &header, sizeof(header) },
-				{ (void *)(uintptr_t)body, size } };
+	struct iovec iov[2] = { { &header, sizeof(header) }, { (void *)(uintptr_t)body, size } };
 	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = size ? 2 : 1 };
 	union fd_control control = { 0 };
 
