@@ -205,7 +205,8 @@ struct fuc_req *fuc_submit(struct fuc *f, const struct fuc_call *call)
 	if (vuc_queue_submit(q, r->segs, r->nout, r->nin, r) < 0)
 		return NULL;
 	r->busy = true;
-	vuc_queue_kick(q);
+	if (!call->no_kick)
+		vuc_queue_kick(q);
 	return r;
 }
 

@@ -51,6 +51,7 @@ struct fuc_call {
 	unsigned int queue;		/* 0: the default one of the client */
 	bool hiprio;			/* on queue 0 */
 	bool no_reply;			/* no device-writable segment at all */
+	bool no_kick;			/* into the ring, but tell nobody */
 	/* Lies, for tests; 0 means the truth. */
 	bool raw;			/* in[] begins with the header's bytes */
 	bool lenient;			/* no telling what `unique` the reply can have */

@@ -243,8 +243,8 @@ int vuc_get_config(struct vuc *c, uint32_t offset, uint32_t size, void *out)
 	err = vuc_query(c, VUC_GET_CONFIG, &req, VUC_CONFIG_HDR + size, &m, 0);
 	if (err)
 		return err;
-	/* A payload of no bytes is how the back end says no. */
-	if (m.hdr.size == 0)
+	/* No payload, or one of no bytes, is how the back end says no. */
+	if (m.hdr.size == 0 || (size && m.hdr.size == VUC_CONFIG_HDR))
 		return -EREMOTEIO;
 	if (m.hdr.size != VUC_CONFIG_HDR + size || m.u.config.size != size)
 		return -EPROTO;

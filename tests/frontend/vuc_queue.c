@@ -107,8 +107,9 @@ void vuc_queue_reset(struct vuc_queue *q)
 
 uint32_t vuc_queue_base(const struct vuc_queue *q)
 {
+	/* Used but not yet reaped is done all the same. */
 	if (!q->packed)
-		return q->next_used;
+		return __atomic_load_n(&q->s.used->idx, __ATOMIC_ACQUIRE);
 	return (uint32_t)(q->next_used | q->used_wrap << 15) |
 	       (uint32_t)(q->next_used | q->used_wrap << 15) << 16;
 }
