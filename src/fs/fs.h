@@ -95,7 +95,8 @@ struct fs_req {
 	 * bytes, not empty, no '/', neither "." nor ".." (LOOKUP may ask for
 	 * those two only with export support, which we do not offer). xattr names:
 	 * at most XATTR_NAME_MAX. SYMLINK: name is the new entry, target the text of
-	 * the link (at most PATH_MAX - 1 bytes). RENAME, RENAME2: newname. */
+	 * the link (at most PATH_MAX - 1 bytes). RENAME, RENAME2: newname. NULL for an
+	 * operation that has none; TMPFILE is one (what the kernel sends is "/"). */
 	const char *name;
 	union {
 		const char *newname;
@@ -111,6 +112,7 @@ struct fs_req {
 	 * exactly in.setxattr.size, BATCH_FORGET exactly count fuse_forget_one. */
 	struct iov_cursor data;
 
+	/* All zero on entry, as far as it is the reply of this operation. */
 	union fs_out out;
 
 	/* Guest memory for READ, READDIR(PLUS), READLINK, GETXATTR, LISTXATTR: at
@@ -154,7 +156,8 @@ struct fs_ops {
 	struct fs_session *(*session_new)(struct fs *fs, const struct fs_negotiated *negotiated);
 
 	/* The guest is gone, all its requests are completed: drops every nodeid and
-	 * handle. Any thread. */
+	 * handle. Any thread; it may be called inside the fs_req_complete() of the
+	 * last request, so nobody touches the session after that. */
 	void (*session_free)(struct fs_session *session);
 
 	/* Completes, soon, the waiting requests (locks) with the given unique, or all
