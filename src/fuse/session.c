@@ -39,7 +39,9 @@
  * Retiring also interrupts what waits. A request that was counted in before
  * its shard was closed, but began to wait after the interrupt, would be
  * missed: so whoever submits an operation that may wait looks at the shard
- * once more afterwards and repeats the interrupt if it is closed by then.
+ * once more afterwards and repeats the interrupt if it is closed by then. What
+ * a driver begins to wait for still later, on a thread of its own, ends with
+ * the wait, or when the device stops: it repeats fuse_session_interrupt().
  *
  * INIT, DESTROY and reset are serialised by session->lock. Requests and
  * interrupts take no lock.
@@ -228,11 +230,13 @@ static void fuse_req_complete(struct fs_req *req, ssize_t result)
 	fuse_req_end(r, fuse_reply_result(r, result));
 }
 
-static void fuse_req_malformed(struct fuse_req *r, int err)
+static void fuse_req_reject(struct fuse_req *r, int err)
 {
-	log_limited(&r->session->log_limit, LOG_LEVEL_WARN, "fuse_request_malformed",
-		    "op=%s opcode=%u unique=%llu error=%d", r->op->name ? r->op->name : "unknown",
-		    r->req.opcode, (unsigned long long)r->req.unique, -err);
+	/* A name that is too long is the guest's user; the rest its kernel. */
+	log_limited(&r->session->log_limit, err == -EINVAL ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG,
+		    "fuse_request_malformed", "op=%s opcode=%u unique=%llu error=%d",
+		    r->op->name ? r->op->name : "unknown", r->req.opcode,
+		    (unsigned long long)r->req.unique, -err);
 	fuse_req_end(r, fuse_reply_error(r, err));
 }
 
@@ -250,7 +254,7 @@ static void fuse_op_init(struct fuse_req *r)
 	if (fuse_decode_struct(r, &in, size) ||
 	    fuse_reply_room(r, sizeof(struct fuse_out_header) + sizeof(out)) <
 		    sizeof(struct fuse_out_header) + sizeof(out)) {
-		fuse_req_malformed(r, -EINVAL);
+		fuse_req_reject(r, -EINVAL);
 		return;
 	}
 	outcome = fuse_init_negotiate(&in, session->fs->ops->init_flags(session->fs),
@@ -286,7 +290,7 @@ static void fuse_op_interrupt(struct fuse_req *r)
 	struct fs_session *fs_session;
 
 	if (fuse_decode_struct(r, &in, sizeof(in))) {
-		fuse_req_malformed(r, -EINVAL);
+		fuse_req_reject(r, -EINVAL);
 		return;
 	}
 	r->shard = fuse_thread_shard();
@@ -314,7 +318,7 @@ static void fuse_req_submit(struct fuse_req *r)
 	r->shard = shard;
 	err = fuse_decode_body(r, conn->flags);
 	if (unlikely(err)) {
-		fuse_req_malformed(r, err);
+		fuse_req_reject(r, err);
 		return;
 	}
 	r->req.complete = fuse_req_complete;
@@ -360,7 +364,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, const str
 	err = fuse_decode_header(r, in, in_count);
 	if (unlikely(err ||
 		     (r->op->reply != FUSE_REPLY_NONE && fuse_reply_room(r, header) < header))) {
-		fuse_req_malformed(r, err ? err : -EINVAL);
+		fuse_req_reject(r, err ? err : -EINVAL);
 		return;
 	}
 	switch ((enum fuse_handler)r->op->handler) {
