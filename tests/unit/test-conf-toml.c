@@ -102,7 +102,13 @@ static void test_errors_name_the_line(void **state)
 		{ "[t]\n[t]\n", 2, "redefine" },
 		{ "a = \"\xff\"\n", 1, "" },
 		{ "a = \"unfinished\n", 1, "" },
+		/* An assertion of toml++ 3.3. */
+		{ "a = 1\n[t]\n[(x]\nb = 2\n", 3, "" },
 		{ "a = 99999999999999999999\n", 1, "" },
+		/* Letters where toml++ 3.3 looks for blanks and finds undefined behaviour. */
+		{ "\n\xc3\xa9 = 1\n", 2, "" },
+		{ "\n\xe3\x80\x81 = 1\n", 2, "" },
+		{ "\n\xef\xbb\xbe = 1\n", 2, "" },
 		{ "\na = \"x\\u0000y\"\n", 2, "NUL" },
 		{ "\"k\\u0000\" = 1\n", 1, "NUL" },
 		{ "a.b.c.d.e.f.g.h.i.j = 1\n", 1, "inside one another" },
@@ -174,6 +180,20 @@ static void test_size_is_bounded(void **state)
 	free(text);
 }
 
+static void test_not_ascii(void **state)
+{
+	/* A byte order mark, a comment, a string. */
+	static const char text[] = "\xef\xbb\xbf# \xc3\xa9\n"
+				   "a = \"\xc3\xa9\xe3\x80\x81\\ufea6\"\n";
+	struct toml_node *root;
+	int line;
+
+	(void)state;
+	assert_null(toml_parse(text, sizeof(text) - 1, &root, &line));
+	assert_string_equal(child(root, "a")->text, "\xc3\xa9\xe3\x80\x81\xef\xba\xa6");
+	toml_free(root);
+}
+
 static void test_empty(void **state)
 {
 	struct toml_node *root;
@@ -193,6 +213,7 @@ int main(void)
 		cmocka_unit_test(test_errors_name_the_line),
 		cmocka_unit_test(test_depth_is_bounded),
 		cmocka_unit_test(test_size_is_bounded),
+		cmocka_unit_test(test_not_ascii),
 		cmocka_unit_test(test_empty),
 	};
 
