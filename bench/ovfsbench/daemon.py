@@ -35,9 +35,10 @@ class Kind:
 class Ovfs(Kind):
     max_queues = 62
 
-    def __init__(self, name, binary):
+    def __init__(self, name, binary, extra=()):
         super().__init__(name, "ovfs", first_line([binary, "--version"]))
         self.binary = binary
+        self.extra = list(extra)
 
     def argv(self, socket, root, tag, queues):
         conf = socket + ".toml"
@@ -51,7 +52,7 @@ class Ovfs(Kind):
                 'type = "fs"\n'
                 f'root = "{root}"\n'
             )
-        return [self.binary, f"--config-file={conf}"]
+        return [self.binary, f"--config-file={conf}"] + self.extra
 
 
 class RustVirtiofsd(Kind):
@@ -82,7 +83,7 @@ def first_line(argv):
     return (out.stdout.splitlines() or ["unknown"])[0]
 
 
-def kinds_available(ovfs, wanted):
+def kinds_available(ovfs, wanted, extra=()):
     """The wanted kinds that can be had here, in order, with a word on each other."""
     kinds = []
     for name in wanted:
@@ -90,7 +91,7 @@ def kinds_available(ovfs, wanted):
             if not os.access(ovfs, os.X_OK):
                 print(f"bench: no {ovfs}: build it first (make)")
             else:
-                kinds.append(Ovfs("ovfs", ovfs))
+                kinds.append(Ovfs("ovfs", ovfs, extra))
         elif name == "rust":
             made = subprocess.run([PEERS, "path"], stdout=subprocess.DEVNULL).returncode == 0
             if made:
@@ -102,7 +103,7 @@ def kinds_available(ovfs, wanted):
                 kinds.append(CVirtiofsd())
         elif os.access(name, os.X_OK):
             # Another build of ovfs, to compare two versions of it.
-            kinds.append(Ovfs(os.path.basename(os.path.dirname(name)) or name, name))
+            kinds.append(Ovfs(os.path.basename(os.path.dirname(name)), name, extra))
         else:
             raise SystemExit(f"bench: no such daemon: {name}")
     return kinds
