@@ -20,13 +20,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                         \
-	do {                                                                                     \
-		if (!(condition)) {                                                              \
-			fprintf(stderr, "fscheck: line %d: not so: %s (errno %s)\n", __LINE__,   \
-				#condition, strerrorname_np(errno));                             \
-			exit(1);                                                                 \
-		}                                                                                \
+#define CHECK(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "fscheck: line %d: not so: %s (errno %s)\n", __LINE__,     \
+				#condition, strerrorname_np(errno));                               \
+			exit(1);                                                                   \
+		}                                                                                  \
 	} while (0)
 
 #define PAGE 4096
@@ -407,10 +407,10 @@ static const struct {
 	int args;
 	void (*run)(char **args);
 } verbs[] = {
-	{ "direct", 1, check_direct },	   { "mmap", 1, check_mmap },
-	{ "pattern", 3, check_pattern },   { "removing", 1, check_removing },
-	{ "renamed", 1, check_renamed },   { "sparse", 1, check_sparse },
-	{ "telldir", 1, check_telldir },   { "unlinked", 1, check_unlinked },
+	{ "direct", 1, check_direct },	 { "mmap", 1, check_mmap },
+	{ "pattern", 3, check_pattern }, { "removing", 1, check_removing },
+	{ "renamed", 1, check_renamed }, { "sparse", 1, check_sparse },
+	{ "telldir", 1, check_telldir }, { "unlinked", 1, check_unlinked },
 	{ "vectors", 1, check_vectors },
 };
 

@@ -87,10 +87,10 @@ static int words(const struct word *table, const char *text)
 }
 
 static const struct word open_words[] = {
-	{ "read", O_RDONLY },	    { "write", O_WRONLY },    { "rdwr", O_RDWR },
-	{ "creat", O_CREAT },	    { "excl", O_EXCL },	      { "trunc", O_TRUNC },
-	{ "append", O_APPEND },	    { "nofollow", O_NOFOLLOW }, { "directory", O_DIRECTORY },
-	{ "direct", O_DIRECT },	    { "sync", O_SYNC },	      { NULL, 0 },
+	{ "read", O_RDONLY },	{ "write", O_WRONLY },	    { "rdwr", O_RDWR },
+	{ "creat", O_CREAT },	{ "excl", O_EXCL },	    { "trunc", O_TRUNC },
+	{ "append", O_APPEND }, { "nofollow", O_NOFOLLOW }, { "directory", O_DIRECTORY },
+	{ "direct", O_DIRECT }, { "sync", O_SYNC },	    { NULL, 0 },
 };
 
 /* open FLAGS PATH */
@@ -131,8 +131,8 @@ static void do_rename2(char **args)
 		{ NULL, 0 },
 	};
 
-	if (renameat2(AT_FDCWD, args[1], AT_FDCWD, args[2],
-		      (unsigned int)words(flags, args[0])) < 0)
+	if (renameat2(AT_FDCWD, args[1], AT_FDCWD, args[2], (unsigned int)words(flags, args[0])) <
+	    0)
 		fail("rename");
 }
 
@@ -268,9 +268,8 @@ static void do_socket(char **args)
 static void do_types(char **args)
 {
 	static const char *const names[] = {
-		[DT_UNKNOWN] = "unknown", [DT_FIFO] = "fifo", [DT_CHR] = "chr",
-		[DT_DIR] = "dir",	  [DT_BLK] = "blk",   [DT_REG] = "reg",
-		[DT_LNK] = "lnk",	  [DT_SOCK] = "sock",
+		[DT_UNKNOWN] = "unknown", [DT_FIFO] = "fifo", [DT_CHR] = "chr", [DT_DIR] = "dir",
+		[DT_BLK] = "blk",	  [DT_REG] = "reg",   [DT_LNK] = "lnk", [DT_SOCK] = "sock",
 	};
 	DIR *dir = opendir(args[0]);
 	struct dirent *entry;
@@ -288,8 +287,8 @@ static void do_stat(char **args)
 
 	if (lstat(args[0], &st) < 0)
 		fail(args[0]);
-	printf("%o %u %u %lu %lld\n", st.st_mode, st.st_uid, st.st_gid,
-	       (unsigned long)st.st_nlink, (long long)st.st_size);
+	printf("%o %u %u %lu %lld\n", st.st_mode, st.st_uid, st.st_gid, (unsigned long)st.st_nlink,
+	       (long long)st.st_size);
 }
 
 /* statvfs PATH: `BLOCKS FREE BLOCKSIZE NAMEMAX` */
@@ -462,17 +461,17 @@ static const struct {
 	int min_args;
 	void (*run)(char **args);
 } verbs[] = {
-	{ "access", 2, do_access },	{ "append", 3, do_append },
-	{ "as", 3, do_as },		{ "copyrange", 5, do_copyrange },
-	{ "count", 1, do_count },	{ "fallocate", 4, do_fallocate },
-	{ "flock", 4, do_flock },	{ "ftruncate", 2, do_ftruncate },
-	{ "getlk", 4, do_getlk },	{ "ioctl", 1, do_ioctl },
-	{ "killed", 2, do_killed },	{ "lock", 6, do_lock },
-	{ "many", 3, do_many },		{ "open", 2, do_open },
-	{ "rename2", 3, do_rename2 },	{ "seek", 3, do_seek },
-	{ "socket", 1, do_socket },	{ "stat", 1, do_stat },
-	{ "statvfs", 1, do_statvfs },	{ "sync", 2, do_sync },
-	{ "tmpfile", 2, do_tmpfile },	{ "types", 1, do_types },
+	{ "access", 2, do_access },   { "append", 3, do_append },
+	{ "as", 3, do_as },	      { "copyrange", 5, do_copyrange },
+	{ "count", 1, do_count },     { "fallocate", 4, do_fallocate },
+	{ "flock", 4, do_flock },     { "ftruncate", 2, do_ftruncate },
+	{ "getlk", 4, do_getlk },     { "ioctl", 1, do_ioctl },
+	{ "killed", 2, do_killed },   { "lock", 6, do_lock },
+	{ "many", 3, do_many },	      { "open", 2, do_open },
+	{ "rename2", 3, do_rename2 }, { "seek", 3, do_seek },
+	{ "socket", 1, do_socket },   { "stat", 1, do_stat },
+	{ "statvfs", 1, do_statvfs }, { "sync", 2, do_sync },
+	{ "tmpfile", 2, do_tmpfile }, { "types", 1, do_types },
 	{ "write", 3, do_write },
 };
 

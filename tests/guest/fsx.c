@@ -190,8 +190,8 @@ static void do_map_write(void)
 	note("map and write %u at %u", length, at);
 
 	uint32_t start = at / PAGE * PAGE;
-	uint8_t *map = mmap(NULL, at - start + length, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-			    start);
+	uint8_t *map =
+		mmap(NULL, at - start + length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, start);
 
 	if (map == MAP_FAILED)
 		die("mmap failed", at);
@@ -325,10 +325,10 @@ static const struct {
 	uint32_t weight;
 	bool with_direct;
 } operations[] = {
-	{ do_read, 20, true },	   { do_write, 25, true },   { do_truncate, 8, true },
+	{ do_read, 20, true },	    { do_write, 25, true },	 { do_truncate, 8, true },
 	{ do_map_read, 10, false }, { do_map_write, 12, false }, { do_punch, 6, true },
-	{ do_zero, 4, false },	   { do_allocate, 4, true },	{ do_copy, 6, false },
-	{ do_sync, 2, true },	   { do_reopen, 3, true },
+	{ do_zero, 4, false },	    { do_allocate, 4, true },	 { do_copy, 6, false },
+	{ do_sync, 2, true },	    { do_reopen, 3, true },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))

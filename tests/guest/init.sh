@@ -19,6 +19,7 @@ mount -t devtmpfs devtmpfs /dev 2>/dev/null
 echo 1 >/proc/sys/kernel/printk
 stty -echo -onlcr 2>/dev/null
 
+# shellcheck disable=SC2153 # from the command line
 mount -t tmpfs -o size=50% tmpfs "$GUEST_RUN"
 mkdir "$GUEST_RUN/mnt" "$GUEST_RUN/tmp" "$GUEST_RUN/home"
 export TMPDIR="$GUEST_RUN/tmp" HOME="$GUEST_RUN/home" MNT="$GUEST_RUN/mnt"

@@ -3,9 +3,11 @@
 #
 # run-case.sh NAME: run one case in its own folder; see lib.sh.
 NAME=$1
+# shellcheck source=tests/guest/lib.sh
 . "$GUEST_DIR/lib.sh"
 cd "$MNT" || exit 1
 mkdir "$NAME" || exit 1
 cd "$NAME" || exit 1
 set -eux
+# shellcheck source=/dev/null
 . "$GUEST_DIR/cases/$NAME.sh"

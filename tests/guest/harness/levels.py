@@ -125,8 +125,20 @@ def qemu_level(plan, cases):
     plan.play_scenarios("qemu", configure)
 
 
+def qemu_new(plan, cases):
+    """QEMU 11 of a newer Debian suite, with its device that knows nothing of virtio-fs."""
+    peers = f"{plan.tools.repository}/scripts/peers.sh"
+    if not plan.has(plan.tools.need_qemu) or not plan.has(lambda: make_peers(peers)):
+        return
+    with plan.site("qemu-new") as site:
+        site.accelerator, _ = qemu.choose_accelerator(plan.tools)
+        chosen = [case for case in cases if plan.patterns or case.name in RING_CASES]
+        site.run_cases("qemu", chosen, generic=True, packed=True, queues=2, wrapper=(
+            peers, "exec", "-b", plan.work_dir, "-r", plan.tools.kernel_dir, "--"))
+
+
 # Cases that put much, or much at a time, through the rings.
 RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 
-LEVELS = {"local": local, "uml": uml, "uml-new": uml_new, "qemu": qemu_level}
-DEFAULT = ("uml", "qemu")
+LEVELS = {"local": local, "uml": uml, "uml-new": uml_new, "qemu": qemu_level, "qemu-new": qemu_new}
+DEFAULT = ("uml", "uml-new", "qemu", "qemu-new")

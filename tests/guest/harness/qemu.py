@@ -27,7 +27,9 @@ def choose_accelerator(tools):
         raise Failure(f"OVFS_GUEST_ACCEL={wanted}: must be kvm, tcg or auto")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg", "there is no usable /dev/kvm"
-    if probe_kvm(tools):
+    if tools.kvm_works is None:
+        tools.kvm_works = probe_kvm(tools)
+    if tools.kvm_works:
         return "kvm", "a probe boot succeeded"
     return "tcg", f"/dev/kvm is there, but a probe boot did not come up in {PROBE_SECONDS} s"
 
@@ -66,9 +68,12 @@ class QemuGuest(Guest):
     kind = "qemu"
 
     def __init__(self, run_dir, export, sockets, tools, *, accelerator="tcg",
-                 queue_size=1024, queues=1, packed=False, reboot=False):
+                 queue_size=1024, queues=1, packed=False, reboot=False,
+                 generic=False, wrapper=(), extra=()):
         """`queues` request queues; `packed` asks for the packed ring format;
-        `reboot` lets the guest reboot, where else that would end QEMU."""
+        `reboot` lets the guest reboot, where else that would end QEMU;
+        `generic` is the device of QEMU 11 that knows nothing of virtio-fs;
+        `wrapper` a command that runs QEMU elsewhere; `extra` more of its options."""
         super().__init__(run_dir, export, sockets, tools)
         self.accelerator = accelerator
         self.slowness = 4 if accelerator == "tcg" else 1
@@ -77,9 +82,12 @@ class QemuGuest(Guest):
         self.queues = queues
         self.packed = packed
         self.reboot = reboot
+        self.generic = generic
+        self.wrapper = wrapper
+        self.extra = extra
 
     def argv(self):
-        argv = [*base_argv(self.accelerator, self.tools),
+        argv = [*self.wrapper, *base_argv(self.accelerator, self.tools), *self.extra,
                 "-initrd", self.tools.initramfs(), "-append",
                 "console=ttyS0 quiet panic=-1 rdinit=/guest/init.sh GUEST_KIND=qemu "
                 "GUEST_RUN=/run GUEST_DIR=/guest GUEST_BIN=/guest/bin"]
@@ -87,7 +95,15 @@ class QemuGuest(Guest):
             argv.append("-no-reboot")
         for number, (tag, socket) in enumerate(self.sockets.items()):
             argv += ["-chardev", f"socket,id=c{number},path={socket}", "-device",
-                     f"vhost-user-fs-pci,chardev=c{number},tag={tag}"
-                     f",queue-size={self.queue_size},num-request-queues={self.queues}"
+                     f"{self.device(tag)},chardev=c{number}"
                      f",packed={'on' if self.packed else 'off'}"]
         return argv
+
+    def device(self, tag):
+        if self.generic:
+            # Tag and number of queues come from the daemon (struct virtio_fs_config
+            # is 40 bytes); 26 is VIRTIO_ID_FS, and hiprio is a queue like the others.
+            return (f"vhost-user-test-device-pci,virtio-id=26,num_vqs={self.queues + 1}"
+                    f",vq_size={self.queue_size},config_size=40")
+        return (f"vhost-user-fs-pci,tag={tag},queue-size={self.queue_size}"
+                f",num-request-queues={self.queues}")

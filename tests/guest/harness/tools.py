@@ -21,6 +21,8 @@ class Tools:
         self.guest_dir = guest_dir
         self.repository = os.path.dirname(os.path.dirname(guest_dir))
         self.work_dir = work_dir
+        # Not known before a probe boot; see qemu.py.
+        self.kvm_works = None
         self.bin_dir = f"{work_dir}/bin"
         self.uml = os.environ.get("OVFS_UML") or shutil.which("linux.uml") or "linux.uml"
         cache = os.environ.get("OVFS_CACHE") or os.path.join(
