@@ -210,8 +210,11 @@ static int fuse_take_entry(struct fuse_strings *s, const char **out)
 
 static int fuse_take_names(enum fuse_names kind, struct fuse_strings *s, struct fs_req *req)
 {
+	const char *unused;
 	int err;
 
+	if (kind == FUSE_NAMES_UNUSED)
+		return fuse_take_string(s, NAME_MAX + 1, ENAMETOOLONG, &unused);
 	if (kind == FUSE_NAMES_XATTR)
 		return fuse_take_string(s, XATTR_NAME_MAX + 1, ERANGE, &req->name);
 	err = fuse_take_entry(s, &req->name);
@@ -229,6 +232,7 @@ static int fuse_decode_names(struct fuse_req *r)
 		[FUSE_NAMES_ENTRIES] = 2 * (NAME_MAX + 1),
 		[FUSE_NAMES_SYMLINK] = NAME_MAX + 1 + PATH_MAX,
 		[FUSE_NAMES_XATTR] = XATTR_NAME_MAX + 1,
+		[FUSE_NAMES_UNUSED] = NAME_MAX + 1,
 	};
 	enum fuse_names kind = r->op->names;
 	struct iov_cursor ahead = r->body;
@@ -238,11 +242,6 @@ static int fuse_decode_names(struct fuse_req *r)
 
 	if (kind == FUSE_NAMES_NONE)
 		return 0;
-	if (kind == FUSE_NAMES_UNUSED) {
-		iov_skip(&r->body, r->left);
-		r->left = 0;
-		return 0;
-	}
 	/* How long they are shows in the copy only: take as much as they may be,
 	 * which may reach into what follows, then advance over what they were. */
 	s.left = iov_read(&ahead, r->names, MIN(r->left, most[kind]));

@@ -40,7 +40,7 @@ enum fuse_names {
 	FUSE_NAMES_ENTRIES, /* two of them */
 	FUSE_NAMES_SYMLINK, /* a directory entry, then the text of the link */
 	FUSE_NAMES_XATTR,   /* name of an extended attribute */
-	FUSE_NAMES_UNUSED,  /* something that has no meaning */
+	FUSE_NAMES_UNUSED,  /* a string without a meaning */
 };
 
 /* What follows the strings. */

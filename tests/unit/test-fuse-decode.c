@@ -111,8 +111,6 @@ static void test_truncated_with_header_len(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(samples); i++) {
 		msg_sample(&m, &samples[i]);
-		if (samples[i].opcode == FUSE_TMPFILE)
-			m.len = sizeof(struct fuse_in_header) + samples[i].in_size;
 		for (size_t len = 4; len < m.len; len++) {
 			msg_header(&m)->len = (uint32_t)len;
 			check_refused(g, &samples[i], &m, len, -EINVAL);
@@ -126,8 +124,6 @@ static void test_over_long(void **state)
 	struct msg m;
 
 	for (size_t i = 0; i < ARRAY_SIZE(samples); i++) {
-		if (samples[i].opcode == FUSE_TMPFILE) /* its name may be anything */
-			continue;
 		msg_sample(&m, &samples[i]);
 		for (int more = 0; more < 40; more++) {
 			msg_put(&m, "x", 1);
@@ -278,6 +274,26 @@ static void test_rename_has_no_flags(void **state)
 	assert_reply_error(g, &m, 0);
 	assert_int_equal(g->fake.copy.in.rename.newdir, 7);
 	assert_int_equal(g->fake.copy.in.rename.flags, 0);
+}
+
+/* The one of TMPFILE means nothing, and is "/" from Linux. */
+static void test_unused_name(void **state)
+{
+	struct fuse_create_in in = { .mode = 0600 };
+	struct guest *g = *state;
+	struct msg m;
+
+	for (size_t len = 0; len <= NAME_MAX + 1; len++) {
+		msg_begin(&m, FUSE_TMPFILE);
+		msg_put(&m, &in, sizeof(in));
+		msg_long_str(&m, len);
+		guest_send(g, &m, 256);
+		if (len == 0 || len > NAME_MAX)
+			assert_reply_error(g, &m, len ? -ENAMETOOLONG : -EINVAL);
+		else
+			assert_reply_body(g, &m, 144);
+	}
+	assert_false(g->fake.has_name);
 }
 
 static void test_symlink_target(void **state)
@@ -539,6 +555,7 @@ int main(void)
 		T(test_entry_names),
 		T(test_second_name),
 		T(test_rename_has_no_flags),
+		T(test_unused_name),
 		T(test_symlink_target),
 		T(test_xattr_names),
 		T(test_setxattr_compat),
