@@ -20,7 +20,11 @@
 // is a blank (it is not); there it now returns false.
 struct toml_assertion {
 };
-#define TOML_ASSERT(expr) ((expr) ? static_cast<void>(0) : throw toml_assertion{})
+[[noreturn]] static void toml_assertion_failed()
+{
+	throw toml_assertion{};
+}
+#define TOML_ASSERT(expr) ((expr) ? static_cast<void>(0) : toml_assertion_failed())
 #define TOML_HEADER_ONLY 1
 #define TOML_EXCEPTIONS 1
 #define TOML_ENABLE_FORMATTERS 0
