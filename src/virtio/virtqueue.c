@@ -182,8 +182,9 @@ int virtq_start(struct virtqueue *vq)
 		virtq_break(vq, "size, addresses or memory not set");
 		return -EINVAL;
 	}
-	if (vq->inflight_area && vq->inflight.size < vq->size) {
-		virtq_break(vq, "inflight area smaller than the queue");
+	if (vq->inflight_area && (vq->inflight.size < vq->size ||
+				  (vq->packed ? !vq->inflight.packed : !vq->inflight.split))) {
+		virtq_break(vq, "inflight area of another size or format");
 		return -EINVAL;
 	}
 	ret = resolve_ring(vq, &reason);
