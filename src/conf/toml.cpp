@@ -15,9 +15,9 @@
 // the same version at run time.
 //
 // Two of its ways to end are made harmless. toml++ 3.3 and 3.4 have assertions
-// that the text of a file can break ("[(" does in 3.3); they become exceptions. And what it
-// marks unreachable is reached when it asks whether U+00A1 to U+0499, for one,
-// is a blank (it is not); there it now returns false.
+// that the text of a file can break ("[(" does in 3.3); they become exceptions.
+// And what they mark unreachable is reached when they ask whether U+00A1 to
+// U+0499, for one, is a blank (it is not); there they now return false.
 struct toml_assertion {
 };
 [[noreturn]] static void toml_assertion_failed()
