@@ -50,7 +50,7 @@ static struct sandbox_config sandbox_config(const struct ovfs_config *config)
 
 	return (struct sandbox_config){
 		.stage = {
-			[SANDBOX_USER] = namespaces,
+			[SANDBOX_USER] = namespaces && !(off & OVFS_STAGE_USER),
 			[SANDBOX_MOUNT] = namespaces && !(off & OVFS_STAGE_MOUNT),
 			[SANDBOX_PID] = namespaces && !(off & OVFS_STAGE_PID),
 			[SANDBOX_NET] = namespaces && !(off & OVFS_STAGE_NET),

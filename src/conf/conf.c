@@ -177,6 +177,8 @@ void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
 		check_socket_path(load, config->socket.path);
 	check_group(load, config);
 	check_modcaps(load, config->sandbox.modcaps);
+	if (config->sandbox.disable & OVFS_STAGE_SECCOMP)
+		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
 	if (config->fuse.max_write % PAGE != 0)
 		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
 	if (config->fuse.posix_acl && !config->fuse.xattr)

@@ -56,14 +56,17 @@ enum ovfs_seccomp {
 };
 
 /* Bits of ovfs_config.sandbox.disable: the stages of the isolation that can be
- * turned off one by one. seccomp has its own key. */
+ * turned off one by one. OVFS_STAGE_SECCOMP says the same as
+ * OVFS_SECCOMP_NONE, and ovfs_config_check() makes it so. */
 enum ovfs_sandbox_stage {
-	OVFS_STAGE_MOUNT = 1 << 0, /* the mount namespace and the change of the root */
-	OVFS_STAGE_PID = 1 << 1,
-	OVFS_STAGE_NET = 1 << 2,
-	OVFS_STAGE_IPC = 1 << 3,
-	OVFS_STAGE_CAPABILITIES = 1 << 4,
-	OVFS_STAGE_NO_NEW_PRIVS = 1 << 5,
+	OVFS_STAGE_USER = 1 << 0,  /* user namespace, when not started as root */
+	OVFS_STAGE_MOUNT = 1 << 1, /* the mount namespace and the change of the root */
+	OVFS_STAGE_PID = 1 << 2,
+	OVFS_STAGE_NET = 1 << 3,
+	OVFS_STAGE_IPC = 1 << 4,
+	OVFS_STAGE_CAPABILITIES = 1 << 5,
+	OVFS_STAGE_NO_NEW_PRIVS = 1 << 6,
+	OVFS_STAGE_SECCOMP = 1 << 7,
 };
 
 /* In the order of enum log_form. */

@@ -37,9 +37,9 @@ static const char *const words_seccomp[] = {
 
 /* Bit i of enum ovfs_sandbox_stage is word i. */
 static const char *const words_stage[] = {
-	"mount", "pid", "net", "ipc", "capabilities", "no_new_privs", NULL,
+	"user", "mount", "pid", "net", "ipc", "capabilities", "no_new_privs", "seccomp", NULL,
 };
-_Static_assert(OVFS_STAGE_NO_NEW_PRIVS == 1 << (ARRAY_SIZE(words_stage) - 2), "stages and words");
+_Static_assert(OVFS_STAGE_SECCOMP == 1 << (ARRAY_SIZE(words_stage) - 2), "stages and words");
 
 static const char *const words_level[] = {
 	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",	  [LOG_LEVEL_INFO] = "info",

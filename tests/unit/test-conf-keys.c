@@ -164,7 +164,7 @@ static void test_values_arrive(void **state)
 		       "readonly = true\n"
 		       "[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
 		       "[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
-		       "disable = [\"pid\", \"no_new_privs\"]\n"
+		       "disable = [\"pid\", \"no_new_privs\", \"seccomp\"]\n"
 		       "[worker_settings]\nthreads = 3\n"
 		       "[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
 	struct ovfs_config c;
@@ -185,8 +185,9 @@ static void test_values_arrive(void **state)
 	assert_int_equal(c.fuse.cache, OVFS_CACHE_METADATA);
 	assert_int_equal(c.fuse.negative_timeout_ns, 0);
 	assert_int_equal(c.sandbox.mode, OVFS_SANDBOX_NONE);
-	assert_int_equal(c.sandbox.seccomp, OVFS_SECCOMP_LOG);
-	assert_int_equal(c.sandbox.disable, OVFS_STAGE_PID | OVFS_STAGE_NO_NEW_PRIVS);
+	assert_int_equal(c.sandbox.seccomp, OVFS_SECCOMP_NONE);
+	assert_int_equal(c.sandbox.disable,
+			 OVFS_STAGE_PID | OVFS_STAGE_NO_NEW_PRIVS | OVFS_STAGE_SECCOMP);
 	assert_int_equal(c.worker.threads, 3);
 	assert_int_equal(c.log.level, LOG_LEVEL_TRACE);
 	assert_int_equal(c.log.target, OVFS_LOG_JOURNAL);
