@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls dup3 prctl fcntl fstat newfstatat epoll_create1 epoll_ctl */
 /* What the control thread does with a queue. See queue.h. */
 #include "virtio/queue.h"
 
