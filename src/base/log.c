@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls fstat newfstatat */
 #include "base/log.h"
 
 #include <errno.h>

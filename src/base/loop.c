@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 */
 #include "base/loop.h"
 
 #include <errno.h>

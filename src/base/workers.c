@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls prctl */
 #include "base/workers.h"
 
 #include <errno.h>

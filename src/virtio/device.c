@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls eventfd2 */
 /* The life of a device and of its connection. See device.h. */
 #include "virtio/device.h"
 
@@ -139,8 +140,9 @@ static int device_receive(struct virtio_device *device)
 		if (err == -EAGAIN)
 			return 0;
 		if (err == -EPROTO)
-			log_error("vhost_user_protocol_error", "device=%s reason=\"%s\"",
-				  device->config.name, reason);
+			log_limited(&device->log_limit, LOG_LEVEL_ERROR,
+				    "vhost_user_protocol_error", "device=%s reason=\"%s\"",
+				    device->config.name, reason);
 		else if (err == -ECONNRESET)
 			log_info("frontend_disconnected", "device=%s", device->config.name);
 		else if (err < 0)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls epoll_wait epoll_pwait fstat newfstatat */
 /*
  * The thread of a queue.
  *
@@ -57,8 +58,9 @@ void queue_report_error(struct queue *q)
 	if (q->failed)
 		return;
 	q->failed = true;
-	log_error("queue_broken", "device=%s queue=%u reason=\"%s\"", q->params.name,
-		  q->params.index, q->vq.error ? q->vq.error : "unknown");
+	log_limited(&q->log_limit, LOG_LEVEL_ERROR, "queue_broken",
+		    "device=%s queue=%u reason=\"%s\"", q->params.name, q->params.index,
+		    q->vq.error ? q->vq.error : "unknown");
 	if (q->err_fd >= 0)
 		queue_signal_fd(q->err_fd);
 }

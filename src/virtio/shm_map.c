@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls fstat newfstatat fstatfs */
 /*
  * The registry that the SIGBUS handler looks into is an array of slots, each
  * with a sequence counter: the handler cannot take a lock and must not follow
@@ -118,7 +119,8 @@ static bool replace_page(uintptr_t addr)
 		/* The page only: the rest of the mapping may still be good, when the
 		 * cause is not a truncated file but a lack of huge pages. */
 		if (mmap((void *)page, page_size, PROT_READ | PROT_WRITE,
-			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			 0) == MAP_FAILED)
 			return false;
 		atomic_store(&map->broken, true);
 		atomic_fetch_add(&faults, 1);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls poll ppoll recvmsg sendmsg */
 #include "virtio/vhost_user_msg.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* #syscalls fcntl flock close futex clone3 */
+/* #syscalls fcntl flock close futex */
 #include "fs/filefs/lock.h"
 
 #include <errno.h>
