@@ -48,9 +48,28 @@ static bool is_available(uint16_t flags, bool wrap)
 	return !!(flags & F_AVAIL) == wrap && !!(flags & F_USED) != wrap;
 }
 
+/*
+ * User-mode Linux (6.1 to 7.2) sends base 0 for a new ring in either format,
+ * which in this one says "wrap counters 0", where a ring starts with 1 (2.8.1).
+ * Taken at its word the device would never see a request. The ring tells: at
+ * index 0 with wrap counter 0 the lap before was one with 1, which left AVAIL
+ * in the last descriptor; or the driver has gone over it since, and set USED.
+ */
+static void correct_base(struct virtqueue *vq)
+{
+	uint16_t last = ring_load16(&slot_at(vq, (uint16_t)(vq->size - 1))->flags);
+
+	if (vq->avail_idx || vq->avail_wrap || vq->used_idx || vq->used_wrap)
+		return;
+	if (!(last & (F_AVAIL | F_USED))) {
+		vq->avail_wrap = true;
+		vq->used_wrap = true;
+	}
+}
+
 int virtq_packed_start(struct virtqueue *vq)
 {
-	struct inflight_packed_pos used = used_pos(vq), avail = avail_pos(vq);
+	struct inflight_packed_pos used, avail;
 	struct inflight_queue *area = &vq->inflight;
 	unsigned slots = 0;
 	bool fresh;
@@ -58,6 +77,9 @@ int virtq_packed_start(struct virtqueue *vq)
 
 	if (vq->avail_idx >= vq->size || vq->used_idx >= vq->size)
 		return virtq_fail(vq, "base beyond the ring");
+	correct_base(vq);
+	used = used_pos(vq);
+	avail = avail_pos(vq);
 	vq->resubmit_count = 0;
 	vq->in_flight = 0;
 	if (!area->packed)
@@ -109,8 +131,8 @@ static const char *walk_indirect(struct virtqueue *vq, struct chain_builder *b,
 
 		if (unlikely(!ring_desc_load_gpa(b->view, t->addr + i * RING_DESC_SIZE, &d)))
 			return "indirect table outside guest memory";
-		reason = chain_add(b, d.addr, (uint32_t)d.rest,
-				   (d.rest >> 48) & VRING_DESC_F_WRITE);
+		reason =
+			chain_add(b, d.addr, (uint32_t)d.rest, (d.rest >> 48) & VRING_DESC_F_WRITE);
 		if (unlikely(reason != NULL))
 			return reason;
 	}
@@ -130,7 +152,8 @@ static const char *walk_chain(struct virtqueue *vq, struct chain_builder *b,
 
 		if (unlikely(desc[i].flags & VRING_DESC_F_INDIRECT))
 			return "indirect descriptor in a chain of others";
-		reason = chain_add(b, desc[i].addr, desc[i].len, desc[i].flags & VRING_DESC_F_WRITE);
+		reason =
+			chain_add(b, desc[i].addr, desc[i].len, desc[i].flags & VRING_DESC_F_WRITE);
 		if (unlikely(reason != NULL))
 			return reason;
 	}
