@@ -70,8 +70,8 @@ void dirty_log_mark(struct dirty_log *log, uint64_t gpa, uint64_t len)
 	}
 }
 
-void dirty_log_mark_iov(struct dirty_log *log, const struct guest_mem *mem,
-			const struct iovec *iov, size_t count, uint64_t len)
+void dirty_log_mark_iov(struct dirty_log *log, const struct guest_mem *mem, const struct iovec *iov,
+			size_t count, uint64_t len)
 {
 	for (size_t i = 0; i < count && len > 0; i++) {
 		char *hva = iov[i].iov_base;

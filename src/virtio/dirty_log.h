@@ -36,8 +36,8 @@ void dirty_log_mark(struct dirty_log *log, uint64_t gpa, uint64_t len);
 
 /* Marks the pages of the first @len bytes that @iov describes; they lie in
  * regions of @mem. */
-void dirty_log_mark_iov(struct dirty_log *log, const struct guest_mem *mem,
-			const struct iovec *iov, size_t count, uint64_t len);
+void dirty_log_mark_iov(struct dirty_log *log, const struct guest_mem *mem, const struct iovec *iov,
+			size_t count, uint64_t len);
 
 /* The front end truncated the bitmap under us. */
 bool dirty_log_broken(const struct dirty_log *log);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* #syscalls memfd_create ftruncate fcntl */
 /*
  * What can kill us between two stores is the end of the process, not of the
  * machine: the stores that were executed are in the shared memory. So it is
@@ -287,8 +288,7 @@ union packed_positions {
 #define POSITIONS_OFFSET offsetof(struct inflight_region_packed, used_idx)
 _Static_assert(POSITIONS_OFFSET % sizeof(uint64_t) == 0, "can be stored at once");
 _Static_assert(offsetof(struct inflight_region_packed, old_used_wrap_counter) ==
-		       POSITIONS_OFFSET +
-			       offsetof(union packed_positions, old_used_wrap_counter),
+		       POSITIONS_OFFSET + offsetof(union packed_positions, old_used_wrap_counter),
 	       "same order");
 
 static union packed_positions positions_load(const struct inflight_region_packed *r)

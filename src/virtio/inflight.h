@@ -74,8 +74,7 @@ struct inflight;
  * The front end sends it back with SET_INFLIGHT_FD before it is used.
  * -EINVAL for sizes out of range, or the errno of memfd_create, ftruncate, mmap.
  */
-int inflight_create(bool packed, unsigned num_queues, unsigned queue_size, int *fd,
-		    uint64_t *size);
+int inflight_create(bool packed, unsigned num_queues, unsigned queue_size, int *fd, uint64_t *size);
 
 /* SET_INFLIGHT_FD: maps the area; @fd stays the caller's. -EINVAL when @size
  * does not hold the queues; otherwise as shm_map_init(). */

@@ -97,8 +97,7 @@ int virtq_set_inflight(struct virtqueue *vq, struct inflight *area, unsigned ind
 {
 	struct inflight_queue part = { 0 };
 
-	if (vq->running ||
-	    (area && !inflight_get_queue(area, index, vq->packed, vq->size, &part)))
+	if (vq->running || (area && !inflight_get_queue(area, index, vq->packed, vq->size, &part)))
 		return -EINVAL;
 	inflight_unref(vq->inflight_area);
 	vq->inflight_area = area ? inflight_ref(area) : NULL;
@@ -264,8 +263,8 @@ int virtq_pop(struct virtqueue *vq, struct virtq_chain *chain, struct iovec *iov
 {
 	if (!usable(vq))
 		return vq->error ? -EPROTO : 0;
-	return vq->packed ? virtq_packed_pop(vq, chain, iov, max) :
-			    virtq_split_pop(vq, chain, iov, max);
+	return vq->packed ? virtq_packed_pop(vq, chain, iov, max)
+			  : virtq_split_pop(vq, chain, iov, max);
 }
 
 void virtq_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written)

@@ -57,10 +57,10 @@ struct virtq_chain {
 
 /* VHOST_USER_SET_VRING_ADDR; front-end addresses. */
 struct virtq_addr {
-	uint64_t desc;	 /* descriptor table or ring */
-	uint64_t driver; /* avail ring; packed: driver event suppression */
-	uint64_t device; /* used ring; packed: device event suppression */
-	bool log;	 /* VHOST_VRING_F_LOG: log writes to the ring too */
+	uint64_t desc;	  /* descriptor table or ring */
+	uint64_t driver;  /* avail ring; packed: driver event suppression */
+	uint64_t device;  /* used ring; packed: device event suppression */
+	bool log;	  /* VHOST_VRING_F_LOG: log writes to the ring too */
 	uint64_t log_gpa; /* guest address of @device */
 };
 
@@ -82,7 +82,7 @@ struct virtqueue {
 	bool avail_wrap, used_wrap;
 	uint16_t avail_seen; /* split: the driver's idx when last loaded */
 
-	uint16_t in_flight;  /* slots popped and not pushed: at most size */
+	uint16_t in_flight; /* slots popped and not pushed: at most size */
 
 	/* Notifications. */
 	uint32_t pushed;    /* slots since the last virtq_should_notify() */
@@ -90,8 +90,8 @@ struct virtqueue {
 
 	struct guest_view *view;
 	struct guest_view *ring_view; /* keeps the ring mapped; NULL when not resolved */
-	struct dirty_log *log; /* NULL: not migrating */
-	uint64_t desc_gpa;     /* packed: for logging */
+	struct dirty_log *log;	      /* NULL: not migrating */
+	uint64_t desc_gpa;	      /* packed: for logging */
 
 	struct inflight_queue inflight;
 	struct inflight *inflight_area;

@@ -131,8 +131,8 @@ static inline const char *chain_add(struct chain_builder *b, uint64_t addr, uint
 		return NULL;
 	count = guest_view_translate(b->view, addr, len, b->iov, b->count, b->in_count, b->max);
 	if (unlikely(count < 0))
-		return count == -E2BIG ? "descriptor chain has too many segments" :
-					 "descriptor outside guest memory";
+		return count == -E2BIG ? "descriptor chain has too many segments"
+				       : "descriptor outside guest memory";
 	b->count = (unsigned)count;
 	/* At most VIRTQ_CHAIN_MAX times 2^32: no overflow here. */
 	b->bytes[write] += len;

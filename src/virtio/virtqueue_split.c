@@ -43,8 +43,7 @@ struct ring_layout virtq_split_layout(const struct virtqueue *vq)
 	uint32_t n = vq->size, event = vq->event_idx ? sizeof(__virtio16) : 0;
 
 	return (struct ring_layout){
-		.size = { n * RING_DESC_SIZE,
-			  (uint32_t)sizeof(struct vring_avail) + n * 2u + event,
+		.size = { n * RING_DESC_SIZE, (uint32_t)sizeof(struct vring_avail) + n * 2u + event,
 			  (uint32_t)sizeof(struct vring_used) +
 				  n * (uint32_t)sizeof(struct vring_used_elem) + event },
 		.align = { 16, 2, 4 }, /* 2.7 */
@@ -239,7 +238,8 @@ bool virtq_split_should_notify(struct virtqueue *vq)
 
 bool virtq_split_has_chain(struct virtqueue *vq)
 {
-	return vq->avail_idx != vq->avail_seen || ring_load16(&avail_ring(vq)->idx) != vq->avail_idx;
+	return vq->avail_idx != vq->avail_seen ||
+	       ring_load16(&avail_ring(vq)->idx) != vq->avail_idx;
 }
 
 void virtq_split_set_kicks(struct virtqueue *vq, bool wanted)

@@ -86,8 +86,8 @@ static void check_segments(struct world *w)
 {
 	uint64_t bytes = 0;
 	unsigned count = w->vq.view ? (unsigned)w->held[w->num_held].in_count +
-					      w->held[w->num_held].out_count :
-				      0;
+					      w->held[w->num_held].out_count
+				    : 0;
 
 	CHECK(count <= VIRTQ_IOV_MAX);
 	for (unsigned i = 0; i < count; i++) {
@@ -246,8 +246,8 @@ static void step(struct world *w, struct input *in)
 	case 15:
 		a = take(in, 2);
 		if (w->vq.inflight_area && a < 4096) {
-			char *region = w->vq.packed ? (char *)w->vq.inflight.packed :
-						      (char *)w->vq.inflight.split;
+			char *region = w->vq.packed ? (char *)w->vq.inflight.packed
+						    : (char *)w->vq.inflight.split;
 
 			region[a % (32 + w->vq.inflight.size * 16u)] = (char)take(in, 1);
 		}

@@ -167,6 +167,29 @@ static inline void split_add(struct ring_env *env, uint16_t head, const struct e
 	split_make_available(env, head);
 }
 
+/* Makes a chain available that is one descriptor, which refers to a table. */
+static inline void split_add_indirect(struct ring_env *env, uint64_t gpa, uint32_t len,
+				      uint16_t flags)
+{
+	split_add(env, 0, (struct elem[]){ { gpa, len, VRING_DESC_F_INDIRECT | flags } }, 1);
+}
+
+/* @count readable descriptors at TABLE_GPA, chained. */
+static inline void split_fill_table(struct ring_env *env, unsigned count, uint32_t len,
+				    unsigned stride)
+{
+	struct vring_desc *t = guest(env, TABLE_GPA);
+
+	for (unsigned i = 0; i < count; i++) {
+		t[i] = (struct vring_desc){
+			.addr = DATA_GPA + i * stride,
+			.len = len,
+			.flags = i + 1 < count ? VRING_DESC_F_NEXT : 0,
+			.next = (uint16_t)(i + 1),
+		};
+	}
+}
+
 /* ---- The driver of a packed ring ---- */
 
 static inline struct vring_packed_desc *packed_slot(struct ring_env *env, unsigned i)
@@ -195,8 +218,8 @@ static inline void packed_add(struct ring_env *env, uint16_t id, const struct el
 
 		if (i + 1 < count)
 			flags |= VRING_DESC_F_NEXT;
-		flags |= env->avail_wrap ? 1u << VRING_PACKED_DESC_F_AVAIL :
-					   1u << VRING_PACKED_DESC_F_USED;
+		flags |= env->avail_wrap ? 1u << VRING_PACKED_DESC_F_AVAIL
+					 : 1u << VRING_PACKED_DESC_F_USED;
 		d->addr = e[i].gpa;
 		d->len = e[i].len;
 		d->id = id;

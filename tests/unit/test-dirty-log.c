@@ -225,8 +225,8 @@ static void test_packed_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_mark),	   cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_mark_iov),   cmocka_unit_test(test_split_ring),
+		cmocka_unit_test(test_mark),	    cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_mark_iov),    cmocka_unit_test(test_split_ring),
 		cmocka_unit_test(test_packed_ring),
 	};
 

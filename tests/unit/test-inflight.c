@@ -217,8 +217,7 @@ static void test_random(void **state)
 				assert_int_equal(take(&t), -1);
 				offered[held[n].id] = false;
 				free_slots += held[n].slots;
-				memmove(&held[n], &held[n + 1],
-					(--num_held - n) * sizeof(held[0]));
+				memmove(&held[n], &held[n + 1], (--num_held - n) * sizeof(held[0]));
 				break;
 			case 7:
 				if (what % 64 != 7)

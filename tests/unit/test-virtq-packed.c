@@ -114,7 +114,8 @@ static void fill_table(struct ring_env *env, unsigned count)
 			.addr = DATA_GPA + i * 16u,
 			.len = 8,
 			.id = (uint16_t)(i + 1000),
-			.flags = (uint16_t)((i == count - 1 ? W : 0) | (i % 2 ? VRING_DESC_F_NEXT : 0)),
+			.flags = (uint16_t)((i == count - 1 ? W : 0) |
+					    (i % 2 ? VRING_DESC_F_NEXT : 0)),
 		};
 	}
 }
@@ -283,16 +284,16 @@ static void test_notify_event_idx(void **state)
 	start(&env, true, 8);
 	/* Used position 0, wrap 1. */
 	set_event(&env, 0, true);
-	assert_true(push_many(&env, 1, 1)); /* 1 */
+	assert_true(push_many(&env, 1, 1));  /* 1 */
 	assert_false(push_many(&env, 1, 1)); /* 2 */
 	assert_false(virtq_should_notify(&env.vq));
 	set_event(&env, 4, true);
 	assert_false(push_many(&env, 2, 1)); /* 4 */
-	assert_true(push_many(&env, 1, 3)); /* 7: a chain of three steps over it */
+	assert_true(push_many(&env, 1, 3));  /* 7: a chain of three steps over it */
 	/* In the next lap: not by the end of this one. */
 	set_event(&env, 0, false);
 	assert_false(push_many(&env, 1, 1)); /* 0 of the next lap */
-	assert_true(push_many(&env, 1, 1)); /* 1 */
+	assert_true(push_many(&env, 1, 1));  /* 1 */
 	/* Of the lap before: long behind. */
 	set_event(&env, 5, true);
 	assert_false(push_many(&env, 2, 1)); /* 3 */
@@ -301,7 +302,7 @@ static void test_notify_event_idx(void **state)
 	assert_true(push_many(&env, 3, 2)); /* 9 = 1 of the next lap */
 	set_event(&env, 2, true);
 	assert_false(push_many(&env, 1, 1)); /* 2 */
-	assert_true(push_many(&env, 1, 1)); /* 3 */
+	assert_true(push_many(&env, 1, 1));  /* 3 */
 
 	packed_driver_event(&env)->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
 	assert_false(push_many(&env, 5, 1));
