@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "virtio/queue.h"
 #include "virtio/vhost_user.h"
@@ -88,10 +89,11 @@ struct queue {
 	struct virtqueue vq;
 	struct queue_config config;
 	struct inflight *inflight;
-	struct dirty_log *log; /* set also while VHOST_F_LOG_ALL is off */
-	bool halted;	       /* being stopped */
-	bool failed;	       /* could not start, or broke, and said so */
-	bool starved;	       /* no request object was free for a chain */
+	struct dirty_log *log;	    /* set also while VHOST_F_LOG_ALL is off */
+	bool halted;		    /* being stopped */
+	struct log_limit log_limit; /* a guest can reset and break its ring at will */
+	bool failed;		    /* could not start, or broke, and said so */
+	bool starved;		    /* no request object was free for a chain */
 	bool call_set;
 	int err_fd;
 	int log_fd;

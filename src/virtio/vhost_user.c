@@ -250,8 +250,8 @@ struct message_type {
 static const struct message_type message_types[] = {
 	MESSAGE(GET_FEATURES, get_features, .answers = true),
 	MESSAGE(SET_FEATURES, set_features, .body_min = BODY(u64)),
-	MESSAGE(SET_OWNER, set_owner, 0),
-	MESSAGE(RESET_OWNER, reset_owner, 0),
+	MESSAGE(SET_OWNER, set_owner, .answers = false),
+	MESSAGE(RESET_OWNER, reset_owner, .answers = false),
 	MESSAGE(SET_MEM_TABLE, vhost_set_mem_table,
 		.body_min = offsetof(struct vhost_user_mem_table, regions),
 		.fds_max = VHOST_USER_FDS_MAX),
@@ -266,28 +266,28 @@ static const struct message_type message_types[] = {
 	MESSAGE(SET_VRING_ERR, vhost_set_vring_err, .body_min = BODY(u64), .fds_max = 1),
 	MESSAGE(GET_PROTOCOL_FEATURES, get_protocol_features, .answers = true),
 	MESSAGE(SET_PROTOCOL_FEATURES, set_protocol_features, .body_min = BODY(u64)),
-	MESSAGE(GET_QUEUE_NUM, get_queue_num, WITH(MQ), .answers = true),
+	MESSAGE(GET_QUEUE_NUM, get_queue_num, .feature = WITH(MQ), .answers = true),
 	MESSAGE(SET_VRING_ENABLE, vhost_set_vring_enable, .body_min = BODY(state)),
-	MESSAGE(SET_BACKEND_REQ_FD, set_backend_req_fd, WITH(BACKEND_REQ), .fds_min = 1,
+	MESSAGE(SET_BACKEND_REQ_FD, set_backend_req_fd, .feature = WITH(BACKEND_REQ), .fds_min = 1,
 		.fds_max = 1),
-	MESSAGE(GET_CONFIG, get_config, WITH(CONFIG),
+	MESSAGE(GET_CONFIG, get_config, .feature = WITH(CONFIG),
 		.body_min = offsetof(struct vhost_user_config, data), .answers = true),
-	MESSAGE(SET_CONFIG, set_config, WITH(CONFIG),
+	MESSAGE(SET_CONFIG, set_config, .feature = WITH(CONFIG),
 		.body_min = offsetof(struct vhost_user_config, data)),
-	MESSAGE(GET_INFLIGHT_FD, vhost_get_inflight_fd, WITH(INFLIGHT_SHMFD),
+	MESSAGE(GET_INFLIGHT_FD, vhost_get_inflight_fd, .feature = WITH(INFLIGHT_SHMFD),
 		.body_min = VHOST_USER_INFLIGHT_MIN, .answers = true),
-	MESSAGE(SET_INFLIGHT_FD, vhost_set_inflight_fd, WITH(INFLIGHT_SHMFD),
+	MESSAGE(SET_INFLIGHT_FD, vhost_set_inflight_fd, .feature = WITH(INFLIGHT_SHMFD),
 		.body_min = VHOST_USER_INFLIGHT_MIN, .fds_min = 1, .fds_max = 1),
-	MESSAGE(RESET_DEVICE, reset_device, WITH(RESET_DEVICE)),
-	MESSAGE(GET_MAX_MEM_SLOTS, vhost_get_max_mem_slots, WITH(CONFIGURE_MEM_SLOTS),
+	MESSAGE(RESET_DEVICE, reset_device, .feature = WITH(RESET_DEVICE)),
+	MESSAGE(GET_MAX_MEM_SLOTS, vhost_get_max_mem_slots, .feature = WITH(CONFIGURE_MEM_SLOTS),
 		.answers = true),
-	MESSAGE(ADD_MEM_REG, vhost_add_mem_reg, WITH(CONFIGURE_MEM_SLOTS),
+	MESSAGE(ADD_MEM_REG, vhost_add_mem_reg, .feature = WITH(CONFIGURE_MEM_SLOTS),
 		.body_min = BODY(mem_single), .fds_min = 1, .fds_max = 1),
 	/* A descriptor serves no purpose, but some front ends send one. */
-	MESSAGE(REM_MEM_REG, vhost_rem_mem_reg, WITH(CONFIGURE_MEM_SLOTS),
+	MESSAGE(REM_MEM_REG, vhost_rem_mem_reg, .feature = WITH(CONFIGURE_MEM_SLOTS),
 		.body_min = BODY(mem_single), .fds_max = 1),
-	MESSAGE(SET_STATUS, set_status, WITH(STATUS), .body_min = BODY(u64)),
-	MESSAGE(GET_STATUS, get_status, WITH(STATUS), .answers = true),
+	MESSAGE(SET_STATUS, set_status, .feature = WITH(STATUS), .body_min = BODY(u64)),
+	MESSAGE(GET_STATUS, get_status, .feature = WITH(STATUS), .answers = true),
 };
 
 /*
@@ -336,8 +336,9 @@ int vhost_user_dispatch(struct virtio_device *device, struct vhost_user_msg *msg
 	if (err < 0) {
 		log_refused(device, type, msg, err);
 		if (type && type->answers) {
-			log_error("vhost_user_protocol_error", "device=%s request=%s",
-				  device->config.name, type->name);
+			log_limited(&device->log_limit, LOG_LEVEL_ERROR,
+				    "vhost_user_protocol_error", "device=%s request=%s",
+				    device->config.name, type->name);
 			return -EPROTO;
 		}
 	}
