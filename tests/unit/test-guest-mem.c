@@ -2,7 +2,9 @@
 #include "ring-env.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -214,7 +216,7 @@ static void test_odd_offset(void **state)
 	close(fd);
 }
 
-static void test_truncated(void **state)
+static void one_thread(void)
 {
 	const struct guest_region_desc desc[] = {
 		{ .gpa = 0, .size = 65536, .uva = 0 },
@@ -224,9 +226,6 @@ static void test_truncated(void **state)
 	struct guest_mem *mem;
 	volatile char *first, *second;
 
-	(void)state;
-	assert_int_equal(shm_map_install_guard(), 0);
-	assert_int_equal(shm_map_install_guard(), 0);
 	assert_int_equal(guest_mem_new(&mem, desc, fds, 2), 0);
 	first = mem->entry[0].hva;
 	second = mem->entry[1].hva;
@@ -284,6 +283,96 @@ static void test_other_sigbus(void **state)
 	}
 }
 
+/*
+ * Faults, tables that come and go, and references, all at once: the handler
+ * looks through slots that change hands while it does.
+ */
+#define ROUNDS 300
+
+struct crowd {
+	struct guest_mem *shared;
+	atomic_bool stop;
+	atomic_uint rounds;
+};
+
+/* The front end that truncates. */
+static void *fault_over_and_over(void *arg)
+{
+	struct crowd *crowd = arg;
+	const struct guest_region_desc desc = { .size = 65536 };
+
+	while (!atomic_load(&crowd->stop)) {
+		int fd = memfd(65536);
+		struct guest_mem *mem;
+
+		if (guest_mem_new(&mem, &desc, &fd, 1) < 0)
+			abort();
+		((volatile char *)mem->entry[0].hva)[0] = 1;
+		if (ftruncate(fd, 0) < 0 || ((volatile char *)mem->entry[0].hva)[40000] != 0 ||
+		    !guest_mem_broken(mem))
+			abort();
+		guest_mem_unref(mem);
+		close(fd);
+		atomic_fetch_add(&crowd->rounds, 1);
+	}
+	return NULL;
+}
+
+/* The others. */
+static void *come_and_go(void *arg)
+{
+	struct crowd *crowd = arg;
+	struct guest_region_desc desc = { .size = 8192, .gpa = 1 << 20, .uva = 1 << 20 };
+	int fd = memfd(8192);
+
+	while (!atomic_load(&crowd->stop)) {
+		struct guest_mem *mem = guest_mem_ref(crowd->shared), *more;
+
+		if (guest_mem_add(&more, mem, &desc, fd) < 0)
+			abort();
+		guest_mem_unref(mem);
+		((volatile char *)more->entry[1].hva)[8191] = 7;
+		if (guest_mem_broken(more))
+			abort();
+		guest_mem_unref(more);
+	}
+	close(fd);
+	return NULL;
+}
+
+static void many_threads(void)
+{
+	const struct guest_region_desc desc = { .size = 4096 };
+	struct crowd crowd = { .shared = NULL };
+	int fd = memfd(4096);
+	pthread_t thread[4];
+
+	assert_int_equal(guest_mem_new(&crowd.shared, &desc, &fd, 1), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL,
+						i % 2 ? come_and_go : fault_over_and_over, &crowd),
+				 0);
+	while (atomic_load(&crowd.rounds) < ROUNDS)
+		usleep(1000);
+	atomic_store(&crowd.stop, true);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(thread[i], NULL);
+	assert_false(guest_mem_broken(crowd.shared));
+	guest_mem_unref(crowd.shared);
+	close(fd);
+}
+
+/* One test: cmocka sets handlers of its own around each, and the guard is
+ * installed once. */
+static void test_guard(void **state)
+{
+	(void)state;
+	assert_int_equal(shm_map_install_guard(), 0);
+	assert_int_equal(shm_map_install_guard(), 0);
+	one_thread();
+	many_threads();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,7 +383,7 @@ int main(void)
 		cmocka_unit_test(test_odd_offset),
 		/* Before the guard is installed in this process. */
 		cmocka_unit_test(test_other_sigbus),
-		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_guard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
