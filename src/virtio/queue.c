@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* #syscalls dup3 prctl fcntl fstat newfstatat epoll_create1 epoll_ctl */
+/* #syscalls dup3 fcntl fstat newfstatat epoll_create1 epoll_ctl */
 /* What the control thread does with a queue. See queue.h. */
 #include "virtio/queue.h"
 
@@ -35,7 +35,6 @@ static int queue_start_thread(struct queue *q)
 	static const int synchronous[] = {
 		SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT
 	};
-	char name[16]; /* the kernel's limit */
 	sigset_t block, old;
 	int errnum;
 
@@ -45,11 +44,7 @@ static int queue_start_thread(struct queue *q)
 	pthread_sigmask(SIG_SETMASK, &block, &old);
 	errnum = pthread_create(&q->thread, NULL, queue_thread, q);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (errnum)
-		return -errnum;
-	snprintf(name, sizeof(name), "vq%u-%.9s", q->params.index, q->params.name);
-	pthread_setname_np(q->thread, name);
-	return 0;
+	return -errnum;
 }
 
 /* All that queue_new() made, but for the thread. */

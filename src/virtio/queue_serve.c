@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* #syscalls epoll_wait epoll_pwait fstat newfstatat */
+/* #syscalls prctl epoll_wait epoll_pwait fstat newfstatat */
 /*
  * The thread of a queue.
  *
@@ -17,6 +17,7 @@
 #include "virtio/queue_priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -261,7 +262,11 @@ void queue_serve_init(struct queue *q)
 void *queue_thread(void *arg)
 {
 	struct queue *q = arg;
+	char name[16]; /* the kernel's limit */
 
+	/* By the thread itself: for another's name /proc would be needed. */
+	snprintf(name, sizeof(name), "vq%u-%.9s", q->params.index, q->params.name);
+	pthread_setname_np(pthread_self(), name);
 	log_set_thread_context(q->context);
 	loop_run(q->loop);
 	queue_unwatch(q);
