@@ -110,6 +110,8 @@ void fx_req_init(struct fx_req *r, uint32_t opcode, uint64_t nodeid)
 	r->req.opcode = opcode;
 	r->req.nodeid = nodeid;
 	r->req.complete = fx_complete;
+	r->req.uid = geteuid();
+	r->req.gid = getegid();
 }
 
 void fx_start(struct fx *fx, struct fx_req *r)
@@ -307,4 +309,11 @@ struct inode_table *fx_inodes(struct fx *fx)
 struct filefs *fx_filefs(struct fx *fx)
 {
 	return container_of(fx->fs, struct filefs, fs);
+}
+
+bool fx_handles(struct fx *fx)
+{
+	const struct inode *root = filefs_session_of(fx->session)->root;
+
+	return fx_filefs(fx)->mounts.table[root->mount].handles;
 }

@@ -99,5 +99,7 @@ int fx_mkdir(struct fx *fx, uint64_t parent, const char *name, struct fuse_entry
 
 struct inode_table *fx_inodes(struct fx *fx);
 struct filefs *fx_filefs(struct fx *fx);
+/* Whether inodes are by file handle indeed: it takes a privilege. */
+bool fx_handles(struct fx *fx);
 
 #endif

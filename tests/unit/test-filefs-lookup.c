@@ -119,7 +119,7 @@ static void reused_inode_number_is_another_inode(void **state)
 		assert_int_equal(fx_create(fx, 1, "a", O_RDWR | O_EXCL, 0644, &e, &o), 0);
 		reused += e.attr.ino == first.attr.ino;
 		assert_int_not_equal(e.nodeid, first.nodeid);
-		if (fx_mode.handles) {
+		if (fx_handles(fx)) {
 			/* Dead, and noticed. */
 			assert_int_equal(fx_getattr(fx, first.nodeid, NULL), -ESTALE);
 			first = e;
@@ -139,7 +139,7 @@ static void stale_inode_gets_a_new_nodeid(void **state)
 	host_file(fx, "a");
 	assert_int_equal(fx_lookup(fx, 1, "a", &a), 0);
 	assert_int_equal(unlinkat(fx->dirfd, "a", 0), 0);
-	if (fx_mode.handles) {
+	if (fx_handles(fx)) {
 		assert_int_equal(fx_getattr(fx, a.nodeid, NULL), -ESTALE);
 	} else {
 		assert_int_equal(fx_getattr(fx, a.nodeid, &attr), 0);
@@ -203,7 +203,7 @@ static void many_inodes_need_few_descriptors(void **state)
 		else
 			assert_int_equal(ret, -ENFILE);
 	}
-	if (fx_mode.handles)
+	if (fx_handles(fx))
 		assert_int_equal(known, 300);
 	else
 		assert_true(known > 20 && known < 64);

@@ -135,10 +135,12 @@ static void many_threads_few_descriptors(void **state)
 	struct fx *fx;
 
 	(void)state;
-	if (!fx_mode.handles)
-		return;
 	config.fd_limit = 64;
 	fx = fx_new(&config, 0);
+	if (!fx_handles(fx)) {
+		fx_free(fx);
+		return;
+	}
 	/* No more places than threads have pins, or so. */
 	ring_size = fx_inodes(fx)->ring_size;
 	fx_inodes(fx)->ring_size = 3;

@@ -281,7 +281,7 @@ static int setattr_times(const struct fuse_setattr_in *in, int fd)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-/* The owner before the mode: a change of owner takes the set-id bits off. */
+/* The mode after owner and size: a change of either takes set-id bits off. */
 static int setattr_apply(struct filefs_session *s, const struct fuse_setattr_in *in,
 			 const struct attr_target *t)
 {
@@ -290,10 +290,10 @@ static int setattr_apply(struct filefs_session *s, const struct fuse_setattr_in 
 
 	if (in->valid & (FATTR_UID | FATTR_GID))
 		ret = setattr_owner(in, t->fd);
-	if (ret == 0 && (in->valid & FATTR_MODE))
-		ret = setattr_mode(filefs_of(s), in, t);
 	if (ret == 0 && (in->valid & FATTR_SIZE))
 		ret = setattr_size(s, in, t);
+	if (ret == 0 && (in->valid & FATTR_MODE))
+		ret = setattr_mode(filefs_of(s), in, t);
 	if (ret == 0 && (in->valid & times))
 		ret = setattr_times(in, t->fd);
 	return ret;
