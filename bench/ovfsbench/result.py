@@ -90,7 +90,8 @@ def table(results, group):
 
 
 def is_text(lines, column):
-    return not any(c.isdigit() for c in lines[-1][column][:1] + lines[1][column][:1])
+    """Whether no cell of the column below its heading begins with a digit."""
+    return not any(line[column][:1].isdigit() for line in lines[1:])
 
 
 def as_text(lines):
