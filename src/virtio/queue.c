@@ -163,6 +163,10 @@ static int queue_try_start(struct queue *q)
 		queue_report_error(q);
 		return err;
 	}
+	/* Whoever served the ring before may have died between a used element and
+	 * its signal; nothing else would wake the driver. */
+	if (virtq_should_notify(&q->vq) && q->call_set)
+		queue_signal_fd(q->call_fd);
 	log_debug("queue_started", "device=%s queue=%u size=%u base=%#x packed=%d event_idx=%d",
 		  q->params.name, q->params.index, config->size, virtq_get_base(&q->vq),
 		  q->vq.packed, q->vq.event_idx);
