@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entries of directories: MKNOD, MKDIR, SYMLINK, LINK, UNLINK, RMDIR, RENAME, READLINK. */
-/* #syscalls mknodat mkdirat symlinkat linkat unlinkat renameat2 readlinkat */
+/* #syscalls mknodat mkdirat symlinkat linkat unlinkat renameat renameat2 readlinkat */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
