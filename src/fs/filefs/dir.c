@@ -18,7 +18,7 @@
 #include "fs/filefs/internal.h"
 
 #define DIR_BUFFER (32u << 10)
-/* Beyond so many streams under way, a buffer is the smallest that takes any entry. */
+/* Beyond so many streams under way, a buffer is a small one that still takes any entry. */
 #define DIR_BUFFERS_LARGE 1024u
 #define DIR_BUFFER_SMALL (2u << 10)
 
@@ -29,22 +29,67 @@ struct dirstream {
 	uint32_t size, len, pos;
 	uint64_t next; /* cookie of the entry at buf + pos, or of the descriptor */
 	bool started;
+	bool ended; /* next was seen to be the end, in the request before */
 };
 
-_Static_assert(sizeof(struct dirstream) <= 112, "a stream at rest is small");
-
-size_t filefs_dirstream_size(void)
+void filefs_dirs_init(struct filefs_session *s)
 {
-	return sizeof(struct dirstream);
+	slots_init(&s->dirs, sizeof(struct dirstream), HANDLES_MAX);
+	pthread_mutex_init(&s->dir_pool.lock, NULL);
+}
+
+void filefs_dirs_fini(struct filefs_session *s)
+{
+	struct dir_pool *pool = &s->dir_pool;
+
+	while (pool->spares)
+		free(pool->spare[--pool->spares]);
+	pthread_mutex_destroy(&pool->lock);
+	slots_fini(&s->dirs);
+}
+
+/* False for lack of memory. */
+static bool dir_take_buffer(struct filefs_session *s, struct dirstream *d)
+{
+	struct dir_pool *pool = &s->dir_pool;
+
+	pthread_mutex_lock(&pool->lock);
+	d->size = pool->large < DIR_BUFFERS_LARGE ? DIR_BUFFER : DIR_BUFFER_SMALL;
+	if (d->size == DIR_BUFFER) {
+		pool->large++;
+		if (pool->spares)
+			d->buf = pool->spare[--pool->spares];
+	}
+	pthread_mutex_unlock(&pool->lock);
+	if (!d->buf)
+		d->buf = malloc(d->size);
+	if (!d->buf && d->size == DIR_BUFFER) {
+		pthread_mutex_lock(&pool->lock);
+		pool->large--;
+		pthread_mutex_unlock(&pool->lock);
+	}
+	return d->buf;
 }
 
 static void dir_drop_buffer(struct filefs_session *s, struct dirstream *d)
 {
-	if (d->buf)
-		atomic_fetch_sub(&s->dir_buffers, 1);
-	free(d->buf);
+	struct dir_pool *pool = &s->dir_pool;
+	char *buf = d->buf;
+
 	d->buf = NULL;
 	d->len = d->pos = 0;
+	if (!buf)
+		return;
+	if (d->size == DIR_BUFFER) {
+		pthread_mutex_lock(&pool->lock);
+		pool->large--;
+		if (pool->spares < DIR_POOL_MAX) {
+			pool->spare[pool->spares++] = buf;
+			buf = NULL;
+		}
+		pthread_mutex_unlock(&pool->lock);
+	}
+	free(buf);
 }
 
 void filefs_dir_free(struct filefs_session *s, uint32_t index)
@@ -81,7 +126,7 @@ ssize_t filefs_opendir(struct filefs_session *s, struct fs_req *req)
 	d->buf = NULL;
 	d->size = d->len = d->pos = 0;
 	d->next = 0;
-	d->started = false;
+	d->started = d->ended = false;
 
 	req->out.open = (struct fuse_open_out){ 0 };
 	if (fs->config.cache == FILEFS_CACHE_ALWAYS)
@@ -114,6 +159,7 @@ static int dir_seek(struct dirstream *d, int fd, uint64_t offset)
 		return -errno;
 	d->len = d->pos = 0;
 	d->next = offset;
+	d->ended = false;
 	return 0;
 }
 
@@ -127,22 +173,16 @@ static const struct dirent64 *dir_peek(struct filefs_session *s, struct dirstrea
 	*error = 0;
 	if (d->pos < d->len)
 		return (const struct dirent64 *)(d->buf + d->pos);
-	if (!d->buf) {
-		bool large = atomic_fetch_add(&s->dir_buffers, 1) < DIR_BUFFERS_LARGE;
-
-		d->size = large ? DIR_BUFFER : DIR_BUFFER_SMALL;
-		d->buf = malloc(d->size);
-		if (!d->buf) {
-			atomic_fetch_sub(&s->dir_buffers, 1);
-			*error = -ENOMEM;
-			return NULL;
-		}
+	if (!d->buf && !dir_take_buffer(s, d)) {
+		*error = -ENOMEM;
+		return NULL;
 	}
 	d->pos = d->len = 0;
 	n = getdents64(fd, d->buf, d->size);
 	if (n <= 0) {
 		if (n < 0)
 			*error = -errno;
+		d->ended = n == 0;
 		dir_drop_buffer(s, d);
 		return NULL;
 	}
@@ -199,6 +239,12 @@ static ssize_t dir_read(struct dir_read *r, struct dirstream *d)
 
 	if (ret < 0)
 		return ret;
+	/* The guest asks once more to hear that this was the end. Once: who comes back
+	 * later gets what came since. */
+	if (d->ended) {
+		d->ended = false;
+		return 0;
+	}
 	d->started = true;
 	while ((e = dir_peek(r->s, d, r->h->fd, &ret)) != NULL) {
 		if (!dir_emit(r, e)) {
@@ -208,6 +254,9 @@ static ssize_t dir_read(struct dir_read *r, struct dirstream *d)
 		d->pos += e->d_reclen;
 		d->next = (uint64_t)e->d_off;
 	}
+	/* Nothing came before the end: this is the answer that says so. */
+	if (!r->used)
+		d->ended = false;
 	return r->used ? (ssize_t)r->used : ret;
 }
 

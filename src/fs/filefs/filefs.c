@@ -260,7 +260,7 @@ static void filefs_session_free(struct fs_session *session)
 	struct filefs *fs = filefs_of(s);
 
 	handles_fini(s);
-	slots_fini(&s->dirs);
+	filefs_dirs_fini(s);
 	lock_table_fini(s);
 	atomic_fetch_sub(&fs->fds, s->inodes.ring_size);
 	inode_table_fini(&s->inodes);
@@ -280,7 +280,7 @@ static struct fs_session *filefs_session_new(struct fs *base, const struct fs_ne
 	s->flags = n->flags;
 	s->writeback = n->flags & FUSE_WRITEBACK_CACHE;
 	slots_init(&s->handles, sizeof(struct handle), HANDLES_MAX);
-	slots_init(&s->dirs, filefs_dirstream_size(), HANDLES_MAX);
+	filefs_dirs_init(s);
 	lock_table_init(&s->lock_owners);
 	ring = taken < fs->fd_limit ? MIN(fs->cache_fds, (fs->fd_limit - taken) / 2) : 0;
 	ring = MAX(ring, CACHE_FDS_MIN);

@@ -38,6 +38,16 @@ struct filefs {
 	struct log_limit fd_log, creds_log, stale_log;
 };
 
+/* Buffers of directory streams. */
+#define DIR_POOL_MAX 32
+
+struct dir_pool {
+	pthread_mutex_t lock;
+	void *spare[DIR_POOL_MAX]; /* large ones that nobody uses */
+	unsigned spares;
+	unsigned large; /* large ones in use */
+};
+
 struct filefs_session {
 	struct fs_session session;
 	uint64_t flags; /* FUSE_INIT flags agreed on */
@@ -46,7 +56,7 @@ struct filefs_session {
 	struct inode *root; /* inodes' element 1: lives as long as the session */
 	struct slots handles;
 	struct slots dirs; /* directory streams */
-	_Atomic unsigned dir_buffers;
+	struct dir_pool dir_pool;
 	struct lock_table lock_owners;
 };
 
@@ -88,9 +98,10 @@ filefs_op_fn filefs_getattr, filefs_setattr, filefs_statx, filefs_statfs;
  */
 int filefs_lookup_name(struct filefs_session *s, const struct inode *parent, int dirfd,
 		       const char *name, bool made, struct fuse_entry_out *entry);
-/* The same for a file that we made and have open; never blocks on the name. */
+/* The same for a file that we made just now and have open as @fd. With its attributes
+ * and a reference to its inode. */
 int filefs_lookup_fd(struct filefs_session *s, const struct inode *parent, int fd,
-		     struct fuse_entry_out *entry, struct inode **out);
+		     struct statx *stx, struct fuse_entry_out *entry, struct inode **out);
 filefs_op_fn filefs_lookup, filefs_forget, filefs_batch_forget;
 
 /* create.c */
@@ -106,8 +117,11 @@ filefs_op_fn filefs_read, filefs_read_blocking, filefs_write, filefs_write_block
 
 /* dir.c */
 filefs_op_fn filefs_opendir, filefs_readdir, filefs_readdirplus, filefs_releasedir;
+/* The session's streams: before its first request, and after its last. */
+void filefs_dirs_init(struct filefs_session *s);
+void filefs_dirs_fini(struct filefs_session *s);
+/* The stream @index is its handle's no more. */
 void filefs_dir_free(struct filefs_session *s, uint32_t index);
-size_t filefs_dirstream_size(void);
 
 /* xattr.c */
 filefs_op_fn filefs_setxattr, filefs_getxattr, filefs_listxattr, filefs_removexattr;

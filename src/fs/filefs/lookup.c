@@ -111,23 +111,22 @@ int filefs_lookup_name(struct filefs_session *s, const struct inode *parent, int
 }
 
 int filefs_lookup_fd(struct filefs_session *s, const struct inode *parent, int fd,
-		     struct fuse_entry_out *entry, struct inode **out)
+		     struct statx *stx, struct fuse_entry_out *entry, struct inode **out)
 {
 	struct filefs *fs = filefs_of(s);
 	struct mounts *mounts = &fs->mounts;
 	unsigned mount;
 	struct inode_key key;
-	struct statx stx;
 	uint64_t nodeid;
 	int path = -1, ret;
 
-	ret = filefs_stat_fd(fd, &stx);
+	ret = filefs_stat_fd(fd, stx);
 	if (ret == 0)
-		ret = mounts_get(mounts, atomic_load(&parent->mount), &stx, fd, "");
+		ret = mounts_get(mounts, atomic_load(&parent->mount), stx, fd, "");
 	if (ret < 0)
 		return ret;
 	mount = (unsigned)ret;
-	lookup_key(&stx, mount, &key);
+	lookup_key(stx, mount, &key);
 	if (!mounts->table[mount].handles || inode_key_handle(&key, fd, "") < 0) {
 		char name[16];
 
@@ -141,7 +140,7 @@ int filefs_lookup_fd(struct filefs_session *s, const struct inode *parent, int f
 	}
 	ret = inode_add(&s->inodes, &key, path, true, &nodeid, out);
 	if (ret == 0)
-		lookup_reply(s, parent, mount, &stx, nodeid, entry);
+		lookup_reply(s, parent, mount, stx, nodeid, entry);
 	return ret;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Open files: OPEN, CREATE, TMPFILE, FLUSH, RELEASE. */
-/* #syscalls openat open_by_handle_at fstat dup close */
+/* #syscalls openat open_by_handle_at statx fcntl close */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -50,33 +50,35 @@ static uint32_t open_handle_flags(int flags)
  * May the guest keep the pages it has of this file? Only if the file is as it was
  * when the guest opened it last: data, length and everything that changes ctime.
  */
-static bool open_version_same(struct inode *inode, int fd)
+static bool open_version_same(struct inode *inode, const struct statx *stx)
 {
-	struct stat st;
 	uint64_t v;
 
-	if (fstat(fd, &st) < 0)
-		return false;
-	v = (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec;
-	v = v * 0x9e3779b97f4a7c15ull + (uint64_t)st.st_mtim.tv_sec * 1000000000u +
-	    (uint64_t)st.st_mtim.tv_nsec;
-	v = v * 0x9e3779b97f4a7c15ull + (uint64_t)st.st_size;
+	v = (uint64_t)stx->stx_ctime.tv_sec * 1000000000u + stx->stx_ctime.tv_nsec;
+	v = v * 0x9e3779b97f4a7c15ull + (uint64_t)stx->stx_mtime.tv_sec * 1000000000u +
+	    stx->stx_mtime.tv_nsec;
+	v = v * 0x9e3779b97f4a7c15ull + stx->stx_size;
 	v |= 1; /* 0: never opened */
 	return atomic_exchange_explicit(&inode->version, v, memory_order_relaxed) == v;
 }
 
-static uint32_t open_reply_flags(const struct filefs_session *s, struct inode *inode, int fd)
+/* @made: what statx said of the file if it is known, because we made it. */
+static uint32_t open_reply_flags(const struct filefs_session *s, struct inode *inode, int fd,
+				 const struct statx *made)
 {
 	const struct filefs *fs = filefs_of(s);
 	const struct mount *mount = &fs->mounts.table[atomic_load(&inode->mount)];
 	uint32_t reply = 0;
+	struct statx stx;
 
 	switch (fs->config.cache) {
 	case FILEFS_CACHE_ALWAYS:
 		reply |= FOPEN_KEEP_CACHE;
 		break;
 	case FILEFS_CACHE_AUTO:
-		if (open_version_same(inode, fd))
+		if (!made && filefs_stat_fd(fd, &stx) == 0)
+			made = &stx;
+		if (made && open_version_same(inode, made))
 			reply |= FOPEN_KEEP_CACHE;
 		break;
 	case FILEFS_CACHE_NEVER:
@@ -93,12 +95,12 @@ static uint32_t open_reply_flags(const struct filefs_session *s, struct inode *i
 
 /* Makes a handle of @fd, which it owns from now on. */
 static int open_finish(struct filefs_session *s, struct fs_req *req, struct inode *inode, int fd,
-		       int flags)
+		       int flags, const struct statx *made)
 {
 	struct fuse_open_out *out = &req->out.open;
 	int ret;
 
-	*out = (struct fuse_open_out){ .open_flags = open_reply_flags(s, inode, fd) };
+	*out = (struct fuse_open_out){ .open_flags = open_reply_flags(s, inode, fd, made) };
 	ret = handle_add(s, inode, fd, open_handle_flags(flags), 0, &out->fh);
 	if (ret < 0)
 		close(fd);
@@ -120,7 +122,7 @@ static int open_inode(struct filefs_session *s, struct fs_req *req, struct inode
 	if (flags & O_TRUNC)
 		creds_kill_suidgid(open_flags_in & FUSE_OPEN_KILL_SUIDGID);
 	fd = inode_open(&s->inodes, inode, flags);
-	ret = fd < 0 ? fd : open_finish(s, req, inode, fd, flags);
+	ret = fd < 0 ? fd : open_finish(s, req, inode, fd, flags, NULL);
 	if (ret < 0)
 		filefs_fd_release(fs);
 	return ret;
@@ -192,14 +194,15 @@ static int create_finish(struct filefs_session *s, struct fs_req *req, const str
 			 int fd, int flags)
 {
 	struct inode *inode;
+	struct statx stx;
 	int ret;
 
-	ret = filefs_lookup_fd(s, parent, fd, &req->out.entry, &inode);
+	ret = filefs_lookup_fd(s, parent, fd, &stx, &req->out.entry, &inode);
 	if (ret < 0) {
 		close(fd);
 		return ret;
 	}
-	ret = open_finish(s, req, inode, fd, flags);
+	ret = open_finish(s, req, inode, fd, flags, &stx);
 	inode_put(&s->inodes, inode);
 	if (ret < 0)
 		inode_forget(&s->inodes, req->out.entry.nodeid, 1);
