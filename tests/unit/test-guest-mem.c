@@ -2,6 +2,8 @@
 #include "ring-env.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -216,6 +218,38 @@ static void test_odd_offset(void **state)
 	close(fd);
 }
 
+/* hugetlbfs: offset and length in multiples of its page size. Runs where the
+ * machine has two huge pages to spare. */
+static void test_huge_pages(void **state)
+{
+	const uint64_t huge = 2 * MIB;
+	const struct guest_region_desc desc = { .size = huge / 2, .offset = huge + 4096 };
+	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	struct guest_mem *mem;
+
+	(void)state;
+	if (fd < 0 || ftruncate(fd, (off_t)(2 * huge)) < 0 ||
+	    fallocate(fd, 0, 0, (off_t)(2 * huge)) < 0) {
+		if (fd >= 0)
+			close(fd);
+		print_message("no huge pages here\n");
+		skip();
+	}
+	assert_int_equal(guest_mem_new(&mem, &desc, &fd, 1), 0);
+	memset(mem->entry[0].hva, 'h', huge / 2);
+	guest_mem_unref(mem);
+
+	char *p = mmap(NULL, 2 * huge, PROT_READ, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	assert_int_equal(p[huge + 4095], 0);
+	assert_int_equal(p[huge + 4096], 'h');
+	assert_int_equal(p[huge + 4096 + huge / 2 - 1], 'h');
+	assert_int_equal(p[huge + 4096 + huge / 2], 0);
+	munmap(p, 2 * huge);
+	close(fd);
+}
+
 static void one_thread(void)
 {
 	const struct guest_region_desc desc[] = {
@@ -381,6 +415,7 @@ int main(void)
 		cmocka_unit_test(test_lifetime),
 		cmocka_unit_test(test_translate),
 		cmocka_unit_test(test_odd_offset),
+		cmocka_unit_test(test_huge_pages),
 		/* Before the guard is installed in this process. */
 		cmocka_unit_test(test_other_sigbus),
 		cmocka_unit_test(test_guard),
