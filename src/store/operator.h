@@ -7,7 +7,9 @@
  * have one vtable. A layer holds the next operator and is one itself; a stack
  * is built once, from the service outwards, and freed from its top.
  *
- *	metrics -> retry -> timeout -> limit -> s3
+ *	metrics -> retry -> throttle -> limit -> timeout -> s3
+ *
+ * (timeout below limit: the time in the queue is not the service's).
  *
  * An operation is a struct store_op, embedded in whatever the caller waits
  * with: submitting allocates nothing in the operator, and the number of
