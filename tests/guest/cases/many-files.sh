@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # CASE: 100,000 files in one folder
 # TOOLS: busybox
-# LIMIT: 120
+# LIMIT: 300
 
 count=$((100000 / SCALE))
 mkdir dir

@@ -5,10 +5,12 @@
 
 mkdir src
 cd src
+set +x
 for i in $(seq 200); do
 	mkdir -p d$((i % 10))
 	seq "$i" >d$((i % 10))/f"$i"
 done
+set -x
 ln d1/f1 hard
 ln -s d1/f1 soft
 setfattr -n user.a -v b d2/f2

@@ -31,10 +31,10 @@ class Daemon:
     max_queues = 64
 
     def __init__(self, command, root, socket, *, readonly=False, tag="ovfs", queues=1,
-                 fresh=True, settle=0):
-        """`fresh`: remove a socket file that is there before. `settle`: a start
+                 fresh=True, settle=0, arguments=()):
+        """`arguments`: more of them. `fresh`: remove a socket file that is there before. `settle`: a start
         has succeeded only when the daemon is still there after so many seconds."""
-        self.command = shlex.split(command)
+        self.command = [*shlex.split(command), *arguments]
         self.root = root
         self.socket = socket
         self.readonly = readonly
