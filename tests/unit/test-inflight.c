@@ -476,6 +476,9 @@ static void test_every_instruction(void **state)
 {
 	static const int three[] = { -1, -1, 1, -1, 0, 2, IDS };
 	static const int whole[] = { -1, 0, IDS };
+	/* Completions before, exactly at, and over the end of the ring. Not all
+	 * eight: sanitizers make for many instructions. */
+	static const unsigned rotations[] = { 0, 3, 7 };
 
 	(void)state;
 	for (unsigned packed = 0; packed < 2; packed++) {
@@ -483,10 +486,10 @@ static void test_every_instruction(void **state)
 
 		tracked_init(&copy[0], packed);
 		tracked_init(&copy[1], packed);
-		for (unsigned rotate = 0; rotate < RING_SIZE; rotate += rotate == 4 ? 1 : 2) {
+		for (size_t i = 0; i < ARRAY_SIZE(rotations); i++) {
 			struct scenario s = {
 				.packed = packed,
-				.rotate = rotate,
+				.rotate = rotations[i],
 				.count = 3,
 				.slots = { 2, 3, 1 },
 				.script = three,
