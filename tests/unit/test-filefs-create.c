@@ -232,8 +232,12 @@ static void entries_belong_to_the_caller(void **state)
 	/* Without being told the group: the guest's kernel has permitted it. */
 	assert_int_equal(create_as(fx, d.nodeid, "y", 1000, 1000, -1, &attr), 0);
 	assert_int_equal(attr.uid, 1000);
-	/* No uid at all. */
+	/* No uid or gid at all. */
+	assert_int_equal(create_as(fx, 1, "z", UINT32_MAX, 0, -1, &attr), -EOVERFLOW);
+	assert_int_equal(create_as(fx, 1, "z", 0, UINT32_MAX, -1, &attr), -EOVERFLOW);
+	assert_int_equal(create_as(fx, 1, "z", 0, 0, UINT32_MAX, &attr), -EPERM);
 	assert_int_equal(create_as(fx, 1, "z", UINT32_MAX - 1, 0, -1, &attr), 0);
+	assert_int_equal(attr.uid, UINT32_MAX - 1);
 }
 
 static void setid_bits_go_only_when_asked(void **state)

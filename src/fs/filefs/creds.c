@@ -121,6 +121,9 @@ static int creds_refuse(struct filefs *fs, const struct fs_req *req, int errnum)
 int creds_enter(struct filefs *fs, const struct fs_req *req, struct creds *c)
 {
 	*c = (struct creds){ 0 };
+	/* To setresuid(2) it means "as before", which is root. */
+	if (req->uid == FUSE_INVALID_UIDGID || req->gid == FUSE_INVALID_UIDGID)
+		return -EOVERFLOW;
 	if (!fs->root_user) {
 		if (req->uid == geteuid() && req->gid == getegid())
 			return 0;
