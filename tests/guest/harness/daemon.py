@@ -136,6 +136,8 @@ class Ovfs(Daemon):
     """ovfs itself, told by a configuration file."""
 
     kind = "ovfs"
+    # Off by default, and tested nevertheless.
+    settings = {"posix_acl": True, "allow_direct_io": True}
 
     def argv(self):
         path = self.socket + ".toml"
@@ -148,6 +150,9 @@ class Ovfs(Daemon):
                        f"type = \"fs\"\n"
                        f"root = {toml(self.root)}\n"
                        f"readonly = {toml(self.readonly)}\n")
+            if self.settings:
+                conf.write("\n[fuse_settings]\n" + "".join(
+                    f"{key} = {toml(value)}\n" for key, value in self.settings.items()))
         return [*self.command, f"--config-file={path}"]
 
 
@@ -157,6 +162,12 @@ class OvfsByFlags(Ovfs):
     def argv(self):
         return [*self.command, f"--socket-path={self.socket}", f"--shared-dir={self.root}",
                 f"--tag={self.tag}", "--cache=auto", *(["--readonly"] if self.readonly else [])]
+
+
+class OvfsByDefault(Ovfs):
+    """ovfs with the shortest configuration file, as the demo shows it."""
+
+    settings = {}
 
 
 class VirtiofsdRust(Daemon):
