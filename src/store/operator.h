@@ -31,7 +31,7 @@
  *	-ETIMEDOUT	no answer in time
  *	-EAGAIN		the service asks to slow down (503, 429); it did nothing
  *	-EIO		anything else that went wrong on the way, truncated bodies too
- *	-EDQUOT, -ENOSPC as the service says
+ *	-EDQUOT, -ENOSPC as the service says; -ENOMEM
  *	-ECANCELED	store_cancel()
  *
  * -ETIMEDOUT and -EIO of an operation that changes something are ambiguous: it may
