@@ -14,7 +14,9 @@
 #define POISON 0xa5
 
 const struct fuc_layout fuc_layout_linux = {
-	"linux", { 40, 40, 4096 }, { 16, 4096 },
+	"linux",
+	{ 40, 40, 4096 },
+	{ 16, 4096 },
 };
 const struct fuc_layout fuc_layout_flat = { .name = "flat" };
 
@@ -23,7 +25,7 @@ const struct fuc_layout fuc_layouts[] = {
 	{ "flat", { 0 }, { 0 } },
 	{ "header with payload", { 41, 4096 }, { 17, 4096 } },
 	{ "header cut", { 1, 38, 3, 4000 }, { 1, 14, 4, 5000 } },
-	{ "small pieces", { 7 }, { 5, 13, 100 } },
+	{ "small pieces", { 7, 7, 7, 7, 7, 7, 7, 509 }, { 5, 13, 1, 1, 100, 997 } },
 	{ "big first", { 8000, 1, 1, 512 }, { 8000, 1, 1, 512 } },
 	{ NULL, { 0 }, { 0 } },
 };
@@ -189,6 +191,7 @@ struct fuc_req *fuc_submit(struct fuc *f, const struct fuc_call *call)
 	r->lenient = call->lenient;
 	r->nout = r->nin = 0;
 	r->done = false;
+	r->blind = false;
 	r->error = 0;
 	r->used_len = 0;
 	if (cut(r, f->layout.in, r->in_len, &at, &r->nout) ||
@@ -218,6 +221,8 @@ static void receive(struct fuc_req *r, uint32_t used_len)
 
 	r->done = true;
 	r->used_len = used_len;
+	if (r->blind)
+		return;
 	for (unsigned int i = 0; i < r->nout + r->nin; i++)
 		for (unsigned int k = 0; k < GAP; k++)
 			if (seg_ptr(r, i)[r->segs[i].len + k] != POISON) {

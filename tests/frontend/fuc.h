@@ -32,8 +32,8 @@
  */
 struct fuc_layout {
 	const char *name;
-	uint32_t in[FUC_MAX_CUTS];	/* device-readable side */
-	uint32_t out[FUC_MAX_CUTS];	/* device-writable side */
+	uint32_t in[FUC_MAX_CUTS];  /* device-readable side */
+	uint32_t out[FUC_MAX_CUTS]; /* device-writable side */
 };
 
 /* As Linux does it: header, arguments, pages. */
@@ -46,19 +46,19 @@ extern const struct fuc_layout fuc_layouts[];
 struct fuc_call {
 	uint32_t opcode;
 	uint64_t nodeid;
-	struct iovec in[FUC_MAX_IN];	/* what follows the header; stops at a NULL base */
-	size_t out_cap;			/* room for a payload after the reply's header */
-	unsigned int queue;		/* 0: the default one of the client */
-	bool hiprio;			/* on queue 0 */
-	bool no_reply;			/* no device-writable segment at all */
-	bool no_kick;			/* into the ring, but tell nobody */
+	struct iovec in[FUC_MAX_IN]; /* what follows the header; stops at a NULL base */
+	size_t out_cap;		     /* room for a payload after the reply's header */
+	unsigned int queue;	     /* 0: the default one of the client */
+	bool hiprio;		     /* on queue 0 */
+	bool no_reply;		     /* no device-writable segment at all */
+	bool no_kick;		     /* into the ring, but tell nobody */
 	/* Lies, for tests; 0 means the truth. */
-	bool raw;			/* in[] begins with the header's bytes */
-	bool lenient;			/* no telling what `unique` the reply can have */
+	bool raw;     /* in[] begins with the header's bytes */
+	bool lenient; /* no telling what `unique` the reply can have */
 	uint32_t len_field;
 	uint64_t unique;
-	size_t out_total;		/* all device-writable bytes, instead of 16 + out_cap */
-	uint16_t ext_len;		/* total_extlen, in 8-byte units */
+	size_t out_total; /* all device-writable bytes, instead of 16 + out_cap */
+	uint16_t ext_len; /* total_extlen, in 8-byte units */
 };
 
 struct fuc_req {
@@ -71,9 +71,10 @@ struct fuc_req {
 	unsigned int nout, nin;
 	size_t in_len, out_len;
 	bool no_reply, lenient;
-	uint32_t used_len;	/* as the ring says */
-	int error;		/* of the reply's header */
-	uint8_t *reply;		/* the reply's bytes, header first, `used_len` of them */
+	bool blind;	   /* set by a test that took the memory away: look at nothing */
+	uint32_t used_len; /* as the ring says */
+	int error;	   /* of the reply's header */
+	uint8_t *reply;	   /* the reply's bytes, header first, `used_len` of them */
 	size_t reply_room;
 };
 
@@ -81,21 +82,21 @@ struct fuc {
 	struct vuc *c;
 	struct fuc_req *reqs;
 	unsigned int nreqs;
-	unsigned int queue;	/* for requests that do not say */
+	unsigned int queue; /* for requests that do not say */
 	struct fuc_layout layout;
 	uint64_t next_unique;
 	uint32_t uid, gid, pid;
 	int timeout_ms;
-	bool poll;		/* spin on the ring instead of sleeping on the call eventfd */
+	bool poll; /* spin on the ring instead of sleeping on the call eventfd */
 	struct fuse_init_out init;
-	uint64_t init_flags;	/* both words of the reply */
-	uint64_t violations;	/* broken promises seen so far */
+	uint64_t init_flags; /* both words of the reply */
+	uint64_t violations; /* broken promises seen so far */
 };
 
 struct fuc_options {
-	unsigned int requests;	/* in flight at most; 0: 32 */
-	uint64_t request_mem;	/* bytes of guest memory for each; 0: 64 KiB */
-	unsigned int region;	/* to allocate from */
+	unsigned int requests; /* in flight at most; 0: 32 */
+	uint64_t request_mem;  /* bytes of guest memory for each; 0: 64 KiB */
+	unsigned int region;   /* to allocate from */
 };
 
 int fuc_open(struct fuc *f, struct vuc *c, const struct fuc_options *o);
@@ -143,8 +144,8 @@ int fuc_mkdir(struct fuc *f, uint64_t parent, const char *name, uint32_t mode,
 int fuc_unlink(struct fuc *f, uint64_t parent, const char *name);
 int fuc_rmdir(struct fuc *f, uint64_t parent, const char *name);
 int fuc_rename(struct fuc *f, uint64_t from, const char *name, uint64_t to, const char *new_name);
-int fuc_rename2(struct fuc *f, uint64_t from, const char *name, uint64_t to,
-		const char *new_name, uint32_t flags);
+int fuc_rename2(struct fuc *f, uint64_t from, const char *name, uint64_t to, const char *new_name,
+		uint32_t flags);
 int fuc_link(struct fuc *f, uint64_t node, uint64_t parent, const char *name,
 	     struct fuse_entry_out *e);
 int fuc_open_file(struct fuc *f, uint64_t node, uint32_t flags, uint64_t *fh);

@@ -6,7 +6,10 @@
 #include <string.h>
 
 /* A piece of a request's body; fuc_call only reads it. */
-#define PART(p, n) { .iov_base = (void *)(uintptr_t)(p), .iov_len = (n) }
+#define PART(p, n)                                                                                 \
+	{                                                                                          \
+		.iov_base = (void *)(uintptr_t)(p), .iov_len = (n)                                 \
+	}
 #define ARG(x) PART(&(x), sizeof(x))
 #define NAME(s) PART(s, strlen(s) + 1)
 
@@ -29,14 +32,13 @@ uint64_t fuc_default_init_flags(void)
 {
 	return FUSE_ASYNC_READ | FUSE_POSIX_LOCKS | FUSE_ATOMIC_O_TRUNC | FUSE_EXPORT_SUPPORT |
 	       FUSE_BIG_WRITES | FUSE_DONT_MASK | FUSE_FLOCK_LOCKS | FUSE_HAS_IOCTL_DIR |
-	       FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
-	       FUSE_ASYNC_DIO | FUSE_WRITEBACK_CACHE | FUSE_NO_OPEN_SUPPORT |
-	       FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV | FUSE_POSIX_ACL | FUSE_ABORT_ERROR |
-	       FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_NO_OPENDIR_SUPPORT |
-	       FUSE_EXPLICIT_INVAL_DATA | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 |
-	       FUSE_SETXATTR_EXT | FUSE_INIT_EXT | FUSE_SECURITY_CTX | FUSE_HAS_INODE_DAX |
-	       FUC_CREATE_SUPP_GROUP | FUSE_HAS_EXPIRE_ONLY | FUC_DIRECT_IO_ALLOW_MMAP |
-	       FUC_HAS_RESEND | FUC_ALLOW_IDMAP;
+	       FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
+	       FUSE_WRITEBACK_CACHE | FUSE_NO_OPEN_SUPPORT | FUSE_PARALLEL_DIROPS |
+	       FUSE_HANDLE_KILLPRIV | FUSE_POSIX_ACL | FUSE_ABORT_ERROR | FUSE_MAX_PAGES |
+	       FUSE_CACHE_SYMLINKS | FUSE_NO_OPENDIR_SUPPORT | FUSE_EXPLICIT_INVAL_DATA |
+	       FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_INIT_EXT |
+	       FUSE_SECURITY_CTX | FUSE_HAS_INODE_DAX | FUC_CREATE_SUPP_GROUP |
+	       FUSE_HAS_EXPIRE_ONLY | FUC_DIRECT_IO_ALLOW_MMAP | FUC_HAS_RESEND | FUC_ALLOW_IDMAP;
 }
 
 int fuc_init(struct fuc *f, uint32_t minor, uint64_t flags)
@@ -50,7 +52,9 @@ int fuc_init(struct fuc *f, uint32_t minor, uint64_t flags)
 	};
 	size_t len = minor >= 36 ? sizeof(in) : FUC_INIT_IN_SHORT;
 	struct fuc_call call = {
-		.opcode = FUSE_INIT, .in = { PART(&in, len) }, .out_cap = sizeof(f->init),
+		.opcode = FUSE_INIT,
+		.in = { PART(&in, len) },
+		.out_cap = sizeof(f->init),
 	};
 	int err;
 
@@ -78,7 +82,9 @@ int fuc_destroy(struct fuc *f)
 int fuc_lookup(struct fuc *f, uint64_t parent, const char *name, struct fuse_entry_out *e)
 {
 	struct fuc_call call = {
-		.opcode = FUSE_LOOKUP, .nodeid = parent, .in = { NAME(name) },
+		.opcode = FUSE_LOOKUP,
+		.nodeid = parent,
+		.in = { NAME(name) },
 		.out_cap = sizeof(*e),
 	};
 
@@ -126,7 +132,9 @@ int fuc_getattr(struct fuc *f, uint64_t node, struct fuse_attr *attr)
 	struct fuse_getattr_in in = { 0 };
 	struct fuse_attr_out out;
 	struct fuc_call call = {
-		.opcode = FUSE_GETATTR, .nodeid = node, .in = { ARG(in) },
+		.opcode = FUSE_GETATTR,
+		.nodeid = node,
+		.in = { ARG(in) },
 		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
@@ -141,7 +149,9 @@ int fuc_setattr(struct fuc *f, uint64_t node, const struct fuse_setattr_in *in,
 {
 	struct fuse_attr_out out;
 	struct fuc_call call = {
-		.opcode = FUSE_SETATTR, .nodeid = node, .in = { PART(in, sizeof(*in)) },
+		.opcode = FUSE_SETATTR,
+		.nodeid = node,
+		.in = { PART(in, sizeof(*in)) },
 		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
@@ -155,7 +165,10 @@ int fuc_statx(struct fuc *f, uint64_t node, uint32_t mask, struct fuc_statx_out 
 {
 	struct fuc_statx_in in = { .sx_mask = mask };
 	struct fuc_call call = {
-		.opcode = FUC_STATX, .nodeid = node, .in = { ARG(in) }, .out_cap = sizeof(*out),
+		.opcode = FUC_STATX,
+		.nodeid = node,
+		.in = { ARG(in) },
+		.out_cap = sizeof(*out),
 	};
 
 	return fuc_call(f, &call, out, sizeof(*out), NULL);
@@ -181,7 +194,9 @@ int fuc_symlink(struct fuc *f, uint64_t parent, const char *name, const char *ta
 		struct fuse_entry_out *e)
 {
 	struct fuc_call call = {
-		.opcode = FUSE_SYMLINK, .nodeid = parent, .in = { NAME(name), NAME(target) },
+		.opcode = FUSE_SYMLINK,
+		.nodeid = parent,
+		.in = { NAME(name), NAME(target) },
 	};
 
 	return call_entry(f, &call, e);
@@ -192,7 +207,9 @@ int fuc_mknod(struct fuc *f, uint64_t parent, const char *name, uint32_t mode, u
 {
 	struct fuse_mknod_in in = { .mode = mode, .rdev = rdev };
 	struct fuc_call call = {
-		.opcode = FUSE_MKNOD, .nodeid = parent, .in = { ARG(in), NAME(name) },
+		.opcode = FUSE_MKNOD,
+		.nodeid = parent,
+		.in = { ARG(in), NAME(name) },
 	};
 
 	return call_entry(f, &call, e);
@@ -203,7 +220,9 @@ int fuc_mkdir(struct fuc *f, uint64_t parent, const char *name, uint32_t mode,
 {
 	struct fuse_mkdir_in in = { .mode = mode };
 	struct fuc_call call = {
-		.opcode = FUSE_MKDIR, .nodeid = parent, .in = { ARG(in), NAME(name) },
+		.opcode = FUSE_MKDIR,
+		.nodeid = parent,
+		.in = { ARG(in), NAME(name) },
 	};
 
 	return call_entry(f, &call, e);
@@ -214,7 +233,9 @@ int fuc_link(struct fuc *f, uint64_t node, uint64_t parent, const char *name,
 {
 	struct fuse_link_in in = { .oldnodeid = node };
 	struct fuc_call call = {
-		.opcode = FUSE_LINK, .nodeid = parent, .in = { ARG(in), NAME(name) },
+		.opcode = FUSE_LINK,
+		.nodeid = parent,
+		.in = { ARG(in), NAME(name) },
 	};
 
 	return call_entry(f, &call, e);
@@ -222,30 +243,34 @@ int fuc_link(struct fuc *f, uint64_t node, uint64_t parent, const char *name,
 
 int fuc_unlink(struct fuc *f, uint64_t parent, const char *name)
 {
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_UNLINK, .nodeid = parent,
+	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_UNLINK,
+						 .nodeid = parent,
 						 .in = { NAME(name) } });
 }
 
 int fuc_rmdir(struct fuc *f, uint64_t parent, const char *name)
 {
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_RMDIR, .nodeid = parent,
-						 .in = { NAME(name) } });
+	return call_plain(
+		f,
+		&(struct fuc_call){ .opcode = FUSE_RMDIR, .nodeid = parent, .in = { NAME(name) } });
 }
 
 int fuc_rename(struct fuc *f, uint64_t from, const char *name, uint64_t to, const char *new_name)
 {
 	struct fuse_rename_in in = { .newdir = to };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_RENAME, .nodeid = from,
+	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_RENAME,
+						 .nodeid = from,
 						 .in = { ARG(in), NAME(name), NAME(new_name) } });
 }
 
-int fuc_rename2(struct fuc *f, uint64_t from, const char *name, uint64_t to,
-		const char *new_name, uint32_t flags)
+int fuc_rename2(struct fuc *f, uint64_t from, const char *name, uint64_t to, const char *new_name,
+		uint32_t flags)
 {
 	struct fuse_rename2_in in = { .newdir = to, .flags = flags };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_RENAME2, .nodeid = from,
+	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_RENAME2,
+						 .nodeid = from,
 						 .in = { ARG(in), NAME(name), NAME(new_name) } });
 }
 
@@ -254,7 +279,10 @@ static int call_open(struct fuc *f, uint32_t opcode, uint64_t node, uint32_t fla
 	struct fuse_open_in in = { .flags = flags };
 	struct fuse_open_out out;
 	struct fuc_call call = {
-		.opcode = opcode, .nodeid = node, .in = { ARG(in) }, .out_cap = sizeof(out),
+		.opcode = opcode,
+		.nodeid = node,
+		.in = { ARG(in) },
+		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
 
@@ -282,7 +310,9 @@ static int call_create(struct fuc *f, uint32_t opcode, uint64_t parent, const ch
 		struct fuse_open_out open;
 	} out;
 	struct fuc_call call = {
-		.opcode = opcode, .nodeid = parent, .in = { ARG(in), NAME(name) },
+		.opcode = opcode,
+		.nodeid = parent,
+		.in = { ARG(in), NAME(name) },
 		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
@@ -313,7 +343,10 @@ static int call_read(struct fuc *f, uint32_t opcode, uint64_t node, uint64_t fh,
 {
 	struct fuse_read_in in = { .fh = fh, .offset = off, .size = len };
 	struct fuc_call call = {
-		.opcode = opcode, .nodeid = node, .in = { ARG(in) }, .out_cap = len,
+		.opcode = opcode,
+		.nodeid = node,
+		.in = { ARG(in) },
+		.out_cap = len,
 	};
 
 	return call_counted(f, &call, buf, len);
@@ -341,7 +374,9 @@ int fuc_write(struct fuc *f, uint64_t node, uint64_t fh, uint64_t off, const voi
 	struct fuse_write_in in = { .fh = fh, .offset = off, .size = len };
 	struct fuse_write_out out;
 	struct fuc_call call = {
-		.opcode = FUSE_WRITE, .nodeid = node, .in = { ARG(in), PART(buf, len) },
+		.opcode = FUSE_WRITE,
+		.nodeid = node,
+		.in = { ARG(in), PART(buf, len) },
 		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
@@ -353,16 +388,16 @@ int fuc_flush(struct fuc *f, uint64_t node, uint64_t fh, uint64_t owner)
 {
 	struct fuse_flush_in in = { .fh = fh, .lock_owner = owner };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_FLUSH, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = FUSE_FLUSH, .nodeid = node, .in = { ARG(in) } });
 }
 
 static int call_fsync(struct fuc *f, uint32_t opcode, uint64_t node, uint64_t fh, uint32_t flags)
 {
 	struct fuse_fsync_in in = { .fh = fh, .fsync_flags = flags };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = opcode, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = opcode, .nodeid = node, .in = { ARG(in) } });
 }
 
 int fuc_fsync(struct fuc *f, uint64_t node, uint64_t fh, bool datasync)
@@ -379,8 +414,8 @@ static int call_release(struct fuc *f, uint32_t opcode, uint64_t node, uint64_t 
 {
 	struct fuse_release_in in = { .fh = fh };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = opcode, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = opcode, .nodeid = node, .in = { ARG(in) } });
 }
 
 int fuc_release(struct fuc *f, uint64_t node, uint64_t fh)
@@ -409,12 +444,13 @@ int fuc_setxattr(struct fuc *f, uint64_t node, const char *name, const void *val
 {
 	struct fuse_setxattr_in in = { .size = len, .flags = flags };
 	/* The struct grew in 7.33, for those who agreed on it. */
-	size_t in_len = f->init_flags & FUSE_SETXATTR_EXT ? sizeof(in)
-							   : FUSE_COMPAT_SETXATTR_IN_SIZE;
+	size_t in_len =
+		f->init_flags & FUSE_SETXATTR_EXT ? sizeof(in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
 
-	return call_plain(f, &(struct fuc_call){
-				     .opcode = FUSE_SETXATTR, .nodeid = node,
-				     .in = { PART(&in, in_len), NAME(name), PART(value, len) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = FUSE_SETXATTR,
+				       .nodeid = node,
+				       .in = { PART(&in, in_len), NAME(name), PART(value, len) } });
 }
 
 static int call_xattr(struct fuc *f, uint32_t opcode, uint64_t node, const char *name, void *buf,
@@ -423,7 +459,9 @@ static int call_xattr(struct fuc *f, uint32_t opcode, uint64_t node, const char 
 	struct fuse_getxattr_in in = { .size = cap };
 	struct fuse_getxattr_out size;
 	struct fuc_call call = {
-		.opcode = opcode, .nodeid = node, .in = { ARG(in) },
+		.opcode = opcode,
+		.nodeid = node,
+		.in = { ARG(in) },
 		.out_cap = cap ? cap : sizeof(size),
 	};
 	int err;
@@ -448,7 +486,8 @@ int fuc_listxattr(struct fuc *f, uint64_t node, void *buf, uint32_t cap)
 
 int fuc_removexattr(struct fuc *f, uint64_t node, const char *name)
 {
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_REMOVEXATTR, .nodeid = node,
+	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_REMOVEXATTR,
+						 .nodeid = node,
 						 .in = { NAME(name) } });
 }
 
@@ -456,8 +495,8 @@ int fuc_access(struct fuc *f, uint64_t node, uint32_t mask)
 {
 	struct fuse_access_in in = { .mask = mask };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_ACCESS, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = FUSE_ACCESS, .nodeid = node, .in = { ARG(in) } });
 }
 
 int fuc_lock(struct fuc *f, uint32_t opcode, uint64_t node, uint64_t fh, uint64_t owner,
@@ -482,8 +521,8 @@ struct fuc_req *fuc_lock_submit(struct fuc *f, uint64_t node, uint64_t fh, uint6
 {
 	struct fuse_lk_in in = { .fh = fh, .owner = owner, .lk = *lk, .lk_flags = lk_flags };
 
-	return fuc_submit(f, &(struct fuc_call){ .opcode = FUSE_SETLKW, .nodeid = node,
-						 .in = { ARG(in) } });
+	return fuc_submit(
+		f, &(struct fuc_call){ .opcode = FUSE_SETLKW, .nodeid = node, .in = { ARG(in) } });
 }
 
 int fuc_interrupt(struct fuc *f, uint64_t unique)
@@ -499,8 +538,8 @@ int fuc_fallocate(struct fuc *f, uint64_t node, uint64_t fh, uint64_t off, uint6
 {
 	struct fuse_fallocate_in in = { .fh = fh, .offset = off, .length = len, .mode = mode };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_FALLOCATE, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(f, &(struct fuc_call){
+				     .opcode = FUSE_FALLOCATE, .nodeid = node, .in = { ARG(in) } });
 }
 
 int fuc_lseek(struct fuc *f, uint64_t node, uint64_t fh, uint64_t off, uint32_t whence,
@@ -509,7 +548,10 @@ int fuc_lseek(struct fuc *f, uint64_t node, uint64_t fh, uint64_t off, uint32_t 
 	struct fuse_lseek_in in = { .fh = fh, .offset = off, .whence = whence };
 	struct fuse_lseek_out out;
 	struct fuc_call call = {
-		.opcode = FUSE_LSEEK, .nodeid = node, .in = { ARG(in) }, .out_cap = sizeof(out),
+		.opcode = FUSE_LSEEK,
+		.nodeid = node,
+		.in = { ARG(in) },
+		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
 
@@ -524,7 +566,9 @@ int fuc_copy_file_range(struct fuc *f, uint32_t opcode, const struct fuse_copy_f
 	/* The old opcode answers with a 32-bit count and padding, the new one with 64 bits. */
 	struct fuc_copy_file_range_out out = { 0 };
 	struct fuc_call call = {
-		.opcode = opcode, .nodeid = node_in, .in = { PART(in, sizeof(*in)) },
+		.opcode = opcode,
+		.nodeid = node_in,
+		.in = { PART(in, sizeof(*in)) },
 		.out_cap = sizeof(out),
 	};
 	int err = fuc_call(f, &call, &out, sizeof(out), NULL);
@@ -539,6 +583,6 @@ int fuc_syncfs(struct fuc *f, uint64_t node)
 {
 	struct fuse_syncfs_in in = { 0 };
 
-	return call_plain(f, &(struct fuc_call){ .opcode = FUSE_SYNCFS, .nodeid = node,
-						 .in = { ARG(in) } });
+	return call_plain(
+		f, &(struct fuc_call){ .opcode = FUSE_SYNCFS, .nodeid = node, .in = { ARG(in) } });
 }

@@ -70,7 +70,7 @@ struct fuc_copy_file_range_out {
 };
 
 struct fuc_ext_header {
-	uint32_t size;		/* with this header, a multiple of 8 */
+	uint32_t size; /* with this header, a multiple of 8 */
 	uint32_t type;
 };
 

@@ -101,7 +101,8 @@ static void print_log(const struct daemon *d)
 		snprintf(tail[n++ % 40], sizeof(tail[0]), "%.255s", line);
 	fclose(file);
 	for (unsigned int i = n > 40 ? n - 40 : 0; i < n; i++)
-		fprintf(stderr, "daemon: %s%s", tail[i % 40], strchr(tail[i % 40], '\n') ? "" : "\n");
+		fprintf(stderr, "daemon: %s%s", tail[i % 40],
+			strchr(tail[i % 40], '\n') ? "" : "\n");
 }
 
 static void wait_until_listening(struct daemon *d)
@@ -146,8 +147,7 @@ bool daemon_running(const struct daemon *d)
 	siginfo_t info = { 0 };
 
 	/* WNOWAIT: the status stays for daemon_stop. */
-	return d->pid > 0 &&
-	       waitid(P_PID, (id_t)d->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	return d->pid > 0 && waitid(P_PID, (id_t)d->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
 	       info.si_pid == 0;
 }
 
@@ -303,7 +303,7 @@ void daemon_wipe(const struct daemon *d)
 static const char *sanitizer_complaint(const struct daemon *d)
 {
 	static const char *const marks[] = {
-		"ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:",
+		"ERROR: AddressSanitizer",  "ERROR: LeakSanitizer",	"runtime error:",
 		"WARNING: ThreadSanitizer", "WARNING: MemorySanitizer",
 	};
 

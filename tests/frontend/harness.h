@@ -26,17 +26,17 @@
 #include "fuc.h"
 
 struct daemon_options {
-	unsigned int request_queues;	/* 0: 4 */
-	const char *tag;		/* NULL: none */
-	const char *log_level;		/* NULL: debug */
-	const char *extra;		/* more lines of TOML */
+	unsigned int request_queues; /* 0: 4 */
+	const char *tag;	     /* NULL: none */
+	const char *log_level;	     /* NULL: debug */
+	const char *extra;	     /* more lines of TOML */
 };
 
 struct daemon {
 	pid_t pid;
-	char dir[64];		/* all of the following are in it */
+	char dir[64]; /* all of the following are in it */
 	char root[80], socket[80], config[80], log[80];
-	bool foreign;		/* OVFS_TEST_COMMAND */
+	bool foreign; /* OVFS_TEST_COMMAND */
 };
 
 /* Makes the directory and starts the daemon. Fails the test when that fails. */
@@ -109,7 +109,11 @@ int run_matrix(const char *name, const struct CMUnitTest *tests, size_t count,
 	       const struct daemon_options *o);
 
 /* For a daemon that is not ours: skips what it has no notion of. */
-#define skip_if_foreign(d) do { if ((d)->foreign) skip(); } while (0)
+#define skip_if_foreign(d)                                                                         \
+	do {                                                                                       \
+		if ((d)->foreign)                                                                  \
+			skip();                                                                    \
+	} while (0)
 
 #define assert_ok(expression) assert_int_equal((expression), 0)
 

@@ -48,16 +48,16 @@ int64_t load_cpu_us(pid_t pid);
 struct load_options {
 	const char *socket;
 	const char *op;
-	unsigned int queues;	/* request queues */
+	unsigned int queues; /* request queues */
 	unsigned int depth;
 	unsigned int queue_size;
-	uint32_t size;		/* bytes of one read or write; 0: as the operation has it */
-	uint32_t segment;	/* bytes of one data segment; 0: one for all */
+	uint32_t size;	  /* bytes of one read or write; 0: as the operation has it */
+	uint32_t segment; /* bytes of one data segment; 0: one for all */
 	uint64_t file_size;
 	unsigned int files;
 	double seconds;
-	uint64_t count;		/* operations for each queue; 0: until time is up */
-	double warmup;		/* seconds not counted */
+	uint64_t count; /* operations for each queue; 0: until time is up */
+	double warmup;	/* seconds not counted */
 	bool packed, indirect, event_idx, poll, verify, json, keep;
 	pid_t pid;
 };
@@ -74,10 +74,10 @@ struct load_task;
 struct load_op {
 	const char *name;
 	const char *help;
-	uint32_t size;		/* default of --size; 0: moves no data */
-	bool data_files;	/* needs a file of --file-size for each queue */
-	bool tree;		/* needs the directory of --files files */
-	bool nodes;		/* and their nodes looked up */
+	uint32_t size;	 /* default of --size; 0: moves no data */
+	bool data_files; /* needs a file of --file-size for each queue */
+	bool tree;	 /* needs the directory of --files files */
+	bool nodes;	 /* and their nodes looked up */
 	bool (*step)(struct load_task *t);
 };
 
@@ -87,11 +87,11 @@ const struct load_op *load_op_find(const char *name);
 struct load_task {
 	struct load_thread *th;
 	const struct load_op *op;
-	unsigned int choice;		/* of `mixed`: which operation it does now */
+	unsigned int choice; /* of `mixed`: which operation it does now */
 	unsigned int stage;
 	uint64_t start_ns;
 	/* The request being built or in flight. */
-	struct vuc_buf small;		/* header and arguments, reply header and payload */
+	struct vuc_buf small; /* header and arguments, reply header and payload */
 	struct vuc_buf data;
 	struct vuc_seg *segs;
 	unsigned int nout, nin;
@@ -109,16 +109,16 @@ struct load_thread {
 	struct vuc_queue *q;
 	struct load_task *tasks;
 	uint64_t rng;
-	uint64_t seq;			/* next sequential block, next file name */
-	uint64_t data_node, data_fh;	/* this queue's file */
+	uint64_t seq;		     /* next sequential block, next file name */
+	uint64_t data_node, data_fh; /* this queue's file */
 	struct fuse_forget_one forgets[64];
 	unsigned int nforgets;
 	/* Results. */
 	struct load_hist hist;
 	uint64_t ops, requests, items, bytes, errors;
-	uint64_t kicks, calls;		/* while counting */
+	uint64_t kicks, calls; /* while counting */
 	bool counting;
-	int failure;			/* negative errno that ended this thread */
+	int failure; /* negative errno that ended this thread */
 };
 
 enum load_phase { LOAD_WARMUP, LOAD_COUNT, LOAD_OVER };
@@ -128,18 +128,18 @@ struct load {
 	const struct load_op *op;
 	struct vuc c;
 	struct fuc f;
-	uint64_t dir;			/* the directory that everything is in */
+	uint64_t dir; /* the directory that everything is in */
 	char dir_name[64];
-	uint64_t *nodes;		/* [files] */
+	uint64_t *nodes; /* [files] */
 	struct load_thread threads[VUC_MAX_QUEUES];
 	pthread_mutex_t hiprio_lock;
-	struct vuc_buf hiprio_buf;	/* 64 slots of one BATCH_FORGET each */
-	uint64_t hiprio_free;		/* a bit for each slot; under hiprio_lock */
+	struct vuc_buf hiprio_buf; /* 64 slots of one BATCH_FORGET each */
+	uint64_t hiprio_free;	   /* a bit for each slot; under hiprio_lock */
 	_Atomic uint64_t unique;
 	pthread_barrier_t barrier;
-	_Atomic int phase;		/* enum load_phase */
+	_Atomic int phase; /* enum load_phase */
 	double elapsed;
-	int64_t cpu_us;			/* of the daemon, while counting; -1: not asked */
+	int64_t cpu_us; /* of the daemon, while counting; -1: not asked */
 };
 
 /* load_tree.c: what the run works on, through FUSE. Negative errno after a message. */

@@ -14,7 +14,7 @@
 
 struct proc {
 	pid_t pid, ppid;
-	uint64_t ticks;		/* own and reaped children's, user and system */
+	uint64_t ticks; /* own and reaped children's, user and system */
 	bool in_tree;
 };
 
@@ -37,12 +37,14 @@ static bool read_stat(pid_t pid, struct proc *p)
 	fclose(file);
 	line[n] = '\0';
 	rest = strrchr(line, ')');
-	if (!rest || sscanf(rest + 1,
-			    " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %lld %lld",
-			    &ppid, &ut, &st, &cut, &cst) != 5)
+	if (!rest ||
+	    sscanf(rest + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %lld %lld",
+		   &ppid, &ut, &st, &cut, &cst) != 5)
 		return false;
 	*p = (struct proc){
-		.pid = pid, .ppid = ppid, .ticks = ut + st + (uint64_t)cut + (uint64_t)cst,
+		.pid = pid,
+		.ppid = ppid,
+		.ticks = ut + st + (uint64_t)cut + (uint64_t)cst,
 	};
 	return true;
 }

@@ -11,9 +11,27 @@
 #include <string.h>
 
 enum option_id {
-	OPT_SOCKET = 256, OPT_QUEUES, OPT_DEPTH, OPT_OP, OPT_SIZE, OPT_SEGMENT, OPT_FILE_SIZE,
-	OPT_FILES, OPT_SECONDS, OPT_COUNT, OPT_WARMUP, OPT_RING, OPT_WAIT, OPT_QUEUE_SIZE,
-	OPT_NO_INDIRECT, OPT_NO_EVENT_IDX, OPT_PID, OPT_VERIFY, OPT_KEEP, OPT_JSON, OPT_HELP,
+	OPT_SOCKET = 256,
+	OPT_QUEUES,
+	OPT_DEPTH,
+	OPT_OP,
+	OPT_SIZE,
+	OPT_SEGMENT,
+	OPT_FILE_SIZE,
+	OPT_FILES,
+	OPT_SECONDS,
+	OPT_COUNT,
+	OPT_WARMUP,
+	OPT_RING,
+	OPT_WAIT,
+	OPT_QUEUE_SIZE,
+	OPT_NO_INDIRECT,
+	OPT_NO_EVENT_IDX,
+	OPT_PID,
+	OPT_VERIFY,
+	OPT_KEEP,
+	OPT_JSON,
+	OPT_HELP,
 };
 
 static const struct option long_options[] = {
@@ -59,7 +77,8 @@ static void usage(FILE *out)
 	      "  --pid=PID           of the daemon: report its CPU time\n"
 	      "  --verify            check every block that is read, not the first only\n"
 	      "  --keep              leave the files\n"
-	      "  --json              one JSON object instead of text\n\noperations:\n", out);
+	      "  --json              one JSON object instead of text\n\noperations:\n",
+	      out);
 	for (const struct load_op *op = load_ops; op->name; op++)
 		fprintf(out, "  %-14s %s\n", op->name, op->help);
 }
@@ -72,9 +91,13 @@ static uint64_t parse_number(const char *text)
 	errno = 0;
 	n = strtoull(text, &end, 0);
 	switch (*end) {
-	case 'G': n <<= 10; /* fall through */
-	case 'M': n <<= 10; /* fall through */
-	case 'K': n <<= 10; end++;
+	case 'G':
+		n <<= 10; /* fall through */
+	case 'M':
+		n <<= 10; /* fall through */
+	case 'K':
+		n <<= 10;
+		end++;
 	}
 	if (errno || end == text || *end || text[0] == '-') {
 		fprintf(stderr, "ovfs-load: '%s' is not a number\n", text);
@@ -96,28 +119,72 @@ static bool one_of(const char *text, const char *yes, const char *no)
 static void set_option(struct load_options *o, int id, const char *arg)
 {
 	switch (id) {
-	case OPT_SOCKET: o->socket = arg; break;
-	case OPT_OP: o->op = arg; break;
-	case OPT_QUEUES: o->queues = (unsigned int)parse_number(arg); break;
-	case OPT_DEPTH: o->depth = (unsigned int)parse_number(arg); break;
-	case OPT_SIZE: o->size = (uint32_t)parse_number(arg); break;
-	case OPT_SEGMENT: o->segment = (uint32_t)parse_number(arg); break;
-	case OPT_FILE_SIZE: o->file_size = parse_number(arg); break;
-	case OPT_FILES: o->files = (unsigned int)parse_number(arg); break;
-	case OPT_SECONDS: o->seconds = atof(arg); break;
-	case OPT_COUNT: o->count = parse_number(arg); break;
-	case OPT_WARMUP: o->warmup = atof(arg); break;
-	case OPT_RING: o->packed = one_of(arg, "packed", "split"); break;
-	case OPT_WAIT: o->poll = one_of(arg, "poll", "event"); break;
-	case OPT_QUEUE_SIZE: o->queue_size = (unsigned int)parse_number(arg); break;
-	case OPT_NO_INDIRECT: o->indirect = false; break;
-	case OPT_NO_EVENT_IDX: o->event_idx = false; break;
-	case OPT_PID: o->pid = (pid_t)parse_number(arg); break;
-	case OPT_VERIFY: o->verify = true; break;
-	case OPT_KEEP: o->keep = true; break;
-	case OPT_JSON: o->json = true; break;
-	case OPT_HELP: usage(stdout); exit(0);
-	default: usage(stderr); exit(2);
+	case OPT_SOCKET:
+		o->socket = arg;
+		break;
+	case OPT_OP:
+		o->op = arg;
+		break;
+	case OPT_QUEUES:
+		o->queues = (unsigned int)parse_number(arg);
+		break;
+	case OPT_DEPTH:
+		o->depth = (unsigned int)parse_number(arg);
+		break;
+	case OPT_SIZE:
+		o->size = (uint32_t)parse_number(arg);
+		break;
+	case OPT_SEGMENT:
+		o->segment = (uint32_t)parse_number(arg);
+		break;
+	case OPT_FILE_SIZE:
+		o->file_size = parse_number(arg);
+		break;
+	case OPT_FILES:
+		o->files = (unsigned int)parse_number(arg);
+		break;
+	case OPT_SECONDS:
+		o->seconds = atof(arg);
+		break;
+	case OPT_COUNT:
+		o->count = parse_number(arg);
+		break;
+	case OPT_WARMUP:
+		o->warmup = atof(arg);
+		break;
+	case OPT_RING:
+		o->packed = one_of(arg, "packed", "split");
+		break;
+	case OPT_WAIT:
+		o->poll = one_of(arg, "poll", "event");
+		break;
+	case OPT_QUEUE_SIZE:
+		o->queue_size = (unsigned int)parse_number(arg);
+		break;
+	case OPT_NO_INDIRECT:
+		o->indirect = false;
+		break;
+	case OPT_NO_EVENT_IDX:
+		o->event_idx = false;
+		break;
+	case OPT_PID:
+		o->pid = (pid_t)parse_number(arg);
+		break;
+	case OPT_VERIFY:
+		o->verify = true;
+		break;
+	case OPT_KEEP:
+		o->keep = true;
+		break;
+	case OPT_JSON:
+		o->json = true;
+		break;
+	case OPT_HELP:
+		usage(stdout);
+		exit(0);
+	default:
+		usage(stderr);
+		exit(2);
 	}
 }
 
@@ -126,9 +193,16 @@ static void parse(struct load_options *o, int argc, char **argv)
 	int id;
 
 	*o = (struct load_options){
-		.queues = 1, .depth = 1, .queue_size = 1024, .segment = 4096,
-		.file_size = 256 << 20, .files = 1000, .seconds = 5, .warmup = 0.5,
-		.indirect = true, .event_idx = true,
+		.queues = 1,
+		.depth = 1,
+		.queue_size = 1024,
+		.segment = 4096,
+		.file_size = 256 << 20,
+		.files = 1000,
+		.seconds = 5,
+		.warmup = 0.5,
+		.indirect = true,
+		.event_idx = true,
 	};
 	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		set_option(o, id, optarg);
@@ -155,9 +229,14 @@ static int set_up(struct load *l)
 	uint32_t size = o->size ? o->size : l->op->size;
 	unsigned int chain = (o->segment ? (size + o->segment - 1) / o->segment : 1) + 4;
 	struct vuc_config cfg = {
-		.queues = o->queues + 1, .queue_size = o->queue_size, .packed = o->packed,
-		.indirect = o->indirect, .event_idx = o->event_idx, .indirect_max = chain,
-		.mem_size = memory_needed(o, size, chain), .timeout_ms = 10000,
+		.queues = o->queues + 1,
+		.queue_size = o->queue_size,
+		.packed = o->packed,
+		.indirect = o->indirect,
+		.event_idx = o->event_idx,
+		.indirect_max = chain,
+		.mem_size = memory_needed(o, size, chain),
+		.timeout_ms = 10000,
 	};
 	struct fuc_options fo = { .requests = 4, .request_mem = 256 << 10 };
 	uint64_t flags = fuc_default_init_flags() & ~(uint64_t)FUSE_WRITEBACK_CACHE;
@@ -235,8 +314,8 @@ static void report_json(const struct load *l, const struct totals *t)
 	       "\"p99.9\":%.2f,\"max\":%.2f}",
 	       l->op->name, l->o.queues, l->o.depth, l->o.packed ? "packed" : "split",
 	       l->o.poll ? "poll" : "event", l->o.size ? l->o.size : l->op->size, l->o.files, s,
-	       t->ops, t->requests, t->errors, (double)t->ops / s,
-	       (double)t->bytes / s / 1048576.0, (double)t->items / s, t->kicks, t->calls,
+	       t->ops, t->requests, t->errors, (double)t->ops / s, (double)t->bytes / s / 1048576.0,
+	       (double)t->items / s, t->kicks, t->calls,
 	       us(t->hist.sum) / (double)(t->hist.total | !t->hist.total),
 	       us(load_hist_quantile(&t->hist, 0.5)), us(load_hist_quantile(&t->hist, 0.9)),
 	       us(load_hist_quantile(&t->hist, 0.99)), us(load_hist_quantile(&t->hist, 0.999)),

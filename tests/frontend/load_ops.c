@@ -52,8 +52,7 @@ static bool step_read(struct load_task *t, bool sequential)
 	}
 	if (!load_reply(t, &len))
 		return false;
-	if (len != io_size(t) ||
-	    !load_stamp_ok(t->data.p, t->off, io_size(t), th->load->o.verify))
+	if (len != io_size(t) || !load_stamp_ok(t->data.p, t->off, io_size(t), th->load->o.verify))
 		th->errors++;
 	th->bytes += th->counting ? len : 0;
 	return false;
@@ -189,7 +188,7 @@ static bool step_create(struct load_task *t)
 	const struct {
 		struct fuse_entry_out entry;
 		struct fuse_open_out open;
-	} *out;
+	} * out;
 	struct load_thread *th = t->th;
 	size_t len;
 
@@ -257,7 +256,7 @@ static bool step_dir(struct load_task *t, bool plus)
 	if (t->stage == 1) {
 		t->fh = out->fh;
 	} else if (t->data_len == UINT32_MAX) {
-		return false;	/* released */
+		return false; /* released */
 	} else if (len == 0) {
 		t->data_len = UINT32_MAX;
 		request_release(t, FUSE_RELEASEDIR);

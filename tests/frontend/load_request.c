@@ -82,8 +82,7 @@ void load_request_read(struct load_task *t, uint32_t opcode, uint64_t node, uint
 	add_data(t, len, &t->nin);
 }
 
-void load_request_write(struct load_task *t, uint64_t node, uint64_t fh, uint64_t off,
-			uint32_t len)
+void load_request_write(struct load_task *t, uint64_t node, uint64_t fh, uint64_t off, uint32_t len)
 {
 	struct fuse_write_in in = { .fh = fh, .offset = off, .size = len };
 
@@ -142,7 +141,8 @@ void load_forget_flush(struct load_thread *th)
 	struct fuse_batch_forget_in in = { .count = th->nforgets };
 	size_t list = th->nforgets * sizeof(th->forgets[0]);
 	struct fuse_in_header h = {
-		.len = (uint32_t)(sizeof(h) + sizeof(in) + list), .opcode = FUSE_BATCH_FORGET,
+		.len = (uint32_t)(sizeof(h) + sizeof(in) + list),
+		.opcode = FUSE_BATCH_FORGET,
 	};
 	struct vuc_seg seg = { .len = h.len };
 	int slot;

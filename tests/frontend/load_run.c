@@ -83,8 +83,7 @@ static bool task_go(struct load_task *t)
 		}
 		/* An operation that fails at once must not turn round for ever. */
 		if (atomic_load_explicit(&l->phase, memory_order_relaxed) == LOAD_OVER ||
-		    th->failure || (l->o.count && th->ops >= l->o.count) ||
-		    th->errors > MAX_ERRORS)
+		    th->failure || (l->o.count && th->ops >= l->o.count) || th->errors > MAX_ERRORS)
 			return false;
 		t->stage = 0;
 		t->start_ns = now;
@@ -152,7 +151,8 @@ static void *thread_main(void *arg)
 
 static void sleep_seconds(double s)
 {
-	struct timespec ts = { .tv_sec = (time_t)s, .tv_nsec = (long)((s - (double)(time_t)s) * 1e9) };
+	struct timespec ts = { .tv_sec = (time_t)s,
+			       .tv_nsec = (long)((s - (double)(time_t)s) * 1e9) };
 
 	while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
 		;

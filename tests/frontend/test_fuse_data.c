@@ -172,8 +172,12 @@ static void copies_stay_on_the_host(void **state)
 	assert_int_equal(fuc_write(fuse(state), from, from_fh, 0, data, BIG), BIG);
 	for (size_t i = 0; i < 2; i++) {
 		struct fuse_copy_file_range_in in = {
-			.fh_in = from_fh, .off_in = 1000, .nodeid_out = to, .fh_out = to_fh,
-			.off_out = 50 + i, .len = 50000,
+			.fh_in = from_fh,
+			.off_in = 1000,
+			.nodeid_out = to,
+			.fh_out = to_fh,
+			.off_out = 50 + i,
+			.len = 50000,
 		};
 		uint64_t copied = 0;
 
@@ -223,10 +227,12 @@ static void many_requests_in_flight(void **state)
 			struct fuse_write_in in = { .fh = fh, .offset = i * 1000, .size = 1000 };
 
 			pattern(data[i], 1000, i + round);
-			r[i] = fuc_submit(fuse(state), &(struct fuc_call){
-				.opcode = FUSE_WRITE, .nodeid = node,
-				.in = { { &in, sizeof(in) }, { data[i], 1000 } },
-				.out_cap = sizeof(struct fuse_write_out) });
+			r[i] = fuc_submit(fuse(state),
+					  &(struct fuc_call){
+						  .opcode = FUSE_WRITE,
+						  .nodeid = node,
+						  .in = { { &in, sizeof(in) }, { data[i], 1000 } },
+						  .out_cap = sizeof(struct fuse_write_out) });
 			/* The ring without indirect tables may be full of small pieces. */
 			if (!r[i])
 				break;
@@ -239,7 +245,8 @@ static void many_requests_in_flight(void **state)
 		for (unsigned int i = 0; i < 16 && r[i]; i++) {
 			uint8_t got[1000];
 
-			assert_int_equal(fuc_read(fuse(state), node, fh, i * 1000, got, 1000), 1000);
+			assert_int_equal(fuc_read(fuse(state), node, fh, i * 1000, got, 1000),
+					 1000);
 			assert_memory_equal(got, data[i], 1000);
 		}
 	}
@@ -270,16 +277,11 @@ static void every_queue_serves(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		matrix_test(write_then_read_back),
-		matrix_test(read_stops_at_the_end),
-		matrix_test(open_has_modes),
-		matrix_test(released_handles_are_gone),
-		matrix_test(flush_and_sync),
-		matrix_test(appending_ignores_the_offset),
-		matrix_test(holes_are_made_and_found),
-		matrix_test(copies_stay_on_the_host),
-		matrix_test(unlinked_files_stay_open),
-		matrix_test(many_requests_in_flight),
+		matrix_test(write_then_read_back),     matrix_test(read_stops_at_the_end),
+		matrix_test(open_has_modes),	       matrix_test(released_handles_are_gone),
+		matrix_test(flush_and_sync),	       matrix_test(appending_ignores_the_offset),
+		matrix_test(holes_are_made_and_found), matrix_test(copies_stay_on_the_host),
+		matrix_test(unlinked_files_stay_open), matrix_test(many_requests_in_flight),
 		matrix_test(every_queue_serves),
 	};
 

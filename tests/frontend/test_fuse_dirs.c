@@ -77,7 +77,7 @@ static void list(void **state, uint64_t fh, uint64_t off, uint32_t size, bool pl
 
 	l->n = 0;
 	while ((n = (plus ? fuc_readdirplus : fuc_readdir)(fuse(state), FUSE_ROOT_ID, fh, off, buf,
-							    size)) > 0) {
+							   size)) > 0) {
 		parse(l, buf, n, plus);
 		off = l->e[l->n - 1].off;
 	}

@@ -16,8 +16,9 @@ static int set_up(void **state)
 {
 	(void)state;
 	daemon_start(&daemon_, &(struct daemon_options){
-		.log_level = "info", .extra = "[worker_settings]\nthreads = 2",
-	});
+				       .log_level = "info",
+				       .extra = "[worker_settings]\nthreads = 2",
+			       });
 	return 0;
 }
 

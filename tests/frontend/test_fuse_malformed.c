@@ -17,15 +17,15 @@ static uint64_t file_node, file_fh, dir_fh;
 struct body {
 	const char *name;
 	uint32_t opcode;
-	uint32_t fixed;		/* bytes of the argument structure */
-	unsigned int names;	/* NUL-terminated strings after it */
-	uint32_t data;		/* bytes after those */
-	uint32_t reply;		/* payload of a good reply; variable ones: room for it */
+	uint32_t fixed;	    /* bytes of the argument structure */
+	unsigned int names; /* NUL-terminated strings after it */
+	uint32_t data;	    /* bytes after those */
+	uint32_t reply;	    /* payload of a good reply; variable ones: room for it */
 	bool variable;
 	enum { ON_ROOT, ON_FILE } node;
-	size_t fh_at;		/* where the handle is, plus one; 0: nowhere */
-	bool dir;		/* the handle is a directory's */
-	size_t size_at;		/* where the size is, plus one */
+	size_t fh_at;	/* where the handle is, plus one; 0: nowhere */
+	bool dir;	/* the handle is a directory's */
+	size_t size_at; /* where the size is, plus one */
 	uint32_t size;
 };
 
@@ -244,14 +244,18 @@ static void length_fields_that_lie(void **state)
 
 static void headers_cut_short(void **state)
 {
-	struct fuse_in_header h = { .len = sizeof(h), .opcode = FUSE_STATFS, .unique = 77,
-				    .nodeid = FUSE_ROOT_ID };
+	struct fuse_in_header h = {
+		.len = sizeof(h), .opcode = FUSE_STATFS, .unique = 77, .nodeid = FUSE_ROOT_ID
+	};
 
 	(void)state;
 	for (uint32_t len = 0; len < sizeof(h); len++) {
 		struct fuc_call call = {
-			.in = { { len ? &h : NULL, len } }, .raw = true, .lenient = true,
-			.unique = 77, .out_cap = sizeof(struct fuse_statfs_out),
+			.in = { { len ? &h : NULL, len } },
+			.raw = true,
+			.lenient = true,
+			.unique = 77,
+			.out_cap = sizeof(struct fuse_statfs_out),
 		};
 
 		if (answer(&call, NULL, len, NULL) >= 0)
@@ -261,9 +265,12 @@ static void headers_cut_short(void **state)
 
 static void names_that_are_none(void **state)
 {
-	static const struct { const char *p; uint32_t len; } bad[] = {
-		{ "", 1 }, { ".", 2 }, { "..", 3 }, { "/", 2 }, { "a/b", 4 }, { "../file", 8 },
-		{ "/file", 6 }, { "file/", 6 },
+	static const struct {
+		const char *p;
+		uint32_t len;
+	} bad[] = {
+		{ "", 1 },    { ".", 2 },	{ "..", 3 },	{ "/", 2 },
+		{ "a/b", 4 }, { "../file", 8 }, { "/file", 6 }, { "file/", 6 },
 	};
 	char longer[5000];
 
@@ -304,9 +311,30 @@ static void names_that_are_none(void **state)
 static void opcodes_that_are_none(void **state)
 {
 	static const uint32_t opcodes[] = {
-		0, 7, 19, 54, 55, 60, 63, 64, 100, 127, 128, 255, 256, 1000, 4095, CUSE_INIT, 4097,
-		65535, 65536 + FUSE_LOOKUP, CUSE_INIT_BSWAP_RESERVED, FUSE_INIT_BSWAP_RESERVED,
-		0x7fffffff, 0x80000000, UINT32_MAX,
+		0,
+		7,
+		19,
+		54,
+		55,
+		60,
+		63,
+		64,
+		100,
+		127,
+		128,
+		255,
+		256,
+		1000,
+		4095,
+		CUSE_INIT,
+		4097,
+		65535,
+		65536 + FUSE_LOOKUP,
+		CUSE_INIT_BSWAP_RESERVED,
+		FUSE_INIT_BSWAP_RESERVED,
+		0x7fffffff,
+		0x80000000,
+		UINT32_MAX,
 	};
 	uint8_t bytes[200] = { 0 };
 
@@ -314,8 +342,10 @@ static void opcodes_that_are_none(void **state)
 	for (size_t i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++)
 		for (uint32_t len = 0; len <= sizeof(bytes); len += 40) {
 			struct fuc_call call = {
-				.opcode = opcodes[i], .nodeid = FUSE_ROOT_ID,
-				.in = { { len ? bytes : NULL, len } }, .out_cap = 200,
+				.opcode = opcodes[i],
+				.nodeid = FUSE_ROOT_ID,
+				.in = { { len ? bytes : NULL, len } },
+				.out_cap = 200,
 			};
 
 			assert_int_equal(answer(&call, NULL, opcodes[i], NULL), -ENOSYS);
@@ -357,7 +387,8 @@ static void replies_without_room(void **state)
 
 static void sizes_beyond_all_bounds(void **state)
 {
-	static const uint32_t sizes[] = { 65, 4096, 1 << 20, 1 << 30, INT32_MAX, UINT32_MAX - 15,
+	static const uint32_t sizes[] = { 65,	     4096,	1 << 20,
+					  1 << 30,   INT32_MAX, UINT32_MAX - 15,
 					  UINT32_MAX };
 	uint8_t bytes[512];
 
@@ -390,7 +421,9 @@ static void forgets_that_lie(void **state)
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		struct fuse_batch_forget_in in = { .count = counts[i] };
 		struct fuc_call call = {
-			.opcode = FUSE_BATCH_FORGET, .hiprio = true, .no_reply = true,
+			.opcode = FUSE_BATCH_FORGET,
+			.hiprio = true,
+			.no_reply = true,
 			.in = { { &in, sizeof(in) }, { one, sizeof(one) } },
 		};
 
@@ -399,8 +432,11 @@ static void forgets_that_lie(void **state)
 		answer(&call, NULL, counts[i], NULL);
 	}
 	for (uint32_t len = 0; len < 8; len++) {
-		struct fuc_call call = { .opcode = FUSE_FORGET, .hiprio = true, .no_reply = true,
-					 .nodeid = file_node, .in = { { len ? one : NULL, len } } };
+		struct fuc_call call = { .opcode = FUSE_FORGET,
+					 .hiprio = true,
+					 .no_reply = true,
+					 .nodeid = file_node,
+					 .in = { { len ? one : NULL, len } } };
 
 		answer(&call, NULL, len, NULL);
 	}

@@ -80,7 +80,9 @@ static int init_raw(struct guest *g, uint32_t major, uint32_t minor, uint32_t le
 {
 	struct fuse_init_in in = { .major = major, .minor = minor, .max_readahead = 131072 };
 	struct fuc_call call = {
-		.opcode = FUSE_INIT, .in = { { &in, len } }, .out_cap = sizeof(*out),
+		.opcode = FUSE_INIT,
+		.in = { { &in, len } },
+		.out_cap = sizeof(*out),
 	};
 
 	memset(out, 0, sizeof(*out));
@@ -234,8 +236,11 @@ static void a_thousand_guests_one_after_the_other(void **state)
 	guest_probe(&daemon_);
 	fds = daemon_fd_settle(&daemon_, 0);
 	for (int i = 0; i < 1000; i++) {
-		struct vuc_config cfg = { .queues = 2 + (unsigned int)i % 3, .queue_size = 64,
-					  .packed = i & 1, .indirect = true, .event_idx = i & 2,
+		struct vuc_config cfg = { .queues = 2 + (unsigned int)i % 3,
+					  .queue_size = 64,
+					  .packed = i & 1,
+					  .indirect = true,
+					  .event_idx = i & 2,
 					  .mem_size = 16 << 20 };
 
 		guest_open(&g, &daemon_, &cfg);

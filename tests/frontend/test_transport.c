@@ -54,9 +54,10 @@ static void serves(void)
 
 static struct fuc_req *start_statfs(struct fuc *f)
 {
-	struct fuc_req *r = fuc_submit(f, &(struct fuc_call){
-		.opcode = FUSE_STATFS, .nodeid = FUSE_ROOT_ID,
-		.out_cap = sizeof(struct fuse_statfs_out) });
+	struct fuc_req *r =
+		fuc_submit(f, &(struct fuc_call){ .opcode = FUSE_STATFS,
+						  .nodeid = FUSE_ROOT_ID,
+						  .out_cap = sizeof(struct fuse_statfs_out) });
 
 	assert_non_null(r);
 	return r;
@@ -71,7 +72,10 @@ static void finish(struct fuc_req *r)
 
 static void configuration_space_has_tag_and_queues(void **state)
 {
-	struct { char tag[36]; uint32_t queues; } __attribute__((packed)) space;
+	struct {
+		char tag[36];
+		uint32_t queues;
+	} __attribute__((packed)) space;
 	char byte;
 	struct daemon untagged;
 	struct guest g;
@@ -80,7 +84,8 @@ static void configuration_space_has_tag_and_queues(void **state)
 	guest_open(&guest_, &daemon_, NULL);
 	assert_true(guest_.c.protocol_features & VUC_BIT(VUC_PF_CONFIG));
 	assert_ok(vuc_get_config(&guest_.c, 0, sizeof(space), &space));
-	assert_memory_equal(space.tag, "myfs\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+	assert_memory_equal(space.tag,
+			    "myfs\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
 			    36);
 	assert_int_equal(space.queues, 3);
 	assert_int_equal(guest_.c.max_queues, 4);
@@ -132,8 +137,9 @@ static void longer_messages_are_accepted(void **state)
 	/* Linux UML always sends two slots; send all of eight for one region, and more. */
 	r = &guest_.c.regions[0];
 	table.count = 1;
-	table.regions[0] = (struct vuc_mem_region_msg){
-		.guest_addr = r->gpa, .size = r->size, .user_addr = (uintptr_t)r->map };
+	table.regions[0] = (struct vuc_mem_region_msg){ .guest_addr = r->gpa,
+							.size = r->size,
+							.user_addr = (uintptr_t)r->map };
 	assert_ok(vuc_request(&guest_.c, VUC_SET_MEM_TABLE, &table, 8 + 2 * 32, &r->fd, 1));
 	assert_ok(vuc_request(&guest_.c, VUC_SET_MEM_TABLE, &table, sizeof(table), &r->fd, 1));
 	serves();
@@ -204,6 +210,7 @@ static void a_request_outlives_its_memory(void **state)
 		assert_non_null(r);
 		assert_int_equal(fuc_wait(r, 50), -ETIMEDOUT);
 		/* The front end takes the memory away with the request waiting in it. */
+		r->blind = true;
 		assert_ok(vuc_region_remove(&guest_.c, (unsigned int)n));
 		assert_ok(ftruncate(guest_.c.regions[n].fd, 0));
 		assert_ok(ftruncate(guest_.c.regions[n].fd, REGION_SIZE));
@@ -248,9 +255,11 @@ static void five_hundred_and_nine_slots(void **state)
 	open_with(false, true);
 	fd = guest_.c.regions[0].fd;
 	for (unsigned int i = 1; i < 509; i++) {
-		m.region = (struct vuc_mem_region_msg){
-			.guest_addr = (1ull << 40) + i * 0x100000ull, .size = 4096,
-			.user_addr = (1ull << 50) + i * 0x100000ull, .mmap_offset = i * 4096ull };
+		m.region =
+			(struct vuc_mem_region_msg){ .guest_addr = (1ull << 40) + i * 0x100000ull,
+						     .size = 4096,
+						     .user_addr = (1ull << 50) + i * 0x100000ull,
+						     .mmap_offset = i * 4096ull };
 		assert_ok(vuc_request(&guest_.c, VUC_ADD_MEM_REG, &m, sizeof(m), &fd, 1));
 	}
 	serves();
@@ -259,9 +268,10 @@ static void five_hundred_and_nine_slots(void **state)
 	assert_int_equal(vuc_request(&guest_.c, VUC_ADD_MEM_REG, &m, sizeof(m), &fd, 1),
 			 -EREMOTEIO);
 	for (unsigned int i = 508; i >= 1; i--) {
-		m.region = (struct vuc_mem_region_msg){
-			.guest_addr = (1ull << 40) + i * 0x100000ull, .size = 4096,
-			.user_addr = (1ull << 50) + i * 0x100000ull };
+		m.region =
+			(struct vuc_mem_region_msg){ .guest_addr = (1ull << 40) + i * 0x100000ull,
+						     .size = 4096,
+						     .user_addr = (1ull << 50) + i * 0x100000ull };
 		assert_ok(vuc_request(&guest_.c, VUC_REM_MEM_REG, &m, sizeof(m), NULL, 0));
 	}
 	assert_int_equal(vuc_request(&guest_.c, VUC_REM_MEM_REG, &m, sizeof(m), NULL, 0),
@@ -355,9 +365,12 @@ static void a_ring_without_kicks_is_polled(void **state)
 		open_with(packed, false);
 		assert_ok(vuc_queue_send_fd(&guest_.c, VUC_SET_VRING_KICK, 1, -1));
 		for (int i = 0; i < 20; i++) {
-			r = fuc_submit(&guest_.f, &(struct fuc_call){
-				.opcode = FUSE_STATFS, .nodeid = FUSE_ROOT_ID, .no_kick = true,
-				.out_cap = sizeof(struct fuse_statfs_out) });
+			r = fuc_submit(
+				&guest_.f,
+				&(struct fuc_call){ .opcode = FUSE_STATFS,
+						    .nodeid = FUSE_ROOT_ID,
+						    .no_kick = true,
+						    .out_cap = sizeof(struct fuse_statfs_out) });
 			assert_non_null(r);
 			finish(r);
 		}
@@ -424,7 +437,8 @@ static void a_reset_device_can_be_used_again(void **state)
 				assert_ok(vuc_query_u64(&guest_.c, VUC_GET_STATUS, &status));
 				assert_int_equal(status, 0);
 			} else {
-				assert_ok(vuc_request(&guest_.c, VUC_RESET_DEVICE, NULL, 0, NULL, 0));
+				assert_ok(
+					vuc_request(&guest_.c, VUC_RESET_DEVICE, NULL, 0, NULL, 0));
 			}
 			/* The driver gives up what was in flight, too. */
 			for (int i = 0; i < 8; i++)

@@ -133,7 +133,8 @@ static int start_inflight(struct vuc *c)
 
 	if (c->inflight_fd < 0) {
 		uint8_t raw[sizeof(struct vuc_hdr) + sizeof(want)];
-		struct vuc_hdr hdr = { .request = VUC_GET_INFLIGHT_FD, .flags = VUC_VERSION,
+		struct vuc_hdr hdr = { .request = VUC_GET_INFLIGHT_FD,
+				       .flags = VUC_VERSION,
 				       .size = sizeof(want) };
 		int fds[VUC_MAX_FDS];
 		size_t nfds;

@@ -43,25 +43,25 @@ struct vuc_config {
 	bool packed;
 	bool indirect;
 	bool event_idx;
-	bool log_all;		/* offer VHOST_F_LOG_ALL */
-	bool mem_slots;		/* ADD_MEM_REG for each region instead of SET_MEM_TABLE */
-	bool inflight;		/* negotiate inflight tracking and pass the region along */
-	bool status;		/* drive SET_STATUS like a modern QEMU */
-	bool backend_req;	/* give the back end a channel of its own */
-	bool no_ack;		/* never set NEED_REPLY */
+	bool log_all;	  /* offer VHOST_F_LOG_ALL */
+	bool mem_slots;	  /* ADD_MEM_REG for each region instead of SET_MEM_TABLE */
+	bool inflight;	  /* negotiate inflight tracking and pass the region along */
+	bool status;	  /* drive SET_STATUS like a modern QEMU */
+	bool backend_req; /* give the back end a channel of its own */
+	bool no_ack;	  /* never set NEED_REPLY */
 	bool no_protocol_features;
-	uint64_t mem_size;	/* bytes of region 0; 0: 16 MiB */
-	int timeout_ms;		/* for each answer; 0: 10000 */
+	uint64_t mem_size; /* bytes of region 0; 0: 16 MiB */
+	int timeout_ms;	   /* for each answer; 0: 10000 */
 };
 
 /* One piece of guest memory, mapped here and in the back end. */
 struct vuc_region {
 	uint64_t gpa;
 	uint64_t size;
-	uint64_t used;		/* bytes handed out by vuc_mem_alloc */
-	uint8_t *map;		/* NULL: this slot is free */
+	uint64_t used; /* bytes handed out by vuc_mem_alloc */
+	uint8_t *map;  /* NULL: this slot is free */
 	int fd;
-	bool shared;		/* the back end has been told of it */
+	bool shared; /* the back end has been told of it */
 };
 
 /* A piece of a region: the same bytes under both names. */
@@ -80,20 +80,21 @@ struct vuc_seg {
 /* What the queue remembers of a chain in flight, by head (split) or id (packed). */
 struct vuc_slot {
 	void *cookie;
-	uint16_t ndesc;		/* ring entries taken; 0: not in flight */
+	uint16_t ndesc; /* ring entries taken; 0: not in flight */
 	uint16_t next_free;
 };
 
 struct vuc_queue {
+	const struct vuc *c;
 	unsigned int index;
 	unsigned int size;
 	bool packed, indirect, event_idx;
 	bool started;
-	bool broken;		/* the back end wrote something impossible into the ring */
+	bool broken; /* the back end wrote something impossible into the ring */
 
 	int kick_fd, call_fd, err_fd;
-	struct vuc_buf ring;	/* the whole ring, all parts */
-	uint64_t log_addr;	/* log_guest_addr of the used part; 0: not logged */
+	struct vuc_buf ring; /* the whole ring, all parts */
+	uint64_t log_addr;   /* log_guest_addr of the used part; 0: not logged */
 	union {
 		struct {
 			struct vring_desc *desc;
@@ -108,25 +109,25 @@ struct vuc_queue {
 	};
 	uint64_t desc_gpa, avail_gpa, used_gpa;
 
-	uint16_t next_avail;	/* split: free running; packed: position */
+	uint16_t next_avail; /* split: free running; packed: position */
 	uint16_t next_used;
 	bool avail_wrap, used_wrap;
-	uint16_t kicked;	/* split: avail idx at the last kick decision */
+	uint16_t kicked;	 /* split: avail idx at the last kick decision */
 	unsigned int since_kick; /* packed: entries added since then */
 
 	unsigned int free_entries;
 	unsigned int in_flight;
 	uint16_t free_head;	/* split: descriptor chain; packed: id list */
-	struct vuc_slot *slots;	/* [size] */
+	struct vuc_slot *slots; /* [size] */
 	struct vuc_buf indirect_mem;
 	unsigned int indirect_max;
 
-	uint64_t kicks, calls;	/* event counters, for tests of notification */
+	uint64_t kicks, calls; /* event counters, for tests of notification */
 };
 
 struct vuc {
 	int sock;
-	int backend_sock;	/* our end of the back end's own channel, or -1 */
+	int backend_sock; /* our end of the back end's own channel, or -1 */
 	struct vuc_config cfg;
 	uint64_t offered, features;		/* virtio feature bits */
 	uint64_t offered_pf, protocol_features; /* vhost-user protocol feature bits */
@@ -134,7 +135,7 @@ struct vuc {
 	struct vuc_region regions[VUC_MAX_REGIONS];
 	struct vuc_queue queues[VUC_MAX_QUEUES];
 	unsigned int nqueues;
-	int inflight_fd;	/* kept over vuc_disconnect() for the next connection */
+	int inflight_fd; /* kept over vuc_disconnect() for the next connection */
 	struct vuc_inflight_msg inflight;
 	int log_fd;
 	uint8_t *log;
@@ -177,8 +178,8 @@ int vuc_recv(struct vuc *c, struct vuc_msg *m, int *fds, size_t *nfds);
  * A request without a reply of its own. Asks for an acknowledgement when
  * REPLY_ACK was negotiated, and waits for it.
  */
-int vuc_request(struct vuc *c, uint32_t request, const void *payload, size_t size,
-		const int *fds, size_t nfds);
+int vuc_request(struct vuc *c, uint32_t request, const void *payload, size_t size, const int *fds,
+		size_t nfds);
 /* A request with a reply: `reply` is filled, its size at least `min_reply` bytes. */
 int vuc_query(struct vuc *c, uint32_t request, const void *payload, size_t size,
 	      struct vuc_msg *reply, size_t min_reply);
@@ -201,8 +202,7 @@ int vuc_region_add(struct vuc *c, unsigned int n);
 int vuc_region_remove(struct vuc *c, unsigned int n);
 int vuc_mem_table(struct vuc *c);
 /* Takes `len` bytes of region `n`, aligned; never given back but with the region. */
-int vuc_mem_alloc(struct vuc *c, unsigned int n, uint64_t len, uint64_t align,
-		  struct vuc_buf *out);
+int vuc_mem_alloc(struct vuc *c, unsigned int n, uint64_t len, uint64_t align, struct vuc_buf *out);
 /* The local address of guest memory, or NULL. */
 void *vuc_mem_at(struct vuc *c, uint64_t gpa, uint64_t len);
 uint64_t vuc_mem_user_addr(struct vuc *c, uint64_t gpa);
@@ -248,7 +248,8 @@ int vuc_queue_reap(struct vuc_queue *q, void **cookie, uint32_t *len);
 void vuc_queue_calls_off(struct vuc_queue *q);
 /*
  * Sleeps until something is there to reap. 0, or -ETIMEDOUT (`timeout_ms`, -1 for
- * ever), or -ECONNRESET when the back end signalled an error on the queue.
+ * ever), or -ECONNRESET when the back end signalled an error on the queue or
+ * closed the connection.
  */
 int vuc_queue_wait(struct vuc_queue *q, int timeout_ms);
 

@@ -110,8 +110,7 @@ int vuc_mem_table(struct vuc *c)
 	return err;
 }
 
-int vuc_mem_alloc(struct vuc *c, unsigned int n, uint64_t len, uint64_t align,
-		  struct vuc_buf *out)
+int vuc_mem_alloc(struct vuc *c, unsigned int n, uint64_t len, uint64_t align, struct vuc_buf *out)
 {
 	struct vuc_region *r;
 	uint64_t at;
@@ -149,7 +148,8 @@ int vuc_log_start(struct vuc *c)
 	uint64_t end = 0;
 	struct vuc_log_msg m = { 0 };
 	struct vuc_msg reply;
-	struct vuc_hdr hdr = { .request = VUC_SET_LOG_BASE, .flags = VUC_VERSION,
+	struct vuc_hdr hdr = { .request = VUC_SET_LOG_BASE,
+			       .flags = VUC_VERSION,
 			       .size = sizeof(m) };
 	uint8_t raw[sizeof(hdr) + sizeof(m)];
 	void *map;

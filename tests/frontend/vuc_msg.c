@@ -173,8 +173,8 @@ static int send_msg(struct vuc *c, uint32_t request, uint32_t flags, const void 
 	return vuc_send_raw(c, buf, sizeof(hdr) + size, fds, nfds);
 }
 
-int vuc_request(struct vuc *c, uint32_t request, const void *payload, size_t size,
-		const int *fds, size_t nfds)
+int vuc_request(struct vuc *c, uint32_t request, const void *payload, size_t size, const int *fds,
+		size_t nfds)
 {
 	bool ack = !c->cfg.no_ack && (c->protocol_features & VUC_BIT(VUC_PF_REPLY_ACK));
 	struct vuc_msg m;

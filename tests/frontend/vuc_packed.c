@@ -153,8 +153,8 @@ void vuc_packed_calls(struct vuc_queue *q, bool on)
 	uint16_t flags = VRING_PACKED_EVENT_FLAG_DISABLE;
 
 	if (on && q->event_idx) {
-		q->p.driver->off_wrap = (uint16_t)(q->next_used |
-						   q->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR);
+		q->p.driver->off_wrap =
+			(uint16_t)(q->next_used | q->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR);
 		flags = VRING_PACKED_EVENT_FLAG_DESC;
 	} else if (on) {
 		flags = VRING_PACKED_EVENT_FLAG_ENABLE;

@@ -79,13 +79,13 @@ enum vuc_request {
 	VUC_REM_MEM_REG = 38,
 	VUC_SET_STATUS = 39,
 	VUC_GET_STATUS = 40,
-	VUC_REQUEST_END = 45,	/* one past the last number any revision of the spec uses */
+	VUC_REQUEST_END = 45, /* one past the last number any revision of the spec uses */
 };
 
 struct vuc_hdr {
 	uint32_t request;
 	uint32_t flags;
-	uint32_t size;		/* of the payload that follows, bytes */
+	uint32_t size; /* of the payload that follows, bytes */
 };
 static_assert(sizeof(struct vuc_hdr) == 12, "vhost-user header");
 

@@ -62,6 +62,7 @@ int vuc_queue_setup(struct vuc *c, unsigned int index)
 	int err;
 
 	if (!q->slots) {
+		q->c = c;
 		q->index = index;
 		q->size = c->cfg.queue_size;
 		q->packed = c->features & VUC_BIT(VIRTIO_F_RING_PACKED);
@@ -242,9 +243,10 @@ static bool queue_pending(const struct vuc_queue *q)
 int vuc_queue_wait(struct vuc_queue *q, int timeout_ms)
 {
 	for (;;) {
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{ .fd = q->call_fd, .events = POLLIN },
 			{ .fd = q->err_fd, .events = POLLIN },
+			{ .fd = q->c->sock, .events = POLLRDHUP },
 		};
 		uint64_t count;
 		int n;
@@ -259,15 +261,15 @@ int vuc_queue_wait(struct vuc_queue *q, int timeout_ms)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		if (queue_pending(q))
 			return 0;
-		n = poll(p, 2, timeout_ms);
+		n = poll(p, 3, timeout_ms);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return -errno;
 		if (n == 0)
 			return queue_pending(q) ? -EPROTO : -ETIMEDOUT;
-		if (p[1].revents)
-			return -ECONNRESET;
+		if (p[1].revents || p[2].revents)
+			return queue_pending(q) ? 0 : -ECONNRESET;
 		if (read(q->call_fd, &count, sizeof(count)) == sizeof(count))
 			q->calls++;
 	}

@@ -18,7 +18,7 @@ static uint16_t avail_event(const struct vuc_queue *q)
 
 void vuc_split_reset(struct vuc_queue *q)
 {
-	(void)q;	/* all of a split ring begins as zero */
+	(void)q; /* all of a split ring begins as zero */
 }
 
 static uint16_t take_entry(struct vuc_queue *q)
