@@ -57,6 +57,10 @@ static int inode_open_handle(struct inode_table *t, struct inode *inode, int fla
 	fd = open_by_handle_at(mount->fd, &u.h, flags | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
+	/* What ext4 says while the number is being made another file (an inode that is
+	 * I_CREATING is not found, and that comes out as this): ours is gone. */
+	if (errno == ENOMEM)
+		return -ESTALE;
 	if (errno == ESTALE) {
 		log_limited(&t->fs->stale_log, LOG_LEVEL_DEBUG, "inode_stale", "ino=%llu",
 			    (unsigned long long)inode->ino);
