@@ -29,13 +29,16 @@
 #define OPTIONS_RUN (-1)
 #define OPTIONS_EXIT_USAGE 2 /* a wrong command line or configuration */
 
+/* An option that was accepted for virtiofsd's sake, without effect. */
+struct options_note {
+	char *option;
+	const char *why; /* static */
+};
+
 struct options {
 	char *config_file; /* NULL: none, everything came from the command line */
 	struct ovfs_config config;
-	struct options_note {
-		char *option;
-		const char *why; /* static */
-	} * note;		 /* options accepted for virtiofsd's sake, without effect */
+	struct options_note *note;
 	size_t note_count;
 };
 

@@ -28,7 +28,7 @@ struct conf_load;
 #define OVFS_REQUEST_QUEUES_MAX 63 /* and hiprio makes 64 */
 
 #define OVFS_SOCKET_FD_NONE (-1)
-#define OVFS_SOCKET_GID_NONE ((gid_t)-1)
+#define OVFS_SOCKET_GID_NONE ((gid_t)UINT32_MAX)
 
 enum ovfs_storage_type {
 	OVFS_STORAGE_FS,
