@@ -37,9 +37,10 @@ static struct err *listener_remove_stale(const struct sockaddr_un *addr)
 	if (lstat(addr->sun_path, &st) < 0)
 		return errno == ENOENT ? NULL : err_errno(errno, "%s", addr->sun_path);
 	if (!S_ISSOCK(st.st_mode))
-		return err_new("%s exists and is not a socket: socket_path must be free, remove the "
-			       "file or choose another path",
-			       addr->sun_path);
+		return err_new(
+			"%s exists and is not a socket: socket_path must be free, remove the "
+			"file or choose another path",
+			addr->sun_path);
 	live = listener_is_live(addr);
 	if (live < 0)
 		return err_errno(-live, "cannot tell whether %s is in use", addr->sun_path);

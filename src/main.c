@@ -80,7 +80,8 @@ static void signal_ready(struct loop_fd *entry, uint32_t events)
 	if (read(entry->fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGHUP) {
-		log_warn("reload_unsupported", "hint=\"restart ovfs to apply a new configuration\"");
+		log_warn("reload_unsupported",
+			 "hint=\"restart ovfs to apply a new configuration\"");
 		return;
 	}
 	log_info("stopping", "signal=%u", info.ssi_signo);
@@ -179,7 +180,8 @@ int main(int argc, char **argv)
 		listen_fd = options.config.socket.fd;
 		e = listener_adopt(listen_fd);
 	} else {
-		e = listener_open(&listen_fd, options.config.socket.path, options.config.socket.gid);
+		e = listener_open(&listen_fd, options.config.socket.path,
+				  options.config.socket.gid);
 	}
 	if (!e) {
 		e = daemon_run(&d, &options.config, listen_fd, &contained);

@@ -186,7 +186,8 @@ static int loop_run_timers(struct loop *loop)
 		uint64_t now = loop_now_ns();
 
 		if (timer->deadline_ns > now) {
-			uint64_t ms = (timer->deadline_ns - now + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
+			uint64_t ms =
+				(timer->deadline_ns - now + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC;
 
 			return (int)MIN(ms, (uint64_t)60000);
 		}

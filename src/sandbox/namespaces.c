@@ -94,7 +94,9 @@ _Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
 	if (WIFSIGNALED(status)) {
 		log_error("daemon_killed", "signal=%d core=%d%s", WTERMSIG(status),
 			  WCOREDUMP(status) != 0,
-			  WTERMSIG(status) == SIGSYS ? " reason=\"system call not in the seccomp list\"" : "");
+			  WTERMSIG(status) == SIGSYS
+				  ? " reason=\"system call not in the seccomp list\""
+				  : "");
 		_exit(128 + WTERMSIG(status));
 	}
 	_exit(WEXITSTATUS(status));
@@ -173,7 +175,8 @@ static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the
 	 * new one and is taken off again. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return sandbox_refused(errno, SANDBOX_MOUNT, "pivot_root into the shared directory");
+		return sandbox_refused(errno, SANDBOX_MOUNT,
+				       "pivot_root into the shared directory");
 	if (fchdir(old_root) < 0 || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return sandbox_refused(errno, SANDBOX_MOUNT, "detach the host's root");

@@ -83,8 +83,9 @@ static struct err *sandbox_drop_capabilities(const char *modcaps)
 	/* The bounding set takes CAP_SETPCAP, which an unprivileged start lacks; with
 	 * no set-id program to run it bounds nothing then. */
 	if (capng_apply(have[CAP_SETPCAP] ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) < 0)
-		return err_new("sandbox: cannot reduce the capabilities (sandbox_settings.disable = "
-			       "[\"capabilities\"] turns this off)");
+		return err_new(
+			"sandbox: cannot reduce the capabilities (sandbox_settings.disable = "
+			"[\"capabilities\"] turns this off)");
 	return NULL;
 }
 

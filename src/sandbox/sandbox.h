@@ -47,11 +47,11 @@ enum sandbox_seccomp {
 struct sandbox_config {
 	bool stage[SANDBOX_STAGE_COUNT];
 	enum sandbox_seccomp seccomp;
-	bool readonly;	    /* mount the root read-only as well */
-	const char *root;   /* directory that becomes "/" with SANDBOX_MOUNT */
+	bool readonly;	     /* mount the root read-only as well */
+	const char *root;    /* directory that becomes "/" with SANDBOX_MOUNT */
 	const char *modcaps; /* changes to the capability list, "+sys_admin:-mknod"; or NULL */
-	bool chroot;	    /* in place of SANDBOX_MOUNT: chroot(2) into it */
-	unsigned max_files; /* RLIMIT_NOFILE to ask for; 0: as many as there may be */
+	bool chroot;	     /* in place of SANDBOX_MOUNT: chroot(2) into it */
+	unsigned max_files;  /* RLIMIT_NOFILE to ask for; 0: as many as there may be */
 
 	/* Runs in the process that stays outside, after the sandboxed one ended and
 	 * before exiting; also runs when there is no such process. */

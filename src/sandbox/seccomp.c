@@ -84,7 +84,8 @@ struct err *sandbox_load_seccomp(enum sandbox_seccomp action)
 	seccomp_release(ctx);
 	if (ret == 0)
 		return NULL;
-	return err_errno(-ret,
-			 "cannot load the seccomp filter (needs a kernel with CONFIG_SECCOMP_FILTER and "
-			 "the stage no_new_privs; sandbox_settings.seccomp = \"none\" turns it off)");
+	return err_errno(
+		-ret,
+		"cannot load the seccomp filter (needs a kernel with CONFIG_SECCOMP_FILTER and "
+		"the stage no_new_privs; sandbox_settings.seccomp = \"none\" turns it off)");
 }

@@ -118,7 +118,8 @@ static void body_hide(void)
 	CHECK(up >= 0 && same_file(up, sandbox.proc_self_fd));
 	CHECK(faccessat(sandbox.proc_self_fd, "0", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
 	names = if_nameindex();
-	CHECK(names && (!names[0].if_name || (!strcmp(names[0].if_name, "lo") && !names[1].if_name)));
+	CHECK(names &&
+	      (!names[0].if_name || (!strcmp(names[0].if_name, "lo") && !names[1].if_name)));
 }
 
 static void namespaces_hide_the_host(void **state)
@@ -268,8 +269,8 @@ static int make_root(void **state)
 	int fd;
 
 	(void)state;
-	cleaned = mmap(NULL, 2 * sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		       0);
+	cleaned = mmap(NULL, 2 * sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
 	if (cleaned == MAP_FAILED || !mkdtemp(root))
 		return -1;
 	reached = cleaned + 1;
