@@ -11,7 +11,6 @@
  *	if (status != OPTIONS_RUN)
  *		return status;
  *	log_set_level(options.config.log.level);
- *	log_set_form((enum log_form)options.config.log.target);
  *	options_log_notes(&options);
  *	... run options.config ...
  *	options_free(&options);

@@ -60,13 +60,6 @@ void log_set_journal(bool journal)
 	atomic_store_explicit(&log_journal, journal, memory_order_relaxed);
 }
 
-void log_set_form(enum log_form form)
-{
-	int journal = form == LOG_FORM_AUTO ? -1 : form == LOG_FORM_JOURNAL;
-
-	atomic_store_explicit(&log_journal, journal, memory_order_relaxed);
-}
-
 void log_set_thread_context(const char *context)
 {
 	log_context = context;

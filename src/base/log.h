@@ -44,15 +44,6 @@ bool log_enabled(enum log_level level);
  * unless this was called. */
 void log_set_journal(bool journal);
 
-/* How a line begins: found out from stderr (the default), with the time, or
- * with the journal's priority. */
-enum log_form {
-	LOG_FORM_AUTO,
-	LOG_FORM_TIME,
-	LOG_FORM_JOURNAL,
-};
-void log_set_form(enum log_form form);
-
 /* Prefix of every line of this thread ("mount=NAME"), a string that outlives
  * the thread's logging; NULL for none. */
 void log_set_thread_context(const char *context);

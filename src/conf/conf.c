@@ -16,10 +16,6 @@
 
 #define PAGE 4096u
 
-_Static_assert((int)OVFS_LOG_STDERR == (int)LOG_FORM_TIME &&
-		       (int)OVFS_LOG_JOURNAL == (int)LOG_FORM_JOURNAL,
-	       "the log's forms and their words");
-
 struct conf_load *ovfs_config_load_new(struct ovfs_config *config)
 {
 	*config = (struct ovfs_config){ .socket.fd = OVFS_SOCKET_FD_NONE,

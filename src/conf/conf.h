@@ -69,7 +69,6 @@ enum ovfs_sandbox_stage {
 	OVFS_STAGE_SECCOMP = 1 << 7,
 };
 
-/* In the order of enum log_form. */
 enum ovfs_log_target {
 	OVFS_LOG_AUTO, /* the journal's form when stderr is the journal */
 	OVFS_LOG_STDERR,
