@@ -20,7 +20,14 @@ fuse:		fs base
 conf:		base
 sandbox:	base
 store:		base
-.:		base virtio fs fs/filefs fuse conf sandbox store
+store/layers:	base store
+store/services:	base store
+.:		base virtio fs fs/filefs fuse conf sandbox store store/layers store/services
+'
+
+# Modules in which no file may include the header of another.
+alone='
+store/layers
 '
 
 # Headers that the build writes and one module uses; they have no folder.
@@ -33,7 +40,7 @@ src=${1:-$(dirname "$0")/../src}
 cd "$src"
 
 find . -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' | sed 's,^\./,,' | sort |
-	awk -v edges="$edges" -v generated="$generated" '
+	awk -v edges="$edges" -v alone="$alone" -v generated="$generated" '
 	# The module that owns a path relative to src/, or "" when there is none.
 	function owner(path,	dir) {
 		dir = path
@@ -44,6 +51,12 @@ find . -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' | sed 's,^\./,,' | sort 
 				return ""
 		}
 		return dir
+	}
+
+	# layers/retry of layers/retry.c.
+	function stem(path) {
+		sub(/\.[a-z]+$/, "", path)
+		return path
 	}
 
 	function complain(what) {
@@ -74,6 +87,8 @@ find . -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' | sed 's,^\./,,' | sort 
 				complain("src/" file ":" number ": \"" header "\": no module of the table")
 			else if (to != from && !((from, to) in allowed))
 				complain("src/" file ":" number ": " from " may not include " to " (\"" header "\")")
+			else if (to == from && (to in single) && stem(file) != stem(header))
+				complain("src/" file ":" number ": files of " to " may not include one another (\"" header "\")")
 		}
 		close(file)
 	}
@@ -84,6 +99,9 @@ find . -name '*.[ch]' -o -name '*.cpp' -o -name '*.hpp' | sed 's,^\./,,' | sort 
 			if (split(lines[i], words, /[: \t]+/) > 1)
 				written[words[1]] = words[2]
 		}
+		split(alone, words)
+		for (i in words)
+			single[words[i]] = 1
 		count = split(edges, lines, "\n")
 		for (i = 1; i <= count; i++) {
 			if (split(lines[i], words, /[: \t]+/) < 1 || words[1] == "")

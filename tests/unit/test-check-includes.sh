@@ -34,7 +34,7 @@ plant()
 	printf '%s\n' "$2" >"$tree/$1"
 }
 
-echo 1..9
+echo 1..11
 expect 2 "no source file" "an empty tree is no success"
 plant fuse/session.c '#include "fs/fs.h"'
 expect 0 "" "an allowed edge"
@@ -50,6 +50,10 @@ plant fuse/reply.c '#include "syscalls.h"'
 expect 1 "fuse may not include sandbox" "a generated header has one user"
 plant new/x.c 'int x;'
 expect 1 "its folder is not in the table" "a new folder needs a line in the table"
+plant store/layers/retry.c '#include "store/layers/retry.h"'
+expect 0 "" "a layer has a header"
+plant store/layers/retry.c '#include "store/layers/timeout.h"'
+expect 1 "may not include one another" "layers do not know each other"
 rm -rf "$tree"
 cp -r "$top/src" "$tree"
 expect 0 "" "the tree as it is"
