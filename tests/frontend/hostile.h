@@ -31,10 +31,29 @@ static inline uint64_t hostile_random(uint64_t *state)
 static inline uint64_t hostile_number(uint64_t *state)
 {
 	static const uint64_t edges[] = {
-		0,	    1,		2,	    7,		15,	    16,
-		0x7f,	    0x80,	0xff,	    0x100,	0x7fff,	    0x8000,
-		0xffff,	    0x10000,	0x7fffffff, 0x80000000, 0xffffffff, 0x100000000,
-		1ull << 62, 1ull << 63, INT64_MAX,  UINT64_MAX, UINT64_MAX - 4095,
+		0,
+		1,
+		2,
+		7,
+		15,
+		16,
+		0x7f,
+		0x80,
+		0xff,
+		0x100,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x10000,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x100000000,
+		1ull << 62,
+		1ull << 63,
+		INT64_MAX,
+		UINT64_MAX,
+		UINT64_MAX - 4095,
 	};
 	uint64_t r = hostile_random(state);
 

@@ -44,8 +44,9 @@ enum progress { CONNECTED, NEGOTIATED, RUNNING };
 
 static void be(struct vuc *c, enum progress how_far)
 {
-	struct vuc_config cfg = { .queues = 2, .mem_slots = true, .inflight = true,
-				  .status = true, .timeout_ms = 5000 };
+	struct vuc_config cfg = {
+		.queues = 2, .mem_slots = true, .inflight = true, .status = true, .timeout_ms = 5000
+	};
 
 	assert_ok(vuc_init(c, &cfg));
 	assert_ok(vuc_connect(c, daemon_.socket, 5000));
@@ -70,8 +71,8 @@ static int send_message(struct vuc *c, uint32_t request, uint32_t flags, const v
 /* Every message, in every size around those that are right, at every stage. */
 static void all_messages_in_all_sizes(void **state)
 {
-	static const uint32_t sizes[] = { 0, 1, 4, 7, 8, 9, 12, 16, 20, 24, 39, 40, 41, 72, 264,
-					  272, 1000, 4096 };
+	static const uint32_t sizes[] = { 0,  1,  4,  7,  8,  9,   12,	16,   20,
+					  24, 39, 40, 41, 72, 264, 272, 1000, 4096 };
 	static const uint8_t fills[] = { 0, 0x01, 0xff };
 	uint8_t body[4096];
 
@@ -84,7 +85,8 @@ static void all_messages_in_all_sizes(void **state)
 			be(&c, (enum progress)stage);
 			for (uint32_t request = 0; request < 48; request++)
 				for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-					uint32_t flags = VUC_VERSION | (i & 1 ? VUC_FLAG_NEED_REPLY : 0);
+					uint32_t flags =
+						VUC_VERSION | (i & 1 ? VUC_FLAG_NEED_REPLY : 0);
 
 					send_message(&c, request, flags, body, sizes[i], NULL, 0);
 					if (hostile_talks(&c))
@@ -111,7 +113,8 @@ static void all_messages_with_all_descriptors(void **state)
 
 				for (size_t i = 0; i < count; i++)
 					fds[i] = hostile_open((enum hostile_fd)kind, &daemon_);
-				/* Something plausible in the body: a region of 1 MiB at offset 0. */
+				/* Something plausible in the body: a region of 1 MiB at offset 0.
+				 */
 				memset(body, 0, sizeof(body));
 				body[0] = 1;
 				body[16] = 16;
@@ -205,7 +208,8 @@ static void messages_in_pieces(void **state)
 	vuc_close(&c);
 	/* A message that never ends, at each length. */
 	for (size_t n = 1; n < 40; n++) {
-		struct vuc_hdr h = { .request = VUC_SET_MEM_TABLE, .flags = VUC_VERSION,
+		struct vuc_hdr h = { .request = VUC_SET_MEM_TABLE,
+				     .flags = VUC_VERSION,
 				     .size = 40 };
 		uint8_t raw[52] = { 0 };
 		int fd = hostile_open(HOSTILE_MEMFD, &daemon_);
@@ -235,18 +239,40 @@ static void everything_out_of_order(void **state)
 			int err;
 
 			switch (r % 12) {
-			case 0: err = vuc_mem_table(&c); break;
-			case 1: err = vuc_region_add(&c, 0); break;
-			case 2: err = vuc_region_remove(&c, 0); break;
-			case 3: err = vuc_set_u64(&c, VUC_SET_FEATURES, c.offered & r); break;
-			case 4: err = vuc_set_state(&c, VUC_SET_VRING_NUM, q, 1u << (r >> 60)); break;
-			case 5: err = vuc_queue_send_addr(&c, q); break;
-			case 6: err = vuc_queue_send_fd(&c, VUC_SET_VRING_KICK, q, c.queues[q].kick_fd);
+			case 0:
+				err = vuc_mem_table(&c);
 				break;
-			case 7: err = vuc_queue_send_fd(&c, VUC_SET_VRING_CALL, q, -1); break;
-			case 8: err = vuc_queue_enable(&c, q, r >> 63); break;
-			case 9: err = vuc_queue_stop(&c, q, NULL); break;
-			case 10: err = vuc_set_u64(&c, VUC_SET_STATUS, (r >> 16) & 15); break;
+			case 1:
+				err = vuc_region_add(&c, 0);
+				break;
+			case 2:
+				err = vuc_region_remove(&c, 0);
+				break;
+			case 3:
+				err = vuc_set_u64(&c, VUC_SET_FEATURES, c.offered & r);
+				break;
+			case 4:
+				err = vuc_set_state(&c, VUC_SET_VRING_NUM, q, 1u << (r >> 60));
+				break;
+			case 5:
+				err = vuc_queue_send_addr(&c, q);
+				break;
+			case 6:
+				err = vuc_queue_send_fd(&c, VUC_SET_VRING_KICK, q,
+							c.queues[q].kick_fd);
+				break;
+			case 7:
+				err = vuc_queue_send_fd(&c, VUC_SET_VRING_CALL, q, -1);
+				break;
+			case 8:
+				err = vuc_queue_enable(&c, q, r >> 63);
+				break;
+			case 9:
+				err = vuc_queue_stop(&c, q, NULL);
+				break;
+			case 10:
+				err = vuc_set_u64(&c, VUC_SET_STATUS, (r >> 16) & 15);
+				break;
 			default:
 				vuc_queue_kick_always(&c.queues[q]);
 				err = 0;
@@ -303,7 +329,8 @@ static void ring_addresses_that_are_none(void **state)
 
 static void ring_sizes_and_bases_that_are_none(void **state)
 {
-	static const unsigned int numbers[] = { 0, 1, 2, 3, 127, 129, 1024, 1025, 32768, 32769,
+	static const unsigned int numbers[] = { 0,     1,     2,	  3,	     127,
+						129,   1024,  1025,	  32768,     32769,
 						65535, 65536, 0x80000000, UINT32_MAX };
 
 	(void)state;
@@ -343,9 +370,11 @@ static void memory_tables_that_lie(void **state)
 		if (round % 10 == 9)
 			m.count = (uint32_t)hostile_number(&seed);
 		for (int i = 0; i < 8; i++) {
-			m.regions[i] = (struct vuc_mem_region_msg){
-				.guest_addr = (uint64_t)i << 21, .size = 1 << 20,
-				.user_addr = 0x100000000ull + ((uint64_t)i << 21) };
+			m.regions[i] =
+				(struct vuc_mem_region_msg){ .guest_addr = (uint64_t)i << 21,
+							     .size = 1 << 20,
+							     .user_addr = 0x100000000ull +
+									  ((uint64_t)i << 21) };
 			/* Overlaps, overflows, beyond the end of the file. */
 			if (hostile_random(&seed) % 4 == 0)
 				m.regions[i].size = hostile_number(&seed);
@@ -355,9 +384,10 @@ static void memory_tables_that_lie(void **state)
 				m.regions[i].user_addr = hostile_number(&seed);
 			if (hostile_random(&seed) % 4 == 0)
 				m.regions[i].mmap_offset = hostile_number(&seed);
-			fds[i] = hostile_open(hostile_random(&seed) % 3 ? HOSTILE_MEMFD
-					      : (enum hostile_fd)(hostile_random(&seed) %
-								  HOSTILE_FD_KINDS),
+			fds[i] = hostile_open(hostile_random(&seed) % 3
+						      ? HOSTILE_MEMFD
+						      : (enum hostile_fd)(hostile_random(&seed) %
+									  HOSTILE_FD_KINDS),
 					      &daemon_);
 		}
 		be(&c, round & 1 ? RUNNING : NEGOTIATED);
@@ -382,12 +412,14 @@ static void memory_that_is_cut_short_under_requests(void **state)
 		guest_open(&guest_, &daemon_, &cfg);
 		guest_.f.timeout_ms = 100;
 		for (int i = 0; i < 8; i++)
-			r[i] = fuc_submit(&guest_.f, &(struct fuc_call){
-				.opcode = FUSE_STATFS, .nodeid = FUSE_ROOT_ID,
-				.out_cap = sizeof(struct fuse_statfs_out) });
+			r[i] = fuc_submit(
+				&guest_.f,
+				&(struct fuc_call){ .opcode = FUSE_STATFS,
+						    .nodeid = FUSE_ROOT_ID,
+						    .out_cap = sizeof(struct fuse_statfs_out) });
 		/* A touch of it is SIGBUS now, here as well: so we look at nothing. */
-		assert_ok(ftruncate(guest_.c.regions[0].fd,
-				    round & 2 ? 0 : (off_t)(round * 65536)));
+		assert_ok(
+			ftruncate(guest_.c.regions[0].fd, round & 2 ? 0 : (off_t)(round * 65536)));
 		vuc_queue_kick_always(&guest_.c.queues[1]);
 		vuc_queue_kick_always(&guest_.c.queues[0]);
 		vuc_hung_up(&guest_.c, 20);
