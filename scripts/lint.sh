@@ -20,13 +20,19 @@ while read -r file; do
 		complain "$file: no SPDX-License-Identifier line"
 done < <(git ls-files '*.c' '*.h' '*.cpp' '*.sh' '*.py' '*meson.build' Makefile .ci/run)
 
-# Formatting, of C files as clang-format of Debian 12 sees it.
-git ls-files 'src/*.c' 'src/*.h' 'tests/*.c' 'tests/*.h' |
-	xargs clang-format --dry-run --Werror 2>/tmp/ovfs-lint.$$ || {
-	grep -E 'error:' /tmp/ovfs-lint.$$ | cut -d: -f1 | sort | uniq -c | sed 's/^/lint: format: /' >&2
-	complain "run: git ls-files 'src/*.[ch]' 'tests/*.[ch]' | xargs clang-format -i"
-}
-rm -f /tmp/ovfs-lint.$$
+# Formatting, of C files as clang-format of Debian 12 sees it; other versions differ in
+# places, so that only that one is asked (CI has a Debian 12 leg).
+if clang-format --version | grep -q 'version 14\.'; then
+	git ls-files 'src/*.c' 'src/*.h' 'tests/*.c' 'tests/*.h' |
+		xargs clang-format --dry-run --Werror 2>/tmp/ovfs-lint.$$ || {
+		grep -E 'error:' /tmp/ovfs-lint.$$ | cut -d: -f1 | sort | uniq -c |
+			sed 's/^/lint: format: /' >&2
+		complain "run: git ls-files 'src/*.[ch]' 'tests/*.[ch]' | xargs clang-format -i"
+	}
+	rm -f /tmp/ovfs-lint.$$
+else
+	echo "lint: formatting not looked at: $(clang-format --version), not 14" >&2
+fi
 
 # Both compilers, all warnings, as errors.
 for cc in gcc clang; do
