@@ -148,7 +148,7 @@ class Daemon:
         argv = list(wrap) + kind.argv(self.socket, root, tag, queues)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
             )
         self._wait_listening()
 

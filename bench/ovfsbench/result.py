@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Collects samples, and turns them into ratios.
 
-A sample is (operations, seconds, CPU seconds of the daemon). Only samples of
+A sample is (operations, seconds, CPU seconds of the daemon, median latency in us or
+None). Only samples of
 the same round, taken one right after another, are divided by each other; what
 is reported is the median of those ratios, with the lowest and the highest.
 """
@@ -14,7 +15,7 @@ class Results:
     def __init__(self, raw_path, kinds):
         self.kinds = kinds
         self.raw = open(raw_path, "w", encoding="utf-8")
-        self.samples = {}  # (group, row) -> {kind: {round: (ops, seconds, cpu_s)}}
+        self.samples = {}  # (group, row) -> {kind: {round: (ops, seconds, cpu_s, p50)}}
         self.notes = []
 
     def add(self, group, row, kind, round_no, ops, seconds, cpu_s, **more):
@@ -23,7 +24,8 @@ class Results:
         self.raw.write(json.dumps(sample) + "\n")
         self.raw.flush()
         by_kind = self.samples.setdefault((group, row), {})
-        by_kind.setdefault(kind, {})[round_no] = (ops, seconds, cpu_s)
+        p50 = more.get("latency_us", {}).get("p50")
+        by_kind.setdefault(kind, {})[round_no] = (ops, seconds, cpu_s, p50)
 
     def note(self, text):
         print(f"bench: {text}", flush=True)
@@ -48,6 +50,18 @@ def cpu_us(sample):
     return sample[2] * 1e6 / sample[0]
 
 
+def latency_us(sample):
+    return sample[3]
+
+
+# What is shown: (heading, unit, value).
+VALUES = [
+    ("speed", "op/s", rate),
+    ("latency", "p50 us", latency_us),
+    ("CPU", "us/op", cpu_us),
+]
+
+
 def spread(values):
     if not values:
         return "-"
@@ -63,28 +77,24 @@ def compact(value):
 
 
 def table(results, group):
-    """One group's rows as lists of cells, the first list being the heading."""
+    """One group's rows as lists of cells, the first list being the heading: the first
+    daemon's own medians, and its ratios to the others'."""
     base, *others = results.kinds
-    head = ["row"] + [f"{k.name} op/s" for k in results.kinds]
-    for kind in others:
-        head += [f"speed {base.name}/{kind.name}"]
-    head += [f"{k.name} CPU us/op" for k in results.kinds]
-    for kind in others:
-        head += [f"CPU {base.name}/{kind.name}"]
+    rows = {row: kinds for (of, row), kinds in results.samples.items() if of == group}
+    samples = [s for kinds in rows.values() for k in kinds.values() for s in k.values()]
+    values = [v for v in VALUES if v[2] is not latency_us or any(s[3] for s in samples)]
+    head = ["row"] + [f"{base.name} {unit}" for _, unit, _ in values]
+    head += [f"{what} {base.name}/{k.name}" for k in others for what, _, _ in values]
     lines = [head]
-    for (in_group, row), by_kind in results.samples.items():
-        if in_group != group:
-            continue
-        samples = {k.name: by_kind.get(k.name, {}) for k in results.kinds}
-
-        def median_of(name, value, samples=samples):
-            values = [value(s) for s in samples[name].values()]
-            return compact(statistics.median(values)) if values else "-"
-
-        line = [row] + [median_of(k.name, rate) for k in results.kinds]
-        line += [spread(ratios(samples[base.name], samples[k.name], rate)) for k in others]
-        line += [median_of(k.name, cpu_us) for k in results.kinds]
-        line += [spread(ratios(samples[base.name], samples[k.name], cpu_us)) for k in others]
+    for row, by_kind in rows.items():
+        ours = by_kind.get(base.name, {})
+        line = [row]
+        for _, _, value in values:
+            own = [value(s) for s in ours.values()]
+            line.append(compact(statistics.median(own)) if own else "-")
+        for kind in others:
+            theirs = by_kind.get(kind.name, {})
+            line += [spread(ratios(ours, theirs, value)) for _, _, value in values]
         lines.append(line)
     return lines
 
