@@ -255,12 +255,12 @@ static void store_op_enter(struct store *store, struct store_op *op)
 		store_op_complete(op, -ECANCELED);
 		return;
 	}
+	op->retry_after_ms = 0;
+	op->entries = 0;
+	op->moved = 0;
+	op->silence_ns = 0;
 	if (!store->next) {
 		op->attempts++;
-		op->retry_after_ms = 0;
-		op->entries = 0;
-		op->moved = 0;
-		op->silence_ns = 0;
 		op->moved_ns = loop_now_ns();
 	}
 	store->ops->submit(store, op);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Retry: repeats what failed for a passing reason (-EAGAIN, -EIO, -ETIMEDOUT),
+ * after a pause of random length below a bound that doubles with each attempt
+ * ("full jitter"), or longer where the service asks for it.
+ *
+ * The rules, by operation:
+ *
+ * - READ goes on behind what is already in place, on condition that the object is
+ *   the one that the first answer came from. Is it another by now, a READ that was
+ *   conditional itself ends in -ESTALE; one that was not begins anew, whole.
+ * - LIST begins its page anew, after list.restart().
+ * - DELETE_BATCH is repeated whole while a key of it fails for a passing reason.
+ * - DELETE and ABORT that find nothing, after an attempt that may have been done
+ *   although its answer was lost, were done.
+ * - PUT and COMMIT whose condition does not hold, or whose session is gone, after
+ *   such an attempt, may have failed because of ourselves: a STAT compares the
+ *   object's write_id. It is ours: success. It is not: -ESTALE or -EEXIST; what
+ *   somebody else wrote is never taken for ours. Without a write_id nothing can be
+ *   known, and the error stands.
+ * - COPY with if_absent likewise, but without a write_id of its own: the error stands.
+ * - What ends in -EAGAIN after such an attempt ends in -EIO: it may have happened.
+ * - BEGIN is repeated; a session whose answer was lost is left over until it is
+ *   cleaned up (LIST_SESSIONS, ABORT).
+ * - STAT, PART, COPY_PART, LIST_SESSIONS are repeated.
+ */
+#ifndef OVFS_STORE_LAYERS_RETRY_H
+#define OVFS_STORE_LAYERS_RETRY_H
+
+#include "store/operator.h"
+
+struct store_retry_options {
+	unsigned attempts_max;	 /* of one operation, the first included; >= 1 */
+	uint64_t pause_first_ns; /* bound of the first pause */
+	uint64_t pause_max_ns;
+	/* For all of it, queues below included; then the last error, or -ETIMEDOUT.
+	 * 0: none. */
+	uint64_t total_ns;
+	uint64_t seed; /* of the jitter; 0: random */
+};
+
+/* 8 attempts, 100 ms, 20 s, 5 minutes. */
+extern const struct store_retry_options store_retry_defaults;
+
+/* Takes @next over; on an error it stays the caller's. @options: NULL for the
+ * defaults; copied. */
+struct err *store_retry_new(struct store **out, struct store *next,
+			    const struct store_retry_options *options)
+	__attribute__((warn_unused_result));
+
+struct store_retry_stats {
+	uint64_t repeated; /* attempts after the first */
+	uint64_t resumed;  /* READs that went on half-way */
+	uint64_t compared; /* STATs to find out whose write it was */
+	uint64_t ours;	   /* ... it was ours */
+	uint64_t given_up;
+};
+/* Any thread. */
+struct store_retry_stats store_retry_stats(const struct store *layer);
+
+#endif
