@@ -10,7 +10,7 @@ set +x
 while [ $i -lt 100 ]; do
 	echo $i >tree/guest-$i
 	mv tree/guest-$i tree/GUEST-$i
-	ls tree >/dev/null
+	fsop types tree >/dev/null
 	i=$((i + SCALE))
 done
 set -x
