@@ -177,7 +177,6 @@ void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
 		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
 	if (config->fuse.max_write % PAGE != 0)
 		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
-	if (config->fuse.posix_acl && !config->fuse.xattr)
-		conf_load_problem(load, "fuse_settings.posix_acl",
-				  "needs xattr = true: access control lists are attributes");
+	if (!config->fuse.xattr)
+		config->fuse.posix_acl = false;
 }

@@ -162,9 +162,10 @@ static const struct conf_key keys_fuse[] = {
 	  .standard = "true",
 	  FIELD(fuse.xattr) },
 	{ .name = "posix_acl",
-	  .doc = "Let the guest apply POSIX access control lists. Needs xattr.",
+	  .doc = "Let the guest apply POSIX access control lists. They are extended attributes: "
+		 "without xattr there are none.",
 	  .type = CONF_BOOL,
-	  .standard = "false",
+	  .standard = "true",
 	  FIELD(fuse.posix_acl) },
 	{ .name = "posix_locks",
 	  .doc = "Forward fcntl and flock locks to the host, so that they hold between guests and "

@@ -83,9 +83,10 @@ static void test_defaults(void **state)
 	assert_int_equal(c.fuse.attr_timeout_ns, 1000000000);
 	assert_int_equal(c.fuse.entry_timeout_ns, 1000000000);
 	assert_int_equal(c.fuse.negative_timeout_ns, 1000000000);
-	assert_true(c.fuse.xattr && c.fuse.posix_locks && c.fuse.announce_submounts);
+	assert_true(c.fuse.xattr && c.fuse.posix_acl && c.fuse.posix_locks);
+	assert_true(c.fuse.announce_submounts);
 	assert_true(c.fuse.readdirplus && c.fuse.inode_file_handles);
-	assert_false(c.fuse.writeback || c.fuse.posix_acl || c.fuse.allow_direct_io);
+	assert_false(c.fuse.writeback || c.fuse.allow_direct_io);
 	assert_int_equal(c.fuse.max_write, 1 << 20);
 	assert_int_equal(c.sandbox.mode, OVFS_SANDBOX_NAMESPACE);
 	assert_int_equal(c.sandbox.seccomp, OVFS_SECCOMP_KILL);
@@ -144,9 +145,6 @@ static void test_checks(void **state)
 	expect(STORAGE SOCKET "socket_group = \"12345\"\n", NULL);
 	expect(STORAGE SOCKET "[fuse_settings]\nmax_write = 4097\n",
 	       "f:6: fuse_settings.max_write: expected a multiple of 4KiB");
-	expect(STORAGE SOCKET "[fuse_settings]\nposix_acl = true\nxattr = false\n",
-	       "f:6: fuse_settings.posix_acl: needs xattr = true: access control lists are "
-	       "attributes");
 	expect(STORAGE SOCKET "[sandbox_settings]\nmodcaps = \"+sys_admin:-chown\"\n", NULL);
 	expect(STORAGE SOCKET "[sandbox_settings]\nmodcaps = \"sys_admin\"\n",
 	       "f:6: sandbox_settings.modcaps: expected capabilities, each after + or - and "

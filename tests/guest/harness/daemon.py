@@ -137,7 +137,7 @@ class Ovfs(Daemon):
 
     kind = "ovfs"
     # Off by default, and tested nevertheless.
-    settings = {"posix_acl": True, "allow_direct_io": True}
+    settings = {"allow_direct_io": True}
 
     def argv(self):
         path = self.socket + ".toml"
