@@ -114,6 +114,8 @@ class Guest:
 class Fio:
     """One fio job over the file `data` of the mount."""
 
+    most_rounds = None
+
     def __init__(self, name, rw, block, engine="psync", depth=1, jobs=1, direct=True):
         self.name = name
         self.rw = rw
@@ -146,6 +148,8 @@ class Fio:
 class Files:
     """create, stat, readdir or unlink of many files; the four run in that order."""
 
+    most_rounds = 5  # long enough each
+
     def __init__(self, phase):
         self.name = f"{phase} files"
         self.phase = phase
@@ -165,6 +169,7 @@ class TreeCopy:
     """cp -a of a tree of small files, from the mount to the mount."""
 
     name = "cp -a tree"
+    most_rounds = 5
 
     def measure(self, guest, mount, bench):
         copy = f"/run/{mount}/copy-{mount}"
