@@ -54,7 +54,7 @@ struct fuc_call {
 	bool no_kick;		     /* into the ring, but tell nobody */
 	/* Lies, for tests; 0 means the truth. */
 	bool raw;     /* in[] begins with the header's bytes */
-	bool lenient; /* no telling what `unique` the reply can have */
+	bool lenient; /* no telling what `unique` the reply has, or if it is a FORGET */
 	uint32_t len_field;
 	uint64_t unique;
 	size_t out_total; /* all device-writable bytes, instead of 16 + out_cap */
