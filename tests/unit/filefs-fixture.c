@@ -3,15 +3,14 @@
 
 #include <ftw.h>
 
-struct fx_mode fx_mode = { "/dev/shm", true };
+struct fx_mode fx_mode = { "/dev/shm", true, false };
 
 bool fx_mode_select(unsigned n)
 {
 	static const struct fx_mode modes[] = {
-		{ "/dev/shm", true },
-		{ "/var/tmp", true },
-		{ "/dev/shm", false },
-		{ "/var/tmp", false },
+		{ "/dev/shm", true, false },  { "/var/tmp", true, false },
+		{ "/dev/shm", false, false }, { "/var/tmp", false, false },
+		{ "/var/tmp", true, true },
 	};
 
 	umask(0);
@@ -19,7 +18,8 @@ bool fx_mode_select(unsigned n)
 	if (n >= ARRAY_SIZE(modes))
 		return false;
 	fx_mode = modes[n];
-	print_message("-- base=%s handles=%d\n", fx_mode.base, fx_mode.handles);
+	print_message("-- base=%s handles=%d remote=%d\n", fx_mode.base, fx_mode.handles,
+		      fx_mode.remote);
 	return true;
 }
 
@@ -54,6 +54,12 @@ struct fx *fx_new(const struct filefs_config *config, uint64_t flags)
 	n.flags = fx->fs->ops->init_flags(fx->fs) & ~flags;
 	fx->session = fx->fs->ops->session_new(fx->fs, &n);
 	assert_non_null(fx->session);
+	if (fx_mode.remote) {
+		struct mounts *mounts = &fx_filefs(fx)->mounts;
+
+		mounts->table[filefs_session_of(fx->session)->root->mount].remote = true;
+		mounts->any_remote = true;
+	}
 	return fx;
 }
 
@@ -270,8 +276,7 @@ ssize_t fx_readdir(struct fx *fx, uint32_t opcode, uint64_t nodeid, uint64_t fh,
 	struct fx_req r;
 
 	fx_req_init(&r, opcode, nodeid);
-	r.req.in.read =
-		(struct fuse_read_in){ .fh = fh, .offset = offset, .size = (uint32_t)size };
+	r.req.in.read = (struct fuse_read_in){ .fh = fh, .offset = offset, .size = (uint32_t)size };
 	r.out = (struct iovec){ buf, size };
 	r.req.reply = iov_cursor(&r.out, 1);
 	r.req.reply_size = size;

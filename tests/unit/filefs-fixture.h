@@ -5,7 +5,7 @@
  * operation's outcome.
  *
  * main() runs the tests of a file on each of: a directory on tmpfs and one on
- * disk, inodes by file handle and by descriptor.
+ * disk, inodes by file handle and by descriptor, and as on a remote file system.
  */
 #ifndef OVFS_TESTS_FILEFS_FIXTURE_H
 #define OVFS_TESTS_FILEFS_FIXTURE_H
@@ -42,6 +42,7 @@ struct fx {
 struct fx_mode {
 	const char *base;
 	bool handles;
+	bool remote; /* as if it were: all that may wait goes to the workers */
 };
 extern struct fx_mode fx_mode;
 

@@ -209,9 +209,9 @@ static void acls_are_hidden_unless_agreed_on(void **state)
 	struct filefs_config config = fx_config();
 	/* An ACL of version 2: user::rwx, user 1000 r--, group::r-x, mask r-x, other::--- */
 	static const unsigned char acl[] = {
-		2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0,
-		4, 0, 5, 0, 255, 255, 255, 255, 16, 0, 5, 0, 255, 255, 255, 255, 32, 0, 0, 0,
-		255, 255, 255, 255,
+		2, 0,	0,   0,	  1,   0,   7,	0, 255, 255, 255, 255, 2,   0,	 4,
+		0, 232, 3,   0,	  0,   4,   0,	5, 0,	255, 255, 255, 255, 16,	 0,
+		5, 0,	255, 255, 255, 255, 32, 0, 0,	0,   255, 255, 255, 255,
 	};
 	struct fuse_entry_out e;
 	struct fx *fx;
@@ -221,9 +221,11 @@ static void acls_are_hidden_unless_agreed_on(void **state)
 	config.posix_acl = true;
 	fx = fx_new(&config, 0);
 	assert_int_equal(fx_create(fx, 1, "f", O_RDWR, 0750, &e, NULL), 0);
-	assert_int_equal(xattr_set(fx, e.nodeid, "system.posix_acl_access", acl, sizeof(acl), 0), 0);
-	assert_int_equal(xattr_get(fx, FUSE_GETXATTR, e.nodeid, "system.posix_acl_access", buf, 256),
-			 sizeof(acl));
+	assert_int_equal(xattr_set(fx, e.nodeid, "system.posix_acl_access", acl, sizeof(acl), 0),
+			 0);
+	assert_int_equal(
+		xattr_get(fx, FUSE_GETXATTR, e.nodeid, "system.posix_acl_access", buf, 256),
+		sizeof(acl));
 	fx_free(fx);
 
 	fx = fx_new(&config, FUSE_POSIX_ACL);

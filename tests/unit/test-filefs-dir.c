@@ -204,12 +204,9 @@ static void parent_of_the_root_is_the_root(void **state)
 
 static const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, fx_setup, fx_teardown)
-	T(every_entry_comes_once),
-	T(readdirplus_counts_what_it_gives_out),
-	T(any_position_can_be_sought),
-	T(changes_do_not_disturb_what_stays),
-	T(rewind_sees_new_entries),
-	T(no_room_for_one_entry_is_an_error),
+	T(every_entry_comes_once),	   T(readdirplus_counts_what_it_gives_out),
+	T(any_position_can_be_sought),	   T(changes_do_not_disturb_what_stays),
+	T(rewind_sees_new_entries),	   T(no_room_for_one_entry_is_an_error),
 	T(parent_of_the_root_is_the_root),
 };
 

@@ -48,8 +48,7 @@ static void long_vectors_are_read_and_written_whole(void **state)
 	for (unsigned i = 0; i < SEGMENTS; i++)
 		iov[i] = (struct iovec){ out + i * EACH, EACH };
 	fx_req_init(&r, FUSE_WRITE, 0);
-	r.req.in.write =
-		(struct fuse_write_in){ .fh = o.fh, .offset = 5, .size = (uint32_t)len };
+	r.req.in.write = (struct fuse_write_in){ .fh = o.fh, .offset = 5, .size = (uint32_t)len };
 	r.req.data = iov_cursor(iov, SEGMENTS);
 	assert_int_equal(fx_call(fx, &r), len);
 
@@ -61,8 +60,7 @@ static void long_vectors_are_read_and_written_whole(void **state)
 	for (unsigned i = 0; i < SEGMENTS; i++)
 		iov[i] = (struct iovec){ in + i * EACH, EACH };
 	fx_req_init(&r, FUSE_READ, 0);
-	r.req.in.read =
-		(struct fuse_read_in){ .fh = o.fh, .offset = 5, .size = (uint32_t)len };
+	r.req.in.read = (struct fuse_read_in){ .fh = o.fh, .offset = 5, .size = (uint32_t)len };
 	r.req.reply = iov_cursor(iov, SEGMENTS);
 	r.req.reply_size = len;
 	assert_int_equal(fx_call(fx, &r), len);
@@ -188,7 +186,8 @@ static void holes_are_found_and_made(void **state)
 	assert_int_equal(fx_call(fx, &r), 0);
 	assert_int_equal(r.req.out.lseek.offset, 1 << 20);
 	fx_req_init(&r, FUSE_LSEEK, e.nodeid);
-	r.req.in.lseek = (struct fuse_lseek_in){ .fh = o.fh, .offset = 2 << 20, .whence = SEEK_DATA };
+	r.req.in.lseek =
+		(struct fuse_lseek_in){ .fh = o.fh, .offset = 2 << 20, .whence = SEEK_DATA };
 	assert_int_equal(fx_call(fx, &r), -ENXIO);
 
 	fx_req_init(&r, FUSE_FALLOCATE, e.nodeid);

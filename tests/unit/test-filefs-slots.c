@@ -85,8 +85,9 @@ static void a_table_has_an_end(void **state)
 
 static void wild_ids_name_nothing(void **state)
 {
-	static const uint64_t wild[] = { 0, 2, 1ull << 32, UINT32_MAX, UINT64_MAX,
-					 UINT64_MAX << 32, (1ull << 63) + 1 };
+	static const uint64_t wild[] = {
+		0, 2, 1ull << 32, UINT32_MAX, UINT64_MAX, UINT64_MAX << 32, (1ull << 63) + 1
+	};
 	struct slots t;
 
 	(void)state;

@@ -52,7 +52,8 @@ static void worker_step(struct worker *w, uint64_t *x)
 		if (worker_random(x) % 4) {
 			check(fx_release(fx, e.nodeid, o.fh));
 		} else {
-			check(fx_release(fx, 1, __atomic_exchange_n(handle, o.fh, __ATOMIC_RELAXED)));
+			check(fx_release(fx, 1,
+					 __atomic_exchange_n(handle, o.fh, __ATOMIC_RELAXED)));
 		}
 		fx_forget(fx, e.nodeid, 1);
 		break;

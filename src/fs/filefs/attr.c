@@ -140,8 +140,7 @@ static void attr_target_put(struct filefs_session *s, struct attr_target *t)
 	inode_put(&s->inodes, t->inode);
 }
 
-static ssize_t attr_reply(struct filefs_session *s, struct fs_req *req,
-			  const struct attr_target *t)
+static ssize_t attr_reply(struct filefs_session *s, struct fs_req *req, const struct attr_target *t)
 {
 	struct filefs *fs = filefs_of(s);
 	struct fuse_attr_out *out = &req->out.attr;

@@ -75,8 +75,7 @@ static ssize_t filefs_make(struct filefs_session *s, struct fs_req *req)
 		creds_leave(&creds);
 	}
 	if (ret == 0)
-		ret = filefs_lookup_name(s, dir.inode, dir.fd.fd, req->name, true,
-					 &req->out.entry);
+		ret = filefs_lookup_name(s, dir.inode, dir.fd.fd, req->name, true, &req->out.entry);
 	dir_ref_put(s, &dir);
 	return ret;
 }
@@ -111,9 +110,9 @@ ssize_t filefs_link(struct filefs_session *s, struct fs_req *req)
 		/* The magic link leads to the inode itself, whatever its type, and unlike
 		 * AT_EMPTY_PATH needs no capability. */
 		snprintf(name, sizeof(name), "%d", old.fd.fd);
-		ret = linkat(fs->proc_self_fd, name, dir.fd.fd, req->name, AT_SYMLINK_FOLLOW) < 0 ?
-			      -errno :
-			      0;
+		ret = linkat(fs->proc_self_fd, name, dir.fd.fd, req->name, AT_SYMLINK_FOLLOW) < 0
+			      ? -errno
+			      : 0;
 		if (ret == 0)
 			ret = filefs_lookup_name(s, dir.inode, dir.fd.fd, req->name, false,
 						 &req->out.entry);
@@ -159,9 +158,9 @@ ssize_t filefs_rename(struct filefs_session *s, struct fs_req *req)
 		return ret;
 	ret = dir_ref_get(s, in->newdir, &to);
 	if (ret == 0) {
-		ret = renameat2(from.fd.fd, req->name, to.fd.fd, req->newname, in->flags) < 0 ?
-			      -errno :
-			      0;
+		ret = renameat2(from.fd.fd, req->name, to.fd.fd, req->newname, in->flags) < 0
+			      ? -errno
+			      : 0;
 		dir_ref_put(s, &to);
 	}
 	dir_ref_put(s, &from);

@@ -149,13 +149,12 @@ int creds_enter(struct filefs *fs, const struct fs_req *req, struct creds *c)
 	}
 	return 0;
 
-refused:
-	{
-		int errnum = errno;
+refused : {
+	int errnum = errno;
 
-		creds_leave(c);
-		return creds_refuse(fs, req, errnum);
-	}
+	creds_leave(c);
+	return creds_refuse(fs, req, errnum);
+}
 }
 
 bool creds_override(const struct creds *c)

@@ -216,8 +216,8 @@ static bool dir_emit(struct dir_read *r, const struct dirent64 *e)
 	if (r->inode == r->s->root && e->d_name[0] == '.' && e->d_name[1] == '.' && !e->d_name[2])
 		ino = r->inode->ino;
 	if (!r->plus)
-		return fs_dirent_add(r->req, &r->used, ino, (uint64_t)e->d_off, e->d_type, e->d_name,
-				     len);
+		return fs_dirent_add(r->req, &r->used, ino, (uint64_t)e->d_off, e->d_type,
+				     e->d_name, len);
 	/* Room first: a lookup that is not given out would never be forgotten. */
 	if (fs_direntplus_size(len) > r->req->reply_size - r->used)
 		return false;

@@ -68,7 +68,7 @@
 enum {
 	OP_CHANGES = 1 << 0, /* EROFS when readonly */
 	OP_DEVICE = 1 << 1,  /* waits for a device: a worker, unless there is none */
-	OP_LONG = 1 << 2,    /* takes long even in memory: a worker */
+	OP_LONG = 1 << 2,    /* takes long even in memory, unless it is short: a worker */
 	OP_NEVER = 1 << 3,   /* touches no file system: never a worker */
 };
 
@@ -164,6 +164,19 @@ static const struct mount *filefs_mount_hint(struct filefs_session *s, uint64_t 
 	return &filefs_of(s)->mounts.table[inode ? atomic_load(&inode->mount) : 0];
 }
 
+/* What is copied or filled in memory in less time than a worker takes to wake up. */
+#define SHORT_BYTES (256u << 10)
+
+static bool filefs_op_short(const struct filefs_session *s, const struct fs_req *req)
+{
+	/* The other file of a copy may lie anywhere. */
+	if (atomic_load(&filefs_of(s)->mounts.any_remote))
+		return false;
+	if (req->opcode == FUSE_FALLOCATE)
+		return req->in.fallocate.length <= SHORT_BYTES;
+	return req->in.copy_file_range.len <= SHORT_BYTES;
+}
+
 /* Whether @req may hold up the thread that brought it. */
 static bool filefs_op_waits(struct filefs_session *s, const struct fs_req *req, unsigned flags)
 {
@@ -175,8 +188,11 @@ static bool filefs_op_waits(struct filefs_session *s, const struct fs_req *req, 
 	if ((req->opcode == FUSE_SETATTR && (req->in.setattr.valid & FATTR_SIZE)) ||
 	    (req->opcode == FUSE_OPEN && (req->in.open.flags & O_TRUNC)))
 		flags |= OP_DEVICE;
-	if (flags & OP_LONG)
-		return true;
+	if (flags & OP_LONG) {
+		if (!filefs_op_short(s, req))
+			return true;
+		flags |= OP_DEVICE;
+	}
 	if (!(flags & OP_DEVICE) && !atomic_load(&filefs_of(s)->mounts.any_remote))
 		return false;
 	mount = filefs_mount_hint(s, req->nodeid);

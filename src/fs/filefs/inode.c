@@ -186,9 +186,9 @@ static enum inode_match inode_same(const struct inode *inode, const struct inode
 	if (key->handle_len)
 		return key->handle_len == inode->handle_len &&
 				       key->handle_type == inode->handle_type &&
-				       !memcmp(key->handle, inode->handle, key->handle_len) ?
-			       INODE_FOUND :
-			       INODE_UNKNOWN;
+				       !memcmp(key->handle, inode->handle, key->handle_len)
+			       ? INODE_FOUND
+			       : INODE_UNKNOWN;
 	if (!made && key->btime_ns && inode->btime_ns)
 		return key->btime_ns == inode->btime_ns ? INODE_FOUND : INODE_UNKNOWN;
 	return INODE_UNSURE;

@@ -21,7 +21,7 @@
 #include "fs/filefs/internal.h"
 
 #define PIN_ONE (1ull << 32)
-#define PIN_FD(pin) ((int)(uint32_t)(pin) - 1)
+#define PIN_FD(pin) ((int)(uint32_t)(pin)-1)
 
 static bool inode_pin(struct inode *inode, struct inode_fd *out)
 {
@@ -30,9 +30,8 @@ static bool inode_pin(struct inode *inode, struct inode_fd *out)
 	do {
 		if (!(uint32_t)pin)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&inode->fd_pin, &pin, pin + PIN_ONE,
-							memory_order_acquire,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&inode->fd_pin, &pin, pin + PIN_ONE, memory_order_acquire, memory_order_relaxed));
 	if (!(atomic_load_explicit(&inode->flags, memory_order_relaxed) & INODE_USED))
 		atomic_fetch_or_explicit(&inode->flags, INODE_USED, memory_order_relaxed);
 	out->inode = inode;

@@ -194,8 +194,8 @@ ssize_t filefs_fallocate(struct filefs_session *s, struct fs_req *req)
 	if (!h)
 		return -EBADF;
 	/* The host judges ranges and modes. */
-	ret = fallocate(h->fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno :
-											   0;
+	ret = fallocate(h->fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno
+											: 0;
 	handle_put(s, h);
 	return ret;
 }

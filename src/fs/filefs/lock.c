@@ -57,7 +57,7 @@ static struct lock_owner *lock_owner_find(struct lock_table *t, uint32_t inode, 
 {
 	struct list *bucket = lock_bucket(t, inode, owner), *pos;
 
-	list_for_each(pos, bucket) {
+	list_for_each (pos, bucket) {
 		struct lock_owner *o = list_entry(pos, struct lock_owner, link);
 
 		if (o->owner == owner && o->inode->slot.index == inode)
@@ -172,7 +172,7 @@ static void locks_kick(struct filefs *fs, const struct inode *inode)
 	if (!atomic_load(&l->count))
 		return;
 	pthread_mutex_lock(&l->lock);
-	list_for_each(pos, &l->waiters) {
+	list_for_each (pos, &l->waiters) {
 		struct lock_waiter *w = list_entry(pos, struct lock_waiter, link);
 
 		if (w->mount_ino == lock_mount_ino(inode))
@@ -290,7 +290,7 @@ static struct lock_waiter *locks_due(struct locks *l, uint64_t now, uint64_t *ne
 	struct list *pos;
 
 	*next_ns = UINT64_MAX;
-	list_for_each(pos, &l->waiters) {
+	list_for_each (pos, &l->waiters) {
 		struct lock_waiter *w = list_entry(pos, struct lock_waiter, link);
 
 		if (w->kicked || w->interrupted || w->due_ns <= now)
@@ -377,7 +377,7 @@ void locks_interrupt(struct filefs_session *s, uint64_t unique)
 	struct list *pos;
 
 	pthread_mutex_lock(&l->lock);
-	list_for_each(pos, &l->waiters) {
+	list_for_each (pos, &l->waiters) {
 		struct lock_waiter *w = list_entry(pos, struct lock_waiter, link);
 
 		if (w->s == s && (!unique || w->req->unique == unique))

@@ -22,10 +22,10 @@ static void lookup_key(const struct statx *stx, uint32_t mount, struct inode_key
 	key->mount = mount;
 	key->type = stx->stx_mode & S_IFMT;
 	key->ino = stx->stx_ino;
-	key->btime_ns = stx->stx_mask & STATX_BTIME ?
-				(uint64_t)stx->stx_btime.tv_sec * 1000000000u +
-					stx->stx_btime.tv_nsec :
-				0;
+	key->btime_ns =
+		stx->stx_mask & STATX_BTIME
+			? (uint64_t)stx->stx_btime.tv_sec * 1000000000u + stx->stx_btime.tv_nsec
+			: 0;
 	key->handle_len = 0;
 	key->handle_type = 0;
 }
@@ -47,8 +47,8 @@ static void lookup_reply(struct filefs_session *s, const struct inode *parent, u
 
 /* Where there are no handles: holds the inode open. @stx and @mount become
  * those of what was opened. Consumes the reference to *@mount. */
-static int lookup_add_open(struct filefs_session *s, int dirfd, const char *name,
-			   struct statx *stx, unsigned *mount, uint64_t *nodeid)
+static int lookup_add_open(struct filefs_session *s, int dirfd, const char *name, struct statx *stx,
+			   unsigned *mount, uint64_t *nodeid)
 {
 	struct mounts *mounts = &filefs_of(s)->mounts;
 	struct inode_key key;

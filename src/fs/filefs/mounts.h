@@ -22,9 +22,9 @@ struct mount {
 	int fd;		       /* O_RDONLY on it, for open_by_handle_at and syncfs; or -1 */
 	uint64_t mnt_id;
 	dev_t dev;
-	bool handles; /* file handles can be made and opened */
-	bool remote;  /* a call may wait for another machine */
-	bool memory;  /* a call never waits for a device */
+	bool handles;		    /* file handles can be made and opened */
+	bool remote;		    /* a call may wait for another machine */
+	bool memory;		    /* a call never waits for a device */
 	_Atomic bool nowait_broken; /* RWF_NOWAIT is not supported */
 };
 

@@ -160,9 +160,8 @@ static int create_existing(struct filefs_session *s, struct fs_req *req, struct 
 	if (!inode)
 		return -ESTALE;
 	/* The guest thinks of a regular file or of nothing; let it look again. */
-	ret = inode->type == S_IFREG ?
-		      open_inode(s, req, inode, flags, req->in.create.open_flags) :
-		      -ESTALE;
+	ret = inode->type == S_IFREG ? open_inode(s, req, inode, flags, req->in.create.open_flags)
+				     : -ESTALE;
 	inode_put(&s->inodes, inode);
 	if (ret < 0)
 		inode_forget(&s->inodes, nodeid, 1);
@@ -228,8 +227,8 @@ static ssize_t create_or_tmpfile(struct filefs_session *s, struct fs_req *req)
 	taken = filefs_fd_take(fs);
 	ret = -ENFILE;
 	if (taken) {
-		extra = req->opcode == FUSE_TMPFILE ? O_TMPFILE | ((int)in->flags & O_EXCL) :
-						      O_CREAT | O_EXCL | O_NOFOLLOW;
+		extra = req->opcode == FUSE_TMPFILE ? O_TMPFILE | ((int)in->flags & O_EXCL)
+						    : O_CREAT | O_EXCL | O_NOFOLLOW;
 		fd = create_host(s, req, dir.fd,
 				 (flags & ~O_TRUNC) | extra | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 		ret = fd < 0 ? fd : create_finish(s, req, parent, fd, flags);

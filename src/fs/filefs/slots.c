@@ -108,9 +108,8 @@ void *slot_get(struct slots *t, uint64_t id)
 	do {
 		if (state >> 32 != id >> 32 || !SLOT_REFS(state))
 			return NULL;
-	} while (!atomic_compare_exchange_weak_explicit(&slot->state, &state, state + 1,
-							memory_order_acquire,
-							memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&slot->state, &state, state + 1, memory_order_acquire, memory_order_relaxed));
 	return slot;
 }
 
