@@ -275,6 +275,31 @@ static void setid_bits_go_only_when_asked(void **state)
 	}
 }
 
+/* Dropping the capability for one caller's write must not cost another a chmod. */
+static void setgid_bit_can_be_set_after_a_killing_write(void **state)
+{
+	struct fx *fx = *state;
+	struct fuse_entry_out e;
+	struct fuse_open_out o;
+	struct fx_req r;
+
+	if (not_root())
+		return;
+	assert_int_equal(fx_create(fx, 1, "f", O_RDWR, 0755, &e, &o), 0);
+	assert_int_equal(fchownat(fx->dirfd, "f", 0, 777, 0), 0);
+	fx_req_init(&r, FUSE_WRITE, e.nodeid);
+	r.in = (struct iovec){ "x", 1 };
+	r.req.in.write = (struct fuse_write_in){ .fh = o.fh,
+						 .size = 1,
+						 .write_flags = FUSE_WRITE_KILL_SUIDGID };
+	r.req.data = iov_cursor(&r.in, 1);
+	assert_int_equal(fx_call(fx, &r), 1);
+	fx_req_init(&r, FUSE_SETATTR, e.nodeid);
+	r.req.in.setattr = (struct fuse_setattr_in){ .valid = FATTR_MODE, .mode = 02755 };
+	assert_int_equal(fx_call(fx, &r), 0);
+	assert_int_equal(r.req.out.attr.attr.mode & 07777, 02755);
+}
+
 static int create_umask(struct fx *fx, const char *name, unsigned mask, unsigned *mode)
 {
 	struct fx_req r;
@@ -321,6 +346,7 @@ static const struct CMUnitTest tests[] = {
 	T(tmpfile_can_be_linked),
 	T(entries_belong_to_the_caller),
 	T(setid_bits_go_only_when_asked),
+	T(setgid_bit_can_be_set_after_a_killing_write),
 	cmocka_unit_test(umask_counts_when_not_masked_by_the_guest),
 };
 

@@ -238,6 +238,8 @@ static int setattr_mode(struct filefs *fs, const struct fuse_setattr_in *in,
 	mode_t mode = in->mode & 07777;
 	char name[16];
 
+	/* The guest's kernel has decided whether the caller may set the set-gid bit. */
+	creds_kill_suidgid(false);
 	if (t->handle)
 		return fchmod(t->fd, mode) < 0 ? -errno : 0;
 	if (t->inode->type == S_IFLNK)

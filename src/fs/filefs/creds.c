@@ -20,6 +20,7 @@ static _Thread_local struct {
 	mode_t umask;
 	int cwd; /* descriptor + 1 of the working directory, 0 for none of ours */
 	bool fsetid_dropped;
+	bool groups_dropped; /* the supplementary groups the daemon was started with */
 } thread_state;
 
 static bool creds_unshare(void)
@@ -128,6 +129,14 @@ int creds_enter(struct filefs *fs, const struct fs_req *req, struct creds *c)
 		if (req->uid == geteuid() && req->gid == getegid())
 			return 0;
 		return creds_refuse(fs, req, EPERM);
+	}
+	/* A new file keeps a set-gid bit only for who is in its group, or may. */
+	if (req->uid == 0)
+		creds_kill_suidgid(false);
+	/* Tried once: where it is denied (some user namespaces) there is no way to do it. */
+	if (!thread_state.groups_dropped && (req->uid != 0 || req->gid != 0)) {
+		syscall(SYS_setgroups, 0, NULL);
+		thread_state.groups_dropped = true;
 	}
 	/* Groups and gid first: they need the capabilities that go with the uid. */
 	if (req->has_supp_group && req->supp_group != req->gid) {

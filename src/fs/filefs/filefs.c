@@ -21,6 +21,14 @@
  * without them) each inode holds an O_PATH descriptor instead, up to the mount's limit;
  * beyond it the guest gets ENFILE.
  *
+ * Descriptors. fd_limit bounds what a mount uses: the ring's share is set aside when a
+ * session starts (half of it, at most CACHE_FDS_MAX), open files, lock owners and
+ * inodes without handles each take one while they are there, and a request that
+ * finds none left fails with ENFILE and a line in the log. Not counted: one for each
+ * host mount in use, and the few that a request opens and closes again. A cached
+ * descriptor keeps a file alive that somebody else on the host removes, until the guest forgets it
+ * or the hand passes; what the guest removes itself, it forgets.
+ *
  * Open files (handle.c, open.c). A real descriptor each, opened from the
  * inode's handle or through /proc/self/fd, only after it is known that the inode
  * is a regular file or a directory: opening a device or a FIFO has effects, and a guest's
@@ -275,6 +283,7 @@ static void filefs_session_free(struct fs_session *session)
 	struct filefs_session *s = filefs_session_of(session);
 	struct filefs *fs = filefs_of(s);
 
+	locks_forget(s);
 	handles_fini(s);
 	filefs_dirs_fini(s);
 	lock_table_fini(s);

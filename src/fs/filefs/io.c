@@ -193,6 +193,8 @@ ssize_t filefs_fallocate(struct filefs_session *s, struct fs_req *req)
 
 	if (!h)
 		return -EBADF;
+	/* Like a write; but this request has no flag to say who the caller is. */
+	creds_kill_suidgid(req->uid != 0);
 	/* The host judges ranges and modes. */
 	ret = fallocate(h->fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno
 											: 0;
@@ -233,6 +235,7 @@ ssize_t filefs_copy_file_range(struct filefs_session *s, struct fs_req *req)
 	from = handle_get(s, in->fh_in, false);
 	to = handle_get(s, in->fh_out, false);
 	if (from && to) {
+		creds_kill_suidgid(req->uid != 0);
 		/* The reply's narrow form has 32 bits; MAX_RW_COUNT keeps below that. */
 		n = copy_file_range(from->fd, &off_in, to->fd, &off_out,
 				    MIN(in->len, (uint64_t)SSIZE_MAX), 0);

@@ -392,6 +392,17 @@ void locks_interrupt(struct filefs_session *s, uint64_t unique)
 	pthread_mutex_unlock(&l->lock);
 }
 
+void locks_forget(struct filefs_session *s)
+{
+	struct locks *l = &filefs_of(s)->locks;
+
+	pthread_mutex_lock(&l->lock);
+	for (unsigned i = 0; i < LOCKS_EARLY; i++)
+		if (l->early[i].s == s)
+			l->early[i].unique = 0;
+	pthread_mutex_unlock(&l->lock);
+}
+
 void locks_init(struct locks *l)
 {
 	pthread_condattr_t attr;

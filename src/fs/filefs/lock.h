@@ -57,6 +57,9 @@ void locks_fini(struct locks *l);
 /* Completes waiting requests of @s with -EINTR: those of @unique, or all when it is 0. */
 void locks_interrupt(struct filefs_session *s, uint64_t unique);
 
+/* @s ends; none of its requests waits. */
+void locks_forget(struct filefs_session *s);
+
 void lock_table_init(struct lock_table *t);
 void lock_table_fini(struct filefs_session *s);
 
