@@ -144,7 +144,7 @@ static int device_receive(struct virtio_device *device)
 				    "vhost_user_protocol_error", "device=%s reason=\"%s\"",
 				    device->config.name, reason);
 		else if (err == -ECONNRESET)
-			log_info("frontend_disconnected", "device=%s", device->config.name);
+			log_debug("frontend_disconnected", "device=%s", device->config.name);
 		else if (err < 0)
 			log_warn("vhost_user_socket_failed", "device=%s error=\"%s\"",
 				 device->config.name, strerror(-err));

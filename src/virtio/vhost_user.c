@@ -4,10 +4,10 @@
  * in common, and the handlers of features, status and configuration. Those of
  * rings and of memory are in vhost_vring.c and vhost_memory.c.
  *
- * A message that is refused changes nothing, its descriptors are closed, and
- * the front end learns of it if it asked for a reply; it is the front end's
- * business to go on or to give up. Only where it waits for data that there is
- * none of does the connection end.
+ * A message that is refused changes nothing (but for a ring that broke by it),
+ * its descriptors are closed, and the front end learns of it if it asked for a
+ * reply; it is the front end's business to go on or to give up. Only where it
+ * waits for data that there is none of does the connection end.
  */
 #include <endian.h>
 #include <errno.h>
