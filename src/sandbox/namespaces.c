@@ -102,13 +102,17 @@ _Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
 	_exit(WEXITSTATUS(status));
 }
 
-/* Forks into a new PID namespace; only the inner process returns. */
+/*
+ * Forks, into a new PID namespace if that is asked for; only the inner process
+ * returns. Without the namespace the fork is for the cleanup, which an inner
+ * process behind another root or the filter cannot do.
+ */
 static struct err *sandbox_enter_pid(struct sandbox *out, const struct sandbox_config *config)
 {
 	int alive[2];
 	pid_t pid;
 
-	if (unshare(CLONE_NEWPID) < 0)
+	if (config->stage[SANDBOX_PID] && unshare(CLONE_NEWPID) < 0)
 		return sandbox_refused(errno, SANDBOX_PID, "create a PID namespace");
 	if (pipe2(alive, O_CLOEXEC) < 0)
 		return err_errno(errno, "sandbox: pipe");
@@ -204,7 +208,8 @@ struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_c
 		e = sandbox_refused(errno, SANDBOX_NET, "create a network namespace");
 	if (!e && config->stage[SANDBOX_IPC] && unshare(CLONE_NEWIPC) < 0)
 		e = sandbox_refused(errno, SANDBOX_IPC, "create an IPC namespace");
-	if (!e && config->stage[SANDBOX_PID])
+	if (!e && (config->stage[SANDBOX_PID] || config->stage[SANDBOX_MOUNT] || config->chroot ||
+		   config->stage[SANDBOX_CAPABILITIES] || config->stage[SANDBOX_SECCOMP]))
 		e = sandbox_enter_pid(out, config);
 	if (!e && config->stage[SANDBOX_MOUNT] && unshare(CLONE_NEWNS) < 0)
 		e = sandbox_refused(errno, SANDBOX_MOUNT, "create a mount namespace");
