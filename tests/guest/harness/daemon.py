@@ -23,6 +23,13 @@ def toml(value):
     return json.dumps(value)
 
 
+def in_chroot():
+    """Whether our root is a mere directory, as after chroot(8) into a tree. The
+    kernel refuses pivot_root and user namespaces there."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        return not any(line.split()[4] == "/" for line in mounts)
+
+
 class Daemon:
     """One process serving `root` on `socket`. start() before anything else."""
 
@@ -150,6 +157,9 @@ class Ovfs(Daemon):
                        f"type = \"fs\"\n"
                        f"root = {toml(self.root)}\n"
                        f"readonly = {toml(self.readonly)}\n")
+            if in_chroot():
+                # With its own namespaces it says that it cannot, and ends.
+                conf.write("\n[sandbox_settings]\nmode = \"chroot\"\n")
             if self.settings:
                 conf.write("\n[fuse_settings]\n" + "".join(
                     f"{key} = {toml(value)}\n" for key, value in self.settings.items()))
@@ -161,7 +171,8 @@ class OvfsByFlags(Ovfs):
 
     def argv(self):
         return [*self.command, f"--socket-path={self.socket}", f"--shared-dir={self.root}",
-                f"--tag={self.tag}", "--cache=auto", *(["--readonly"] if self.readonly else [])]
+                f"--tag={self.tag}", "--cache=auto", *(["--readonly"] if self.readonly else []),
+                *(["--sandbox=chroot"] if in_chroot() else [])]
 
 
 class OvfsByDefault(Ovfs):
