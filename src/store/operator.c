@@ -217,8 +217,10 @@ static int store_op_check(const struct store_caps *caps, struct store_op *op)
 	if (op->opcode == STORE_READ || op->opcode == STORE_PUT || op->opcode == STORE_PART) {
 		size_t room = iov_len(&op->data);
 
-		if (op->length == 0)
+		if (op->length == 0) {
+			op->length_open = true; /* until store_op_deliver() */
 			op->length = room;
+		}
 		if (op->length > room || op->offset + op->length < op->offset)
 			return -EINVAL;
 	}
@@ -240,6 +242,8 @@ static void store_op_deliver(struct store_op *op)
 	int live = PHASE_LIVE;
 
 	op->at = NULL;
+	if (op->length_open)
+		op->length = 0;
 	if (!atomic_compare_exchange_strong(&op->phase, &live, PHASE_DONE) && !op->cancel_ran) {
 		op->finished = true; /* cancel_run() is on its way, and delivers */
 		return;
@@ -291,7 +295,7 @@ void store_submit(struct store *store, struct store_op *op)
 	op->moved = op->moved_ns = op->silence_ns = 0;
 	op->top = op->at = store;
 	op->stop = 0;
-	op->finished = op->cancel_ran = false;
+	op->finished = op->cancel_ran = op->length_open = false;
 	op->service = NULL;
 	for (struct store *layer = store; layer->next; layer = layer->next) {
 		struct store_frame *frame = store_op_frame(op, layer);

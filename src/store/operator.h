@@ -219,7 +219,8 @@ struct store_op {
 	_Atomic int phase;
 	bool finished;
 	bool cancel_ran;
-	void *service; /* the service's state of the request */
+	bool length_open; /* the caller's length is 0 */
+	void *service;	  /* the service's state of the request */
 	void *waiter;
 	struct loop_task task, cancel_task;
 	struct store_frame frame[STORE_LAYERS_MAX];
