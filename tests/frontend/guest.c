@@ -94,6 +94,7 @@ static struct daemon matrix_daemon;
 static const struct daemon_options *matrix_options;
 static const struct ring_variant *matrix_ring;
 static const struct fuc_layout *matrix_layout;
+static int matrix_failures;
 
 static int matrix_set_up(void **state)
 {
@@ -120,9 +121,13 @@ static int matrix_tear_down(void **state)
 {
 	(void)state;
 	if (!matrix_guest)
-		return -1; /* the set-up has said why */
-	assert_int_equal(matrix_guest->f.violations, 0);
-	assert_true(daemon_running(&matrix_daemon));
+		return 0; /* the set-up has said why */
+	/* Counted here: cmocka prints what fails in a tear-down, but returns success. */
+	if (matrix_guest->f.violations || !daemon_running(&matrix_daemon)) {
+		fprintf(stderr, "%s, %s: %s\n", matrix_ring->name, matrix_layout->name,
+			matrix_guest->f.violations ? "broken promises" : "the daemon died");
+		matrix_failures++;
+	}
 	guest_close(matrix_guest);
 	matrix_guest = NULL;
 	/* The one that serves one connection only needs a new process for the next. */
@@ -138,23 +143,16 @@ int matrix_wipe(void **state)
 	return 0;
 }
 
-static int matrix_end(void **state)
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	daemon_stop(&matrix_daemon);
-	return 0;
-}
-
-/* A group of its own, so that a daemon that ended badly is a failure and not a crash. */
-static void daemon_ended_well(void **state)
-{
-	matrix_end(state);
 }
 
 int run_matrix(const char *name, const struct CMUnitTest *tests, size_t count,
 	       const struct daemon_options *o)
 {
-	const struct CMUnitTest last[] = { cmocka_unit_test(daemon_ended_well) };
+	const struct CMUnitTest last[] = { cmocka_unit_test(the_daemon_ends_well) };
 	char group[128];
 	int failed = 0;
 
@@ -174,5 +172,5 @@ int run_matrix(const char *name, const struct CMUnitTest *tests, size_t count,
 							  matrix_tear_down);
 		}
 	failed += cmocka_run_group_tests_name("daemon", last, NULL, NULL);
-	return failed;
+	return failed + matrix_failures;
 }

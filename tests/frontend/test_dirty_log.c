@@ -25,12 +25,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static void open_it(bool packed, bool indirect)
@@ -300,7 +300,8 @@ int main(void)
 		log_test(the_log_is_switched_under_requests),
 		log_test(nothing_is_logged_when_it_is_off),
 		log_test(logs_too_small_are_harmless),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("dirty log", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("dirty log", tests, set_up, NULL);
 }

@@ -22,12 +22,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static int mount_it(void **state)
@@ -256,7 +256,8 @@ int main(void)
 		lock_test(a_guest_that_goes_leaves_no_locks),
 		lock_test(destroy_calls_the_waiters_off),
 		lock_test(nonsense_is_refused),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("locks", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("locks", tests, set_up, NULL);
 }

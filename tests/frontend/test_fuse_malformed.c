@@ -159,14 +159,14 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	assert_int_equal(guest_.f.violations, 0);
 	guest_close(&guest_);
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static int still_served(void **state)
@@ -477,7 +477,8 @@ int main(void)
 		malformed_test(sizes_beyond_all_bounds),
 		malformed_test(forgets_that_lie),
 		malformed_test(extensions_that_lie),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("malformed requests", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("malformed requests", tests, set_up, NULL);
 }

@@ -19,11 +19,11 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static void every_minor_from_27_to_45_is_spoken(void **state)
@@ -299,7 +299,8 @@ int main(void)
 		cmocka_unit_test(memory_of_forgotten_nodes_comes_back),
 		cmocka_unit_test(a_thousand_guests_one_after_the_other),
 		cmocka_unit_test(half_connections_are_harmless),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("session", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("session", tests, set_up, NULL);
 }

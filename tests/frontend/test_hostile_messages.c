@@ -20,11 +20,11 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 /* After each test: alive, nothing leaked, others are served. */
@@ -445,7 +445,8 @@ int main(void)
 		hostile_test(ring_sizes_and_bases_that_are_none),
 		hostile_test(memory_tables_that_lie),
 		hostile_test(memory_that_is_cut_short_under_requests),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("hostile messages", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("hostile messages", tests, set_up, NULL);
 }

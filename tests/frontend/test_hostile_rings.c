@@ -24,12 +24,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static void open_it(bool packed)
@@ -618,7 +618,8 @@ int main(void)
 		ring_test(rings_moved_in_flight),
 		ring_test(memory_of_the_ring_is_removed),
 		ring_test(a_broken_queue_can_be_set_up_again),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("hostile rings", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("hostile rings", tests, set_up, NULL);
 }

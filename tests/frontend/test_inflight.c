@@ -24,12 +24,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static void open_it(int variant)
@@ -272,7 +272,8 @@ int main(void)
 		inflight_test(a_region_survives_many_deaths),
 		inflight_test(regions_that_lie_are_harmless),
 		inflight_test(descriptions_that_lie_are_harmless),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("inflight", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("inflight", tests, set_up, NULL);
 }

@@ -45,11 +45,11 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static int aftermath(void **state)
@@ -436,7 +436,8 @@ int main(void)
 		mutation_test(fuse_bytes),
 		mutation_test(rings_and_descriptors),
 		mutation_test(messages),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("mutations", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("mutations", tests, set_up, NULL);
 }

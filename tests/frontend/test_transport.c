@@ -23,12 +23,12 @@ static int set_up(void **state)
 	return 0;
 }
 
-static int tear_down(void **state)
+/* A test of its own, since nobody counts the failures of a group's tear-down. */
+static void the_daemon_ends_well(void **state)
 {
 	(void)state;
 	guest_probe(&daemon_);
 	daemon_stop(&daemon_);
-	return 0;
 }
 
 static void open_with(bool packed, bool slots)
@@ -539,7 +539,8 @@ int main(void)
 		transport_test(no_protocol_features_no_acknowledgements),
 		transport_test(the_backend_gets_its_channel),
 		transport_test(rings_wrap_many_times),
+		cmocka_unit_test(the_daemon_ends_well),
 	};
 
-	return cmocka_run_group_tests_name("transport", tests, set_up, tear_down);
+	return cmocka_run_group_tests_name("transport", tests, set_up, NULL);
 }
