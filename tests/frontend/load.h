@@ -115,7 +115,7 @@ struct load_thread {
 	unsigned int nforgets;
 	/* Results. */
 	struct load_hist hist;
-	uint64_t ops, requests, items, bytes, errors;
+	uint64_t started, ops, requests, items, bytes, errors;
 	uint64_t kicks, calls; /* while counting */
 	bool counting;
 	int failure; /* negative errno that ended this thread */

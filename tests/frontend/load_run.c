@@ -83,10 +83,12 @@ static bool task_go(struct load_task *t)
 		}
 		/* An operation that fails at once must not turn round for ever. */
 		if (atomic_load_explicit(&l->phase, memory_order_relaxed) == LOAD_OVER ||
-		    th->failure || (l->o.count && th->ops >= l->o.count) || th->errors > MAX_ERRORS)
+		    th->failure || (l->o.count && th->started >= l->o.count) ||
+		    th->errors > MAX_ERRORS)
 			return false;
 		t->stage = 0;
 		t->start_ns = now;
+		th->started++;
 	}
 	if (t->stage == 0)
 		t->start_ns = now_ns();
@@ -115,8 +117,12 @@ static void *thread_main(void *arg)
 
 	pthread_barrier_wait(&th->load->barrier);
 	watch_phase(th);
-	for (unsigned int k = 0; k < th->load->o.depth; k++)
+	for (unsigned int k = 0; k < th->load->o.depth; k++) {
+		if (th->load->o.count && th->started >= th->load->o.count)
+			break;
+		th->started++;
 		active += task_go(&th->tasks[k]);
+	}
 	vuc_queue_kick(th->q);
 	while (active && !th->failure) {
 		void *cookie;
