@@ -24,6 +24,10 @@
 #include "options.h"
 #include "sandbox/sandbox.h"
 
+/* From SIGTERM to the end, when a storage does not answer: longer than a queue waits
+ * for its requests. */
+#define STOP_TIMEOUT_S 30
+
 struct daemon {
 	struct loop *loop;
 	struct mount *mount;
@@ -66,6 +70,7 @@ static struct sandbox_config sandbox_config(const struct ovfs_config *config)
 		.modcaps = config->sandbox.modcaps,
 		.chroot = config->sandbox.mode == OVFS_SANDBOX_CHROOT,
 		.max_files = config->fuse.fd_limit,
+		.stop_timeout_s = STOP_TIMEOUT_S,
 		.cleanup = remove_socket,
 		.cleanup_arg = (void *)config,
 	};

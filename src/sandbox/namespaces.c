@@ -67,10 +67,31 @@ static struct err *sandbox_enter_user(void)
 }
 
 static volatile sig_atomic_t supervised_pid;
+static volatile sig_atomic_t supervisor_stop_timeout_s;
 
 static void supervisor_forward(int signum)
 {
 	kill(supervised_pid, signum);
+	if (signum != SIGHUP)
+		alarm((unsigned)supervisor_stop_timeout_s);
+}
+
+static void supervisor_give_up(int signum)
+{
+	(void)signum;
+	kill(supervised_pid, SIGKILL);
+}
+
+static const char *supervisor_reason(int signum)
+{
+	switch (signum) {
+	case SIGSYS:
+		return " reason=\"system call not in the seccomp list\"";
+	case SIGKILL:
+		return " reason=\"did not stop in time, or killed from outside\"";
+	default:
+		return "";
+	}
 }
 
 /* The process outside: passes signals on, waits, cleans up, exits alike. */
@@ -82,8 +103,11 @@ _Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
 	sigset_t none;
 
 	supervised_pid = pid;
+	supervisor_stop_timeout_s = (int)config->stop_timeout_s;
 	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
 		sigaction(forwarded[i], &sa, NULL);
+	sa.sa_handler = supervisor_give_up;
+	sigaction(SIGALRM, &sa, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 
@@ -93,10 +117,7 @@ _Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
 		config->cleanup(config->cleanup_arg);
 	if (WIFSIGNALED(status)) {
 		log_error("daemon_killed", "signal=%d core=%d%s", WTERMSIG(status),
-			  WCOREDUMP(status) != 0,
-			  WTERMSIG(status) == SIGSYS
-				  ? " reason=\"system call not in the seccomp list\""
-				  : "");
+			  WCOREDUMP(status) != 0, supervisor_reason(WTERMSIG(status)));
 		_exit(128 + WTERMSIG(status));
 	}
 	_exit(WEXITSTATUS(status));

@@ -53,6 +53,10 @@ struct sandbox_config {
 	bool chroot;	     /* in place of SANDBOX_MOUNT: chroot(2) into it */
 	unsigned max_files;  /* RLIMIT_NOFILE to ask for; 0: as many as there may be */
 
+	/* With SANDBOX_PID: a process that has not ended this long after SIGTERM or
+	 * SIGINT hangs on its storage and is killed from outside. 0: never. */
+	unsigned stop_timeout_s;
+
 	/* Runs in the process that stays outside, after the sandboxed one ended and
 	 * before exiting; also runs when there is no such process. */
 	void (*cleanup)(void *arg);
