@@ -37,7 +37,7 @@ meson_level()
 	echo "== $suite"
 	ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=1} \
 		UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1} \
-		TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1} \
+		TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp} \
 		CMOCKA_MESSAGE_OUTPUT=TAP \
 		meson test -C "$BUILD" --no-rebuild --suite "$suite" --num-processes 2 --verbose >"$log" 2>&1
 	status=$?
