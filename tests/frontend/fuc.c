@@ -78,12 +78,25 @@ void fuc_close(struct fuc *f)
 	f->reqs = NULL;
 }
 
-static struct fuc_req *take_req(struct fuc *f)
+/*
+ * A free slot, one that served the same queue before if there is one: then each
+ * piece of guest memory is written by one thread of the daemon, and what orders
+ * its accesses is in the daemon, where a race detector sees it.
+ */
+static struct fuc_req *take_req(struct fuc *f, unsigned int queue)
 {
-	for (unsigned int i = 0; i < f->nreqs; i++)
-		if (!f->reqs[i].busy)
-			return &f->reqs[i];
-	return NULL;
+	struct fuc_req *other = NULL;
+
+	for (unsigned int i = 0; i < f->nreqs; i++) {
+		struct fuc_req *r = &f->reqs[i];
+
+		if (r->busy)
+			continue;
+		if (!r->unique || r->queue == queue)
+			return r;
+		other = r;
+	}
+	return other;
 }
 
 /*
@@ -173,8 +186,8 @@ static void fill(struct fuc_req *r, const struct fuc_call *call)
 
 struct fuc_req *fuc_submit(struct fuc *f, const struct fuc_call *call)
 {
-	struct fuc_req *r = take_req(f);
 	unsigned int qi = call->hiprio ? FUC_HIPRIO : call->queue ? call->queue : f->queue;
+	struct fuc_req *r = take_req(f, qi);
 	struct vuc_queue *q = &f->c->queues[qi];
 	uint64_t at = 0;
 

@@ -39,8 +39,8 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 	fprintf(file, "[log]\nlevel = \"%s\"\n", o && o->log_level ? o->log_level : "debug");
 	if (o && o->extra)
 		fprintf(file, "%s\n", o->extra);
-#ifdef __SANITIZE_ADDRESS__
-	/* The leak check wants /proc and a tracer, neither of which is to be had inside. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	/* The leak check wants /proc and a tracer, reports want the program's file. */
 	fprintf(file, "[sandbox_settings]\nmode = \"none\"\n"
 		      "disable = [\"capabilities\", \"no_new_privs\", \"seccomp\"]\n");
 #endif
