@@ -1,0 +1,684 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Retry repeats what may be repeated, and finds out what became of what may not. */
+#include "store-fixture.h"
+
+#include "store/layers/fault.h"
+#include "store/layers/metrics.h"
+#include "store/layers/retry.h"
+
+static const struct store_retry_options quick = {
+	.attempts_max = 8, .pause_first_ns = MSEC, .pause_max_ns = 4 * MSEC, .seed = 1
+};
+
+/* ---- A layer that is the other client, at a moment of choice ---- */
+
+struct meddler {
+	struct store store;
+	struct env *env;
+	unsigned after; /* operations; 0: never */
+	void (*meddle)(struct env *env);
+};
+
+static void meddler_complete(struct store *store, struct store_op *op)
+{
+	struct meddler *meddler = container_of(store, struct meddler, store);
+
+	if (meddler->after && --meddler->after == 0)
+		meddler->meddle(meddler->env);
+	store_op_complete(op, op->result);
+}
+
+static void meddler_submit(struct store *store, struct store_op *op)
+{
+	store_op_forward(store, op, meddler_complete);
+}
+
+static void meddler_free(struct store *store)
+{
+	free(container_of(store, struct meddler, store));
+}
+
+static const struct store_ops meddler_ops = {
+	.name = "meddler",
+	.submit = meddler_submit,
+	.free = meddler_free,
+};
+
+/* retry over fault over metrics over meddler over memory. */
+struct stack {
+	struct env env;
+	struct meddler *meddler;
+	struct store *metrics, *fault, *retry;
+};
+
+static void stack_begin(struct stack *s, const struct store_retry_options *options)
+{
+	env_memory(&s->env, NULL);
+	s->meddler = calloc(1, sizeof(*s->meddler));
+	assert_non_null(s->meddler);
+	s->meddler->env = &s->env;
+	env_ok(store_init_layer(&s->meddler->store, &meddler_ops, s->env.top));
+	env_ok(store_metrics_new(&s->metrics, &s->meddler->store));
+	env_ok(store_fault_new(&s->fault, s->metrics, 7));
+	env_ok(store_retry_new(&s->retry, s->fault, options));
+	s->env.top = s->retry;
+	env_run(&s->env);
+}
+
+/* After the next @after operations that reach the service. */
+static void stack_meddle(struct stack *s, unsigned after, void (*meddle)(struct env *env))
+{
+	s->meddler->meddle = meddle;
+	s->meddler->after = after;
+}
+
+static void overwrite(struct env *env)
+{
+	assert_int_equal(store_memory_write(env->memory, "k", "theirs!!!!", 10, NULL), 0);
+}
+
+static void vanish(struct env *env)
+{
+	assert_int_equal(store_memory_remove(env->memory, "k"), 0);
+}
+
+static const struct store_fault lost_once = { .lost_permille = 1000, .count = 1 };
+static const struct store_fault lost_thrice = { .lost_permille = 1000, .count = 3 };
+
+/* ---- What is repeated ---- */
+
+static void passing_errors_are_repeated_others_not(void **state)
+{
+	static const struct {
+		int error;
+		bool passing;
+	} cases[] = {
+		{ -EAGAIN, true },     { -EIO, true },	       { -ETIMEDOUT, true },
+		{ -ENOENT, false },    { -EACCES, false },     { -EINVAL, false },
+		{ -ERANGE, false },    { -ENOSPC, false },     { -ESTALE, false },
+		{ -ECANCELED, false }, { -EOPNOTSUPP, false },
+	};
+	struct env env;
+	struct call call = { .op = { .opcode = STORE_STAT, .key = "k" } };
+
+	(void)state;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &quick));
+	env_run(&env);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		call_submit(&env, &call);
+		hold_wait(&env, 1);
+		hold_release(&env, cases[i].error);
+		if (cases[i].passing) {
+			hold_wait(&env, 1);
+			hold_release(&env, 0);
+		}
+		assert_int_equal(call_wait(&call), cases[i].passing ? 0 : cases[i].error);
+		assert_int_equal(call.op.attempts, cases[i].passing ? 2 : 1);
+	}
+	env_end(&env);
+}
+
+static void the_last_error_comes_after_the_last_attempt(void **state)
+{
+	static const struct store_fault fail = { .error_permille = 1000, .error = -EAGAIN };
+	struct stack s;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &fail);
+	assert_int_equal(env_stat(&s.env, "k", NULL), -EAGAIN);
+	assert_int_equal(store_fault_stats(s.fault).errors, 8);
+	assert_int_equal(store_retry_stats(s.retry).repeated, 7);
+	assert_int_equal(store_retry_stats(s.retry).given_up, 1);
+	env_end(&s.env);
+}
+
+static void batches_are_repeated_for_keys_that_failed(void **state)
+{
+	static const char *const keys[] = { "a", "b" };
+	struct env env;
+	int results[2] = { -EIO, 0 };
+	struct call call = { .op = { .opcode = STORE_DELETE_BATCH,
+				     .keys = keys,
+				     .key_count = 2,
+				     .key_results = results } };
+
+	(void)state;
+	env_hold(&env);
+	env.top->caps.delete_batch_max = 10;
+	env_push(&env, store_retry_new(&env.top, env.top, &quick));
+	env_run(&env);
+	call_submit(&env, &call);
+	hold_wait(&env, 1);
+	hold_release(&env, 0);
+	hold_wait(&env, 1);
+	results[0] = -EACCES;
+	hold_release(&env, 0);
+	assert_int_equal(call_wait(&call), 0);
+	assert_int_equal(call.op.attempts, 2);
+	assert_int_equal(results[0], -EACCES);
+	env_end(&env);
+}
+
+/* ---- READ ---- */
+
+static void reads_go_on_where_they_were_cut(void **state)
+{
+	static const struct store_fault cut = { .cut_permille = 600 };
+	struct store_retry_options patient = quick;
+	struct stack s;
+	struct store_metrics_opcode m;
+	char data[1000], buf[1200];
+
+	(void)state;
+	patient.attempts_max = 100;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 7 / 3);
+	stack_begin(&s, &patient);
+	env_put(&s.env, "k", data, sizeof(data));
+	store_fault_set(s.fault, STORE_FAULT_ALL, &cut);
+	for (int i = 0; i < 50; i++) {
+		memset(buf, 0x55, sizeof(buf));
+		assert_int_equal(env_read(&s.env, "k", 100, buf, sizeof(buf), NULL, NULL), 900);
+		assert_memory_equal(buf, data + 100, 900);
+		assert_int_equal(buf[900], 0x55);
+	}
+	assert_true(store_retry_stats(s.retry).resumed > 10);
+	/* no byte was fetched twice */
+	store_metrics_read(s.metrics, STORE_READ, &m);
+	assert_int_equal(m.bytes_read, 50 * 900);
+	env_end(&s.env);
+}
+
+struct progress {
+	struct call call;
+	unsigned restarts;
+};
+
+static void count_restarts(struct store_op *op, uint64_t done)
+{
+	struct progress *progress =
+		container_of(container_of(op, struct call, op), struct progress, call);
+
+	progress->restarts += done == 0;
+}
+
+/* After some bytes, or before the first: tests that need the former try more than once. */
+static void cut_once(struct stack *s)
+{
+	static const struct store_fault cut = { .cut_permille = 1000, .count = 1 };
+
+	store_fault_set(s->fault, STORE_FAULT_ALL, &cut);
+}
+
+static void a_read_is_of_one_version(void **state)
+{
+	struct progress p = {
+		.call.op = { .opcode = STORE_READ, .key = "k", .progress = count_restarts }
+	};
+	struct stack s;
+	struct store_meta meta;
+	char buf[10];
+	uint64_t resumed;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	call_body(&p.call, buf, sizeof(buf));
+	for (int i = 0; i < 20; i++) {
+		/* unconditional: the new one, whole */
+		env_put_if(&s.env, "k", "ours......", 10, NULL, false, &meta);
+		stack_meddle(&s, 1, overwrite);
+		cut_once(&s);
+		p.call.op.if_match = NULL;
+		resumed = store_retry_stats(s.retry).resumed;
+		assert_int_equal(store_call(s.env.top, &p.call.op), 0);
+		assert_int_equal(p.call.op.done, 10);
+		if (store_retry_stats(s.retry).resumed > resumed) {
+			assert_memory_equal(buf, "theirs!!!!", 10);
+			assert_string_not_equal(p.call.op.meta.etag, meta.etag);
+		}
+		assert_null(p.call.op.if_match);
+		s.meddler->after = 0;
+
+		/* conditional: an error */
+		env_put_if(&s.env, "k", "ours......", 10, NULL, false, &meta);
+		stack_meddle(&s, 1, overwrite);
+		cut_once(&s);
+		p.call.op.if_match = meta.etag;
+		resumed = store_retry_stats(s.retry).resumed;
+		store_call(s.env.top, &p.call.op);
+		if (store_retry_stats(s.retry).resumed > resumed)
+			assert_int_equal(p.call.op.result, -ESTALE);
+		s.meddler->after = 0;
+	}
+	assert_true(p.restarts > 0);
+	assert_true(store_retry_stats(s.retry).resumed > 20);
+	env_end(&s.env);
+}
+
+static void a_read_of_what_vanished_ends(void **state)
+{
+	struct stack s;
+	char buf[10];
+
+	(void)state;
+	stack_begin(&s, &quick);
+	for (int i = 0; i < 20; i++) {
+		env_put(&s.env, "k", "ours......", 10);
+		stack_meddle(&s, 1, vanish);
+		cut_once(&s);
+		if (env_read(&s.env, "k", 0, buf, 10, NULL, NULL) == 10)
+			assert_memory_equal(buf, "ours......", 10); /* cut before it began */
+		s.meddler->after = 0;
+	}
+	assert_true(store_retry_stats(s.retry).resumed > 0);
+	env_end(&s.env);
+}
+
+/* ---- LIST ---- */
+
+static void listings_have_each_row_once(void **state)
+{
+	static const struct store_fault cut = { .cut_permille = 500 };
+	struct stack s;
+	struct store_retry_options patient = quick;
+	struct env_list list = { .limit = 3 };
+
+	(void)state;
+	patient.attempts_max = 100;
+	stack_begin(&s, &patient);
+	for (char key[2] = "a"; key[0] <= 'g'; key[0]++)
+		env_put(&s.env, key, "", 0);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &cut);
+	for (int i = 0; i < 30; i++)
+		assert_string_equal(env_list_text(&s.env, &list), "a,b,c|d,e,f|g");
+	assert_true(store_retry_stats(s.retry).repeated > 10);
+	env_end(&s.env);
+}
+
+static void ignore_row(struct store_op *op, const struct store_entry *entry)
+{
+	(void)op;
+	(void)entry;
+}
+
+static void a_listing_that_cannot_begin_anew_fails(void **state)
+{
+	static const struct store_fault cut = { .cut_permille = 1000, .count = 1 };
+	static const struct store_fault fail = { .error_permille = 1000, .count = 1 };
+	struct stack s;
+	struct store_page page;
+	struct store_op list = { .opcode = STORE_LIST,
+				 .key = "",
+				 .list = { .entry = ignore_row, .page = &page } };
+
+	(void)state;
+	stack_begin(&s, &quick);
+	env_put(&s.env, "a", "", 0);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &cut);
+	assert_int_equal(store_call(s.env.top, &list), -EIO);
+	/* before the first row it may be repeated all the same */
+	store_fault_set(s.fault, STORE_FAULT_ALL, &fail);
+	assert_int_equal(store_call(s.env.top, &list), 0);
+	env_end(&s.env);
+}
+
+/* ---- Writes whose answer was lost ---- */
+
+static int put_as(struct stack *s, const char *write_id, const char *if_match, bool if_absent,
+		  struct store_meta *meta)
+{
+	struct call call = { .op = { .opcode = STORE_PUT,
+				     .key = "k",
+				     .if_match = if_match,
+				     .if_absent = if_absent,
+				     .write_id = write_id } };
+
+	call_body(&call, "ours", 4);
+	store_call(s->env.top, &call.op);
+	*meta = call.op.meta;
+	/* in the caller's clothes again */
+	assert_int_equal(call.op.opcode, STORE_PUT);
+	assert_ptr_equal(call.op.if_match, if_match);
+	assert_int_equal(call.op.if_absent, if_absent);
+	return call.op.result;
+}
+
+static void our_own_put_is_recognised(void **state)
+{
+	struct stack s;
+	struct store_meta first, second, now;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_thrice);
+	assert_int_equal(put_as(&s, "w1", NULL, true, &first), 0);
+	assert_int_equal(env_stat(&s.env, "k", &now), 0);
+	assert_string_equal(first.etag, now.etag);
+	assert_int_equal(first.size, 4);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	assert_int_equal(put_as(&s, "w2", first.etag, false, &second), 0);
+	assert_int_equal(env_stat(&s.env, "k", &now), 0);
+	assert_string_equal(second.etag, now.etag);
+	assert_string_not_equal(second.etag, first.etag);
+	assert_int_equal(store_retry_stats(s.retry).ours, 2);
+	env_end(&s.env);
+}
+
+static void another_put_is_never_taken_for_ours(void **state)
+{
+	struct stack s;
+	struct store_meta meta, now;
+	char buf[10];
+
+	(void)state;
+	stack_begin(&s, &quick);
+	/* ours was there, theirs came after it */
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	stack_meddle(&s, 1, overwrite);
+	assert_int_equal(put_as(&s, "w1", NULL, true, &meta), -EEXIST);
+	assert_string_equal(meta.etag, "");
+	assert_int_equal(env_stat(&s.env, "k", &now), 0);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	stack_meddle(&s, 1, overwrite);
+	assert_int_equal(put_as(&s, "w2", now.etag, false, &meta), -ESTALE);
+	assert_int_equal(env_read(&s.env, "k", 0, buf, 10, NULL, NULL), 10);
+	assert_memory_equal(buf, "theirs!!!!", 10);
+	/* nothing was lost, so nothing is compared */
+	assert_int_equal(store_retry_stats(s.retry).compared, 2);
+	assert_int_equal(put_as(&s, "w3", NULL, true, &meta), -EEXIST);
+	assert_int_equal(store_retry_stats(s.retry).compared, 2);
+	/* gone again: not ours either */
+	env_stat(&s.env, "k", &now);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	stack_meddle(&s, 1, vanish);
+	assert_int_equal(put_as(&s, "w4", now.etag, false, &meta), -ESTALE);
+	assert_int_equal(store_retry_stats(s.retry).ours, 0);
+	env_end(&s.env);
+}
+
+static void without_a_name_the_error_stands(void **state)
+{
+	struct stack s;
+	struct store_meta meta;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	assert_int_equal(put_as(&s, NULL, NULL, true, &meta), -EEXIST);
+	/* an unconditional one is simply done again */
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	assert_int_equal(put_as(&s, NULL, NULL, false, &meta), 0);
+	assert_int_equal(store_retry_stats(s.retry).compared, 0);
+	env_end(&s.env);
+}
+
+/* A session with one part, committed. */
+static int commit_as(struct stack *s, const char *write_id, bool if_absent, struct store_meta *meta)
+{
+	struct store_op begin = { .opcode = STORE_BEGIN, .key = "k", .write_id = write_id };
+	struct store_part part;
+	struct store_op commit = { .opcode = STORE_COMMIT,
+				   .key = "k",
+				   .session = begin.session_out,
+				   .write_id = write_id,
+				   .parts = &part,
+				   .part_count = 1,
+				   .if_absent = if_absent };
+
+	assert_int_equal(store_call(s->env.top, &begin), 0);
+	assert_int_equal(env_part(&s->env, "k", begin.session_out, 1, "ours", 4, &part), 0);
+	if (s->meddler->meddle)
+		s->meddler->after = 1;
+	store_call(s->env.top, &commit);
+	s->meddler->after = 0;
+	assert_int_equal(commit.opcode, STORE_COMMIT);
+	*meta = commit.meta;
+	return commit.result;
+}
+
+static void our_own_commit_is_recognised(void **state)
+{
+	static const struct store_fault before = { .error_permille = 1000, .count = 2 };
+	struct stack s;
+	struct store_meta meta, now;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, 1u << STORE_COMMIT, &lost_thrice);
+	assert_int_equal(commit_as(&s, "w1", true, &meta), 0);
+	assert_int_equal(env_stat(&s.env, "k", &now), 0);
+	assert_string_equal(meta.etag, now.etag);
+	assert_int_equal(store_retry_stats(s.retry).ours, 1);
+	/* not done at all the first times: nothing to compare */
+	store_fault_set(s.fault, 1u << STORE_COMMIT, &before);
+	assert_int_equal(commit_as(&s, "w2", false, &meta), 0);
+	assert_int_equal(store_retry_stats(s.retry).compared, 1);
+	/* without a name, nothing is known */
+	store_fault_set(s.fault, 1u << STORE_COMMIT, &lost_once);
+	assert_int_equal(commit_as(&s, NULL, false, &meta), -ENOENT);
+	env_end(&s.env);
+}
+
+static void another_commit_is_never_taken_for_ours(void **state)
+{
+	struct stack s;
+	struct store_meta meta;
+
+	(void)state;
+	stack_begin(&s, &quick);
+	stack_meddle(&s, 0, overwrite);
+	store_fault_set(s.fault, 1u << STORE_COMMIT, &lost_once);
+	assert_int_equal(commit_as(&s, "w1", false, &meta), -ESTALE);
+	assert_string_equal(meta.etag, "");
+	stack_meddle(&s, 0, vanish);
+	store_fault_set(s.fault, 1u << STORE_COMMIT, &lost_once);
+	assert_int_equal(commit_as(&s, "w2", false, &meta), -ESTALE);
+	assert_int_equal(store_retry_stats(s.retry).ours, 0);
+	env_end(&s.env);
+}
+
+static void the_comparison_is_retried_too(void **state)
+{
+	static const struct store_fault fail_twice = { .error_permille = 1000, .count = 2 };
+	static const struct store_fault fail = { .error_permille = 1000 };
+	static const struct store_fault stuck = { .delay_permille = 1000,
+						  .delay_min_ns = STORE_FAULT_FOREVER };
+	static const struct store_fault stuck_reply = { .reply_delay_permille = 1000,
+							.delay_min_ns = STORE_FAULT_FOREVER };
+	struct stack s;
+	struct store_meta meta;
+	struct call call = {
+		.op = { .opcode = STORE_PUT, .key = "x", .if_absent = true, .write_id = "w" }
+	};
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	store_fault_set(s.fault, 1u << STORE_STAT, &fail_twice);
+	assert_int_equal(put_as(&s, "w1", NULL, true, &meta), 0);
+	/* it stays unknown */
+	store_memory_remove(s.env.memory, "k");
+	store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+	store_fault_set(s.fault, 1u << STORE_STAT, &fail);
+	assert_int_equal(put_as(&s, "w1", NULL, true, &meta), -EIO);
+	/* cancelled on the way: no success of a PUT from that of a STAT */
+	for (int i = 0; i < 2; i++) {
+		uint64_t compared = store_retry_stats(s.retry).compared;
+
+		store_fault_set(s.fault, 1u << STORE_PUT, &lost_once);
+		store_fault_set(s.fault, 1u << STORE_STAT, i ? &stuck_reply : &stuck);
+		store_memory_remove(s.env.memory, "x");
+		call_body(&call, "x", 1);
+		call_submit(&s.env, &call);
+		while (store_retry_stats(s.retry).compared == compared)
+			sleep_ms(1);
+		sleep_ms(20);
+		store_cancel(&call.op);
+		assert_int_equal(call_wait(&call), -ECANCELED);
+		assert_int_equal(call.op.opcode, STORE_PUT);
+		assert_true(call.op.if_absent);
+	}
+	env_end(&s.env);
+}
+
+static void what_is_gone_was_deleted_by_us(void **state)
+{
+	struct stack s;
+	struct store_meta meta;
+	char session[STORE_SESSION_MAX];
+	struct store_op delete = { .opcode = STORE_DELETE, .key = "k", .if_match = meta.etag };
+
+	(void)state;
+	stack_begin(&s, &quick);
+	env_put_if(&s.env, "k", "", 0, NULL, false, &meta);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &lost_once);
+	assert_int_equal(store_call(s.env.top, &delete), 0);
+	assert_int_equal(store_call(s.env.top, &delete), -ENOENT);
+	store_fault_set(s.fault, STORE_FAULT_ALL, NULL);
+	env_begin(&s.env, "k", session);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &lost_once);
+	assert_int_equal(env_abort(&s.env, "k", session), 0);
+	assert_int_equal(env_abort(&s.env, "k", session), -ENOENT);
+	env_end(&s.env);
+}
+
+static void slow_down_after_an_unknown_attempt_is_unknown(void **state)
+{
+	struct env env;
+	struct store_retry_options twice = quick;
+	struct call call = { .op = { .opcode = STORE_PUT, .key = "k" } };
+
+	(void)state;
+	twice.attempts_max = 2;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &twice));
+	env_run(&env);
+	call_submit(&env, &call);
+	hold_wait(&env, 1);
+	hold_release(&env, -ETIMEDOUT);
+	hold_wait(&env, 1);
+	hold_release(&env, -EAGAIN);
+	assert_int_equal(call_wait(&call), -EIO);
+	env_end(&env);
+}
+
+/* ---- Time ---- */
+
+static uint64_t elapsed_ms(uint64_t since_ns)
+{
+	return (loop_now_ns() - since_ns) / MSEC;
+}
+
+static void the_service_is_given_the_time_it_asks_for(void **state)
+{
+	static const struct store_fault slow_down = {
+		.error_permille = 1000, .error = -EAGAIN, .retry_after_ms = 150, .count = 2
+	};
+	struct store_retry_options hasty = quick;
+	struct stack s;
+	uint64_t start = loop_now_ns();
+
+	(void)state;
+	stack_begin(&s, &quick);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &slow_down);
+	assert_int_equal(env_stat(&s.env, "k", NULL), -ENOENT);
+	assert_in_range(elapsed_ms(start), 299, 10000);
+	env_end(&s.env);
+
+	/* but not more than there is */
+	hasty.total_ns = 100 * MSEC;
+	start = loop_now_ns();
+	stack_begin(&s, &hasty);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &slow_down);
+	assert_int_equal(env_stat(&s.env, "k", NULL), -EAGAIN);
+	assert_in_range(elapsed_ms(start), 0, 99);
+	env_end(&s.env);
+}
+
+static void pauses_are_spread_and_grow(void **state)
+{
+	static const struct store_fault fail = { .error_permille = 1000 };
+	static const struct store_retry_options steps = {
+		.attempts_max = 4, .pause_first_ns = 20 * MSEC, .pause_max_ns = 40 * MSEC, .seed = 3
+	};
+	struct stack s;
+	uint64_t shortest = UINT64_MAX, longest = 0;
+
+	(void)state;
+	stack_begin(&s, &steps);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &fail);
+	for (int i = 0; i < 20; i++) {
+		uint64_t start = loop_now_ns(), ms;
+
+		assert_int_equal(env_stat(&s.env, "k", NULL), -EIO);
+		ms = elapsed_ms(start);
+		shortest = MIN(shortest, ms);
+		longest = MAX(longest, ms);
+	}
+	/* below 20, 40 and 40 ms: 50 on average. All equal, or all at the bound, would
+	 * be no jitter. */
+	assert_in_range(shortest, 0, 60);
+	assert_true(longest > 40);
+	assert_true(longest - shortest > 15);
+	env_end(&s.env);
+}
+
+static void all_of_it_has_a_deadline(void **state)
+{
+	static const struct store_fault stuck = { .delay_permille = 1000,
+						  .delay_min_ns = STORE_FAULT_FOREVER };
+	static const struct store_fault fail = { .error_permille = 1000 };
+	static const struct store_fault fail_once = { .error_permille = 1000,
+						      .error = -EAGAIN,
+						      .count = 1 };
+	struct store_retry_options options = quick;
+	struct stack s;
+	uint64_t start;
+
+	(void)state;
+	options.total_ns = 150 * MSEC;
+	options.attempts_max = 100000;
+	stack_begin(&s, &options);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &stuck);
+	start = loop_now_ns();
+	assert_int_equal(env_stat(&s.env, "k", NULL), -ETIMEDOUT);
+	assert_in_range(elapsed_ms(start), 149, 10000);
+	store_fault_set(s.fault, STORE_FAULT_ALL, &fail);
+	start = loop_now_ns();
+	assert_int_equal(env_stat(&s.env, "k", NULL), -EIO);
+	assert_in_range(elapsed_ms(start), 100, 10000);
+	/* none of it is left behind */
+	store_fault_set(s.fault, STORE_FAULT_ALL, &fail_once);
+	assert_int_equal(env_stat(&s.env, "k", NULL), -ENOENT);
+	sleep_ms(200);
+	env_end(&s.env);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(passing_errors_are_repeated_others_not),
+		cmocka_unit_test(the_last_error_comes_after_the_last_attempt),
+		cmocka_unit_test(batches_are_repeated_for_keys_that_failed),
+		cmocka_unit_test(reads_go_on_where_they_were_cut),
+		cmocka_unit_test(a_read_is_of_one_version),
+		cmocka_unit_test(a_read_of_what_vanished_ends),
+		cmocka_unit_test(listings_have_each_row_once),
+		cmocka_unit_test(a_listing_that_cannot_begin_anew_fails),
+		cmocka_unit_test(our_own_put_is_recognised),
+		cmocka_unit_test(another_put_is_never_taken_for_ours),
+		cmocka_unit_test(without_a_name_the_error_stands),
+		cmocka_unit_test(our_own_commit_is_recognised),
+		cmocka_unit_test(another_commit_is_never_taken_for_ours),
+		cmocka_unit_test(the_comparison_is_retried_too),
+		cmocka_unit_test(what_is_gone_was_deleted_by_us),
+		cmocka_unit_test(slow_down_after_an_unknown_attempt_is_unknown),
+		cmocka_unit_test(the_service_is_given_the_time_it_asks_for),
+		cmocka_unit_test(pauses_are_spread_and_grow),
+		cmocka_unit_test(all_of_it_has_a_deadline),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
