@@ -44,6 +44,8 @@ meson_level()
 	ok=$(grep -cE '^(.*[^[:alnum:]])?ok [0-9]+ ' "$log")
 	bad=$(grep -cE '^(.*[^[:alnum:]])?not ok [0-9]+ ' "$log")
 	ok=$((ok - bad))
+	# A case that skipped itself is "not ok ... # SKIP": it did not run, so it fails.
+	grep -hE '^(.*[^[:alnum:]])?not ok [0-9]+ ' "$log"
 	if [ $status -ne 0 ]; then
 		[ "$bad" -gt 0 ] || bad=1
 		grep -vE '^(.* )?ok [0-9]+ ' "$log" | tail -n 200

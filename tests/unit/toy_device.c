@@ -171,6 +171,8 @@ int toy_attach(struct toy *toy, int fd)
 	toy->task.run = attach_task;
 	loop_post(toy->loop, &toy->task);
 	sem_wait(&toy->done);
+	if (toy->result == 0)
+		toy->attached++;
 	return toy->result;
 }
 
@@ -203,10 +205,9 @@ void front_open(struct vuc *c, struct toy *toy, const struct vuc_config *config)
 
 void front_close(struct vuc *c, struct toy *toy)
 {
-	unsigned before = atomic_load(&toy->detached);
-
 	vuc_close(c);
-	wait_for(&toy->detached, before + 1);
+	/* The device may have ended the connection on its own, long before. */
+	wait_for(&toy->detached, toy->attached);
 }
 
 void echo_init(struct echo *e, struct vuc *c, unsigned region)

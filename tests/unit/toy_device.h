@@ -43,6 +43,7 @@ struct toy {
 	sem_t done; /* a posted call has run */
 	int fd;	    /* for attach */
 	int result;
+	unsigned attached; /* front ends so far */
 	struct loop_task task;
 
 	atomic_uint requests, detached, interrupts;
