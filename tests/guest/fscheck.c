@@ -259,7 +259,7 @@ static unsigned int occurrences(char **names, size_t count, const char *name)
  */
 static void check_telldir(char **args)
 {
-	enum { FILES = 2000, HALF = 1000 };
+	enum { FILES = 1000, HALF = 500 };
 	static char *before[FILES + 2];
 	static char *after[2 * FILES + 2];
 	static char *again[2 * FILES + 2];
@@ -330,7 +330,7 @@ static void check_telldir(char **args)
 /* removing FOLDER: delete while reading, as `rm -r` does; nothing may be left */
 static void check_removing(char **args)
 {
-	enum { FILES = 3000 };
+	enum { FILES = 1500 };
 	struct dirent *entry;
 	int removed = 0;
 	DIR *dir;

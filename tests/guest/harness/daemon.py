@@ -92,12 +92,15 @@ class Daemon:
             self.kill()
             raise Failure(f"still there {STOP_SECONDS} s after SIGTERM", details) from None
 
-    def kill(self):
-        """End it and whatever it started, at once."""
+    def signal_kill(self):
+        """Kill it and whatever it started."""
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def kill(self):
+        self.signal_kill()
         self.process.wait()
 
     def log_tail(self, lines=30):

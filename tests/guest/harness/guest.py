@@ -98,13 +98,18 @@ class Guest:
         except subprocess.TimeoutExpired:
             raise Hung("powered off, but its process is still there") from None
 
+    def signal_kill(self):
+        process = self.process
+        if process is not None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
     def kill(self):
         if self.process is None:
             return
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        self.signal_kill()
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()

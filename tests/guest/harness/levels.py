@@ -141,4 +141,5 @@ def qemu_new(plan, cases):
 RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 
 LEVELS = {"local": local, "uml": uml, "uml-new": uml_new, "qemu": qemu_level, "qemu-new": qemu_new}
-DEFAULT = ("uml", "uml-new", "qemu", "qemu-new")
+# The longest first, since several run at a time.
+DEFAULT = ("uml", "qemu", "uml-new", "qemu-new")

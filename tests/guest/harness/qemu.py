@@ -77,7 +77,7 @@ class QemuGuest(Guest):
         super().__init__(run_dir, export, sockets, tools)
         self.accelerator = accelerator
         self.slowness = 4 if accelerator == "tcg" else 1
-        self.scale = 10 if accelerator == "tcg" else 1
+        self.scale = 20 if accelerator == "tcg" else 1
         self.queue_size = queue_size
         self.queues = queues
         self.packed = packed

@@ -14,6 +14,9 @@ from .uml import UmlGuest
 class Site:
     """Makes daemons and guests below `work_dir`, and ends all of them in the end."""
 
+    opened = []
+    ended = False
+
     def __init__(self, name, work_dir, tools, report, daemon_command, daemon_kind):
         self.name = name
         self.dir = f"{work_dir}/{name}"
@@ -32,13 +35,26 @@ class Site:
         os.chmod(self.export, 0o755)
 
     def __enter__(self):
+        Site.opened.append(self)
         return self
 
     def __exit__(self, *_):
+        Site.opened.remove(self)
+        self.end()
+
+    def end(self):
         for guest in self.guests:
             guest.kill()
         for daemon in self.daemons:
             daemon.kill()
+
+    @classmethod
+    def end_all(cls):
+        """From another thread: end all that runs, and let nothing new begin."""
+        cls.ended = True
+        for site in list(cls.opened):
+            for process in (*site.guests, *site.daemons):
+                process.signal_kill()
 
     def next_path(self, what):
         self.count += 1
@@ -47,6 +63,8 @@ class Site:
     def daemon(self, **options):
         """A daemon of the export folder, started; `socket` and `cls` (of daemon) for
         a certain one, else an own socket and the class under test."""
+        if Site.ended:
+            raise Failure("ended by a signal")
         cls = options.pop("cls", self.daemon_class)
         socket = options.pop("socket", None) or self.next_path("daemon") + ".sock"
         daemon = cls(self.daemon_command, self.export, socket, **options)
