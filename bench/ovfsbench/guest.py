@@ -126,8 +126,7 @@ class Fio:
         self.direct = direct
 
     def measure(self, guest, mount, bench):
-        """Returns (operations, seconds) of one run."""
-        guest.drop_caches()
+        """One run; see parse_fsops() for what is returned."""
         limit = f"--runtime={int(bench.row_s * 1000)}ms"
         # Cached reads must not come round to a block twice: one pass at most.
         if self.direct or "write" in self.rw:
@@ -142,7 +141,9 @@ class Fio:
         side = job["read"] if "read" in self.rw else job["write"]
         if job["error"] or not side["total_ios"]:
             raise GuestError(f"fio: {output}")
-        return side["total_ios"], side["total_ios"] / side["iops"]
+        latency = {"p50": side["clat_ns"]["percentile"]["50.000000"] / 1000}
+        return dict(ops=side["total_ios"], seconds=side["total_ios"] / side["iops"],
+                    latency_us=latency)
 
 
 class Files:
@@ -155,14 +156,10 @@ class Files:
         self.phase = phase
 
     def measure(self, guest, mount, bench):
-        guest.drop_caches()
         where = f"/run/{mount}/files-{mount}"
-        command = f"{bench.fsops} {self.phase} {where} {bench.files}"
         if self.phase == "create":
-            command = f"rm -rf {where} && mkdir {where} && {command}"
-        if self.phase == "unlink":
-            command = f"{command} && rmdir {where}"
-        return parse_fsops(guest.run(command))
+            guest.run(f"rm -rf {where} && mkdir {where}")
+        return parse_fsops(guest.run(f"{bench.fsops} {self.phase} {where} {bench.files}"))
 
 
 class TreeCopy:
@@ -173,15 +170,15 @@ class TreeCopy:
 
     def measure(self, guest, mount, bench):
         copy = f"/run/{mount}/copy-{mount}"
-        guest.drop_caches()
-        result = parse_fsops(guest.run(f"{bench.fsops} time cp -a /run/{mount}/tree {copy}"))
         guest.run(f"rm -rf {copy}")
-        return bench.tree_entries, result[1]
+        result = parse_fsops(guest.run(f"{bench.fsops} time cp -a /run/{mount}/tree {copy}"))
+        return dict(result, ops=bench.tree_entries)
 
 
 def parse_fsops(output):
+    """What Results.add() wants of a sample, but for the CPU time."""
     result = json.loads(output.splitlines()[-1])
-    return result["ops"], result["seconds"]
+    return dict(ops=result["ops"], seconds=result["seconds"])
 
 
 ROWS = [

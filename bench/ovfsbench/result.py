@@ -23,6 +23,7 @@ class Results:
                       seconds=seconds, cpu_s=cpu_s, **more)
         self.raw.write(json.dumps(sample) + "\n")
         self.raw.flush()
+        # The middle one of the operations' latencies, where the tool knows it.
         by_kind = self.samples.setdefault((group, row), {})
         p50 = more.get("latency_us", {}).get("p50")
         by_kind.setdefault(kind, {})[round_no] = (ops, seconds, cpu_s, p50)
@@ -39,7 +40,7 @@ def ratios(ours, theirs, value):
     """value(ours) / value(theirs) of each round that has both."""
     both = sorted(set(ours) & set(theirs))
     pairs = [(value(ours[r]), value(theirs[r])) for r in both]
-    return [a / b for a, b in pairs if b > 0]
+    return [a / b for a, b in pairs if a is not None and b]
 
 
 def rate(sample):
@@ -90,7 +91,7 @@ def table(results, group):
         ours = by_kind.get(base.name, {})
         line = [row]
         for _, _, value in values:
-            own = [value(s) for s in ours.values()]
+            own = [value(s) for s in ours.values() if value(s) is not None]
             line.append(compact(statistics.median(own)) if own else "-")
         for kind in others:
             theirs = by_kind.get(kind.name, {})
