@@ -35,7 +35,11 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 		d->socket, o && o->request_queues ? o->request_queues : 4);
 	if (o && o->tag)
 		fprintf(file, "tag = \"%s\"\n", o->tag);
+	if (o && o->socket)
+		fprintf(file, "%s\n", o->socket);
 	fprintf(file, "[storage_settings]\ntype = \"fs\"\nroot = \"%s\"\n", d->root);
+	if (o && o->storage)
+		fprintf(file, "%s\n", o->storage);
 	fprintf(file, "[log]\nlevel = \"%s\"\n", o && o->log_level ? o->log_level : "debug");
 	if (o && o->extra)
 		fprintf(file, "%s\n", o->extra);

@@ -29,7 +29,9 @@ struct daemon_options {
 	unsigned int request_queues; /* 0: 4 */
 	const char *tag;	     /* NULL: none */
 	const char *log_level;	     /* NULL: debug */
-	const char *extra;	     /* more lines of TOML */
+	const char *socket;	     /* more lines for [socket_settings] */
+	const char *storage;	     /* and for [storage_settings] */
+	const char *extra;	     /* more lines of TOML, with tables of their own */
 };
 
 struct daemon {
