@@ -125,6 +125,7 @@ tree_remove() {
 
 tree_print() {
 	echo "tree        $tree ($suite)"
+	# shellcheck disable=SC2016,SC2086 # dpkg's variables; a list of words
 	chroot "$tree" dpkg-query -W -f '${Package}\t${Version}\n' $packages |
 		while IFS=$'\t' read -r name version; do
 			printf '%-16s %s\n' "$name" "$version"
