@@ -223,9 +223,15 @@ static void *env_thread(void *arg)
 	return NULL;
 }
 
+/* With a small stack: what recurses as deep as a queue is long shall not survive. */
 void env_run(struct env *env)
 {
-	assert_int_equal(pthread_create(&env->thread, NULL, env_thread, env->loop), 0);
+	pthread_attr_t attr;
+
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, 512 << 10), 0);
+	assert_int_equal(pthread_create(&env->thread, &attr, env_thread, env->loop), 0);
+	pthread_attr_destroy(&attr);
 }
 
 void env_end(struct env *env)

@@ -191,6 +191,27 @@ static void reads_go_on_where_they_were_cut(void **state)
 	env_end(&s.env);
 }
 
+static void a_read_that_fails_at_its_end_is_whole(void **state)
+{
+	struct env env;
+	char buf[10];
+	struct call call = { .op = { .opcode = STORE_READ, .key = "k" } };
+
+	(void)state;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &quick));
+	env_run(&env);
+	call_body(&call, buf, sizeof(buf));
+	call_submit(&env, &call);
+	hold_wait(&env, 1);
+	hold_move(&env, 10);
+	hold_release(&env, -EIO);
+	assert_int_equal(call_wait(&call), 0);
+	assert_int_equal(call.op.done, 10);
+	assert_int_equal(call.op.attempts, 1);
+	env_end(&env);
+}
+
 struct progress {
 	struct call call;
 	unsigned restarts;
@@ -523,6 +544,30 @@ static void the_comparison_is_retried_too(void **state)
 	env_end(&s.env);
 }
 
+/* The STAT of a comparison may succeed although it was called back. */
+static void a_cancelled_comparison_is_no_success(void **state)
+{
+	struct env env;
+	struct call call = {
+		.op = { .opcode = STORE_PUT, .key = "k", .if_absent = true, .write_id = "w" }
+	};
+
+	(void)state;
+	env_hold(&env);
+	hold_cancel_result(&env, 0);
+	env_push(&env, store_retry_new(&env.top, env.top, &quick));
+	env_run(&env);
+	call_submit(&env, &call);
+	hold_wait(&env, 1);
+	hold_release(&env, -EIO);
+	hold_wait(&env, 1);
+	hold_release(&env, -EEXIST);
+	hold_wait(&env, 1); /* the STAT */
+	store_cancel(&call.op);
+	assert_int_equal(call_wait(&call), -EEXIST);
+	env_end(&env);
+}
+
 static void what_is_gone_was_deleted_by_us(void **state)
 {
 	struct stack s;
@@ -663,6 +708,7 @@ int main(void)
 		cmocka_unit_test(the_last_error_comes_after_the_last_attempt),
 		cmocka_unit_test(batches_are_repeated_for_keys_that_failed),
 		cmocka_unit_test(reads_go_on_where_they_were_cut),
+		cmocka_unit_test(a_read_that_fails_at_its_end_is_whole),
 		cmocka_unit_test(a_read_is_of_one_version),
 		cmocka_unit_test(a_read_of_what_vanished_ends),
 		cmocka_unit_test(listings_have_each_row_once),
@@ -673,6 +719,7 @@ int main(void)
 		cmocka_unit_test(our_own_commit_is_recognised),
 		cmocka_unit_test(another_commit_is_never_taken_for_ours),
 		cmocka_unit_test(the_comparison_is_retried_too),
+		cmocka_unit_test(a_cancelled_comparison_is_no_success),
 		cmocka_unit_test(what_is_gone_was_deleted_by_us),
 		cmocka_unit_test(slow_down_after_an_unknown_attempt_is_unknown),
 		cmocka_unit_test(the_service_is_given_the_time_it_asks_for),

@@ -31,6 +31,25 @@ static void bodies_wait_for_the_debt_before_them(void **state)
 	env_end(&env);
 }
 
+static void idleness_saves_no_more_than_the_burst(void **state)
+{
+	struct env env;
+	char body[1000] = "";
+	uint64_t start;
+
+	(void)state;
+	env_memory(&env, NULL);
+	env_push(&env, store_throttle_new(&env.top, env.top, &up_only));
+	env_run(&env);
+	assert_int_equal(env_put(&env, "k", body, sizeof(body)), 0);
+	sleep_ms(500); /* would pay for five */
+	start = loop_now_ns();
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(env_put(&env, "k", body, sizeof(body)), 0);
+	assert_in_range(elapsed_ms(start), 295, 5000);
+	env_end(&env);
+}
+
 static void other_directions_and_metadata_pass(void **state)
 {
 	static const struct store_throttle_options crawl = { .up = { 10, 1 } };
@@ -135,6 +154,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bodies_wait_for_the_debt_before_them),
+		cmocka_unit_test(idleness_saves_no_more_than_the_burst),
 		cmocka_unit_test(other_directions_and_metadata_pass),
 		cmocka_unit_test(what_was_not_read_is_given_back),
 		cmocka_unit_test(the_queue_keeps_its_order),
