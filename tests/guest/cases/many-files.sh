@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # CASE: 100,000 files in one folder
 # TOOLS: busybox
-# LIMIT: 300
+# LIMIT: 600
 
 count=$((100000 / SCALE))
 mkdir dir
