@@ -298,7 +298,7 @@ static void play_read(struct player *p)
 {
 	struct key *key = any_key(p);
 	bool whole = draw(p, 2) == 0, absent = false;
-	unsigned char buf[SIZE_MAX_ + 1];
+	unsigned char buf[SIZE_MAX_ + 1] = { 0 };
 	struct call call = { .op = { .opcode = STORE_READ,
 				     .key = key->name,
 				     .offset = whole ? 0 : draw(p, SIZE_MAX_) } };
