@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -87,6 +88,8 @@ static void spawn(struct daemon *d)
 	d->pid = fork();
 	assert_true(d->pid >= 0);
 	if (d->pid == 0) {
+		/* A test that is killed takes its daemon along. */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		dup2(log, STDOUT_FILENO);
 		dup2(log, STDERR_FILENO);
 		if (command)
