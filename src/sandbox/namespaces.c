@@ -230,7 +230,7 @@ struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_c
 	if (!e && config->stage[SANDBOX_IPC] && unshare(CLONE_NEWIPC) < 0)
 		e = sandbox_refused(errno, SANDBOX_IPC, "create an IPC namespace");
 	if (!e && (config->stage[SANDBOX_PID] || config->stage[SANDBOX_MOUNT] || config->chroot ||
-		   config->stage[SANDBOX_CAPABILITIES] || config->stage[SANDBOX_SECCOMP]))
+		   config->stage[SANDBOX_SECCOMP]))
 		e = sandbox_enter_pid(out, config);
 	if (!e && config->stage[SANDBOX_MOUNT] && unshare(CLONE_NEWNS) < 0)
 		e = sandbox_refused(errno, SANDBOX_MOUNT, "create a mount namespace");

@@ -71,8 +71,8 @@ struct sandbox {
 };
 
 /*
- * Enters every stage up to capabilities, in order. Unless all of them are off
- * this forks: the caller goes on as a new process (with SANDBOX_PID as process 1
+ * Enters every stage up to capabilities, in order. With another root, a PID
+ * namespace or the filter this forks: the caller goes on as a new process (with SANDBOX_PID as process 1
  * of its namespace) while the original process waits outside, passes SIGTERM,
  * SIGINT and SIGHUP on, and exits with the status of the inner one. The
  * descriptors in *@out are the caller's.
