@@ -319,12 +319,25 @@ void store_op_forward(struct store *layer, struct store_op *op,
 	store_op_enter(layer->next, op);
 }
 
+/* What a service calls a success has to be one: no short body, no nameless session. */
+static int store_op_settle(const struct store_op *op)
+{
+	switch (op->opcode) {
+	case STORE_READ:
+		return op->done < op->length && op->offset + op->done < op->meta.size ? -EIO : 0;
+	case STORE_BEGIN:
+		return op->session_out[0] ? 0 : -EIO;
+	default:
+		return 0;
+	}
+}
+
 void store_op_complete(struct store_op *op, int result)
 {
 	unsigned height = op->at->height;
 
 	assert(result <= 0);
-	op->result = result;
+	op->result = result == 0 && height == 0 ? store_op_settle(op) : result;
 	while (height < op->top->height) {
 		struct store_frame *frame = &op->frame[height++];
 		void (*complete)(struct store * layer, struct store_op * op) = frame->complete;

@@ -342,7 +342,9 @@ void store_op_forward(struct store *layer, struct store_op *op,
 		      void (*complete)(struct store *layer, struct store_op *op));
 
 /* Ends @op at the store where it is: the next above gets it, or the owner.
- * @result: 0 or negative errno. Do not touch @op afterwards. */
+ * @result: 0 or negative errno. A READ of a service that is shorter than both what was
+ * asked for and meta.size, and a BEGIN without session_out, become -EIO. Do not touch @op
+ * afterwards. */
 void store_op_complete(struct store_op *op, int result);
 
 /* Asks whoever below @layer has @op to give it back, as store_cancel() does, but
@@ -360,7 +362,8 @@ static inline bool store_op_stopped(const struct store_op *op)
  * retry layer leaves op->done as it is. PUT, PART: the beginning of op->data. */
 struct iov_cursor store_op_cursor(const struct store_op *op);
 
-/* Services: @bytes more of the body were sent or, for READ, put in place. Advances
+/* Services: @bytes more of the body were sent or, for READ, put in place, never more than
+ * op->length in all (a service that sends more is cut short or failed). Advances
  * op->done of a READ and calls op->progress(). @bytes may be 0: a sign of life. */
 void store_op_moved(struct store_op *op, uint64_t bytes);
 

@@ -213,6 +213,42 @@ static void missing_capabilities_are_told(void **state)
 	env_end(&env);
 }
 
+static void say_the_size(void *arg)
+{
+	struct store_op *op = arg;
+
+	op->meta.size = 10;
+}
+
+static void short_bodies_are_no_success(void **state)
+{
+	struct env env;
+	char buf[8];
+	struct call read = { .op = { .opcode = STORE_READ, .key = "k" } };
+	struct call begin = { .op = { .opcode = STORE_BEGIN, .key = "k" } };
+
+	(void)state;
+	env_hold(&env);
+	env_run(&env);
+	call_body(&read, buf, sizeof(buf));
+	for (uint64_t offset = 0; offset < 5; offset += 4) {
+		read.op.offset = offset;
+		call_submit(&env, &read);
+		hold_wait(&env, 1);
+		env_on_loop(&env, say_the_size, &read.op);
+		hold_move(&env, 6);
+		hold_release(&env, 0);
+		/* of 8 bytes there are 8; of the last 6, there are 6 */
+		assert_int_equal(call_wait(&read), offset ? 0 : -EIO);
+		assert_int_equal(read.op.done, 6);
+	}
+	call_submit(&env, &begin);
+	hold_wait(&env, 1);
+	hold_release(&env, 0);
+	assert_int_equal(call_wait(&begin), -EIO);
+	env_end(&env);
+}
+
 static void write_ids_differ(void **state)
 {
 	char ids[50][STORE_WRITE_ID_MAX];
@@ -534,6 +570,7 @@ int main(void)
 		cmocka_unit_test(every_opcode_has_a_name),
 		cmocka_unit_test(nonsense_is_refused_before_the_service),
 		cmocka_unit_test(missing_capabilities_are_told),
+		cmocka_unit_test(short_bodies_are_no_success),
 		cmocka_unit_test(write_ids_differ),
 		cmocka_unit_test(threads_call_at_the_same_time),
 		cmocka_unit_test(a_cancelled_operation_leaves_the_service),

@@ -354,6 +354,36 @@ static void all_of_it_has_a_deadline(void **state)
 	env_end(&s.env);
 }
 
+/* Many at once, begun at different times, each gets its own. */
+static void deadlines_are_each_their_own(void **state)
+{
+	enum { COUNT = 30 };
+	struct store_retry_options options = quick;
+	struct env env;
+	struct call calls[COUNT];
+	uint64_t begun[COUNT];
+
+	(void)state;
+	options.total_ns = 120 * MSEC;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &options));
+	env_run(&env);
+	for (unsigned i = 0; i < COUNT; i++) {
+		calls[i] = (struct call){ .op = { .opcode = STORE_STAT, .key = "k" } };
+		begun[i] = loop_now_ns();
+		call_submit(&env, &calls[i]);
+		sleep_ms(10);
+		if (i % 3 == 0)
+			store_cancel(&calls[i].op);
+	}
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(call_wait(&calls[i]), i % 3 ? -ETIMEDOUT : -ECANCELED);
+		assert_true(i % 3 == 0 || elapsed_ms(begun[i]) >= 119);
+	}
+	assert_int_equal(store_retry_stats(env.top).given_up, COUNT - COUNT / 3);
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -369,6 +399,7 @@ int main(void)
 		cmocka_unit_test(the_service_is_given_the_time_it_asks_for),
 		cmocka_unit_test(pauses_are_spread_and_grow),
 		cmocka_unit_test(all_of_it_has_a_deadline),
+		cmocka_unit_test(deadlines_are_each_their_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

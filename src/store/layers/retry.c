@@ -25,13 +25,17 @@ enum { REPEATED, RESUMED, COMPARED, OURS, GIVEN_UP, STATS };
 struct retry {
 	struct store store;
 	struct store_retry_options options;
-	struct store_random random;    /* transfer loop */
+	struct store_random random; /* transfer loop, as what follows */
+	/* Operations by deadline, which is by arrival: all have the same time. One
+	 * timer for the first of them is enough, however many there are. */
+	struct list deadlines; /* store_frame.link */
+	struct loop_timer timer;
 	_Atomic uint64_t stats[STATS]; /* written on the transfer loop */
 };
 
 /* Of a frame. */
 struct retry_state {
-	struct loop_timer deadline;
+	uint64_t deadline_ns; /* UINT64_MAX: none */
 	const char *if_match; /* the caller's, while op->if_match is ours */
 	int refused;	      /* COMPARING: how the write itself ended */
 	int last;	      /* result of the attempt before */
@@ -128,8 +132,11 @@ static void retry_restore(struct store_op *op, struct retry_state *state)
 static void retry_finish(struct store *store, struct store_op *op, int result)
 {
 	struct retry_state *state = state_of(op, store);
+	struct retry *retry = retry_of(store);
 
-	loop_timer_disarm(&state->deadline);
+	list_remove(&store_op_frame(op, store)->link);
+	if (list_empty(&retry->deadlines))
+		loop_timer_disarm(&retry->timer);
 	retry_restore(op, state);
 	/* -EAGAIN says that nothing was done; of an earlier attempt that is not known. */
 	if (result == -EAGAIN && state->ambiguous)
@@ -223,20 +230,39 @@ static void pause_expired(struct loop_timer *timer)
 	retry_again(frame->layer, frame->op);
 }
 
-static void deadline_expired(struct loop_timer *timer)
+/* Its time is up, and it is no longer in the list. */
+static void retry_expire(struct retry *retry, struct store_frame *frame)
 {
-	struct retry_state *state = container_of(timer, struct retry_state, deadline);
-	struct store_frame *frame = container_of(state, struct store_frame, state);
+	struct retry_state *state = state_of(frame->op, &retry->store);
 
 	state->expired = true;
-	if (frame->op->at != frame->layer) {
-		store_op_recall(frame->layer, frame->op);
+	if (frame->op->at != &retry->store) {
+		store_op_recall(&retry->store, frame->op);
 		return;
 	}
 	/* In a pause: there is a result of the attempt before. */
 	loop_timer_disarm(&frame->timer);
-	retry_count(frame->layer, GIVEN_UP);
-	retry_finish(frame->layer, frame->op, state->last);
+	retry_count(&retry->store, GIVEN_UP);
+	retry_finish(&retry->store, frame->op, state->last);
+}
+
+static void deadlines_expired(struct loop_timer *timer)
+{
+	struct retry *retry = container_of(timer, struct retry, timer);
+
+	while (!list_empty(&retry->deadlines)) {
+		struct store_frame *frame =
+			list_entry(retry->deadlines.next, struct store_frame, link);
+		uint64_t deadline_ns = state_of(frame->op, &retry->store)->deadline_ns;
+		uint64_t now = loop_now_ns();
+
+		if (deadline_ns > now) {
+			loop_timer_arm(retry->store.loop, timer, deadline_ns - now);
+			return;
+		}
+		list_remove(&frame->link);
+		retry_expire(retry, frame);
+	}
 }
 
 /* The length of the pause after the attempt that just failed. */
@@ -277,7 +303,7 @@ static void retry_pause(struct store *store, struct store_op *op)
 	uint64_t pause = retry_pause_ns(retry, op, state);
 
 	if (state->expired || !may_repeat(retry, op, state) ||
-	    (retry->options.total_ns && loop_now_ns() + pause > state->deadline.deadline_ns)) {
+	    loop_now_ns() + pause > state->deadline_ns) {
 		retry_count(store, GIVEN_UP);
 		retry_finish(store, op, op->result);
 		return;
@@ -329,9 +355,13 @@ static void retry_submit(struct store *store, struct store_op *op)
 
 	memset(state, 0, sizeof(*state));
 	state->attempts = 1;
-	loop_timer_init(&state->deadline, deadline_expired);
-	if (retry->options.total_ns)
-		loop_timer_arm(store->loop, &state->deadline, retry->options.total_ns);
+	state->deadline_ns = UINT64_MAX;
+	if (retry->options.total_ns) {
+		if (list_empty(&retry->deadlines))
+			loop_timer_arm(store->loop, &retry->timer, retry->options.total_ns);
+		state->deadline_ns = loop_now_ns() + retry->options.total_ns;
+		list_push_back(&retry->deadlines, &store_op_frame(op, store)->link);
+	}
 	store_op_forward(store, op, retry_complete);
 }
 
@@ -369,6 +399,8 @@ struct err *store_retry_new(struct store **out, struct store *next,
 	}
 	retry->options = options ? *options : store_retry_defaults;
 	store_random_seed(&retry->random, retry->options.seed);
+	list_init(&retry->deadlines);
+	loop_timer_init(&retry->timer, deadlines_expired);
 	*out = &retry->store;
 	return NULL;
 }

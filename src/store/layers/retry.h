@@ -23,6 +23,9 @@
  * - BEGIN is repeated; a session whose answer was lost is left over until it is
  *   cleaned up (LIST_SESSIONS, ABORT).
  * - STAT, PART, COPY_PART, LIST_SESSIONS are repeated.
+ *
+ * What no layer can help: a PUT that was given up for lost may still be under way, and
+ * arrive after a later one. Only conditions keep it from overwriting that.
  */
 #ifndef OVFS_STORE_LAYERS_RETRY_H
 #define OVFS_STORE_LAYERS_RETRY_H

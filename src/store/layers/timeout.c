@@ -54,6 +54,13 @@ static bool has_body(enum store_opcode opcode)
 	return opcode == STORE_READ || opcode == STORE_PUT || opcode == STORE_PART;
 }
 
+/* The service has done its work, whatever came of it. */
+static bool is_answer(int result)
+{
+	return result == 0 || result == -ENOENT || result == -ERANGE || result == -ESTALE ||
+	       result == -EEXIST;
+}
+
 /* ---- The estimate ---- */
 
 static void estimate_settle(const struct timeout *timeout, struct estimate *estimate)
@@ -137,7 +144,7 @@ static void timeout_complete(struct store *store, struct store_op *op)
 		result = -ETIMEDOUT;
 		if (!depends_on_size(op->opcode))
 			estimate_back_off(timeout, estimate);
-	} else if (result == 0 && !depends_on_size(op->opcode)) {
+	} else if (is_answer(result) && !depends_on_size(op->opcode)) {
 		uint64_t last = loop_now_ns() - last_sign_ns(op, state);
 
 		estimate_sample(timeout, estimate, MAX(op->silence_ns, last));

@@ -8,7 +8,7 @@
  *
  * How much silence is too much is learnt for each kind of operation, as TCP learns
  * its retransmission time (RFC 6298): a smoothed mean and deviation of the longest
- * silence of successful attempts, of which
+ * silence of attempts that were answered, of which
  *
  *	8 * (mean + 4 * deviation), within silence_min .. silence_max
  *

@@ -327,6 +327,8 @@ int store_memory_write(struct store *service, const char *key, const void *data,
 	struct memory_blob *blob;
 	int err;
 
+	if (strnlen(key, STORE_KEY_MAX + 1) > STORE_KEY_MAX)
+		return -ENAMETOOLONG;
 	pthread_mutex_lock(&memory->lock);
 	err = memory_blob_new(memory, len, &blob);
 	if (!err) {
