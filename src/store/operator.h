@@ -63,7 +63,7 @@
 #define STORE_WRITE_ID_MAX 33 /* 32 of [0-9A-Za-z] and the NUL */
 #define STORE_TOKEN_MAX (STORE_KEY_MAX * 3 + STORE_SESSION_MAX + 2) /* with the NUL */
 #define STORE_LAYERS_MAX 8
-#define STORE_STATE_MAX 160 /* bytes that a layer may keep of an operation */
+#define STORE_STATE_MAX 128 /* bytes that a layer may keep of an operation */
 #define STORE_DELETE_BATCH_MAX 1000
 
 enum store_opcode {

@@ -271,9 +271,37 @@ static void play_delete(struct player *p)
 
 	if (key->count == CONTENTS)
 		return;
+	if (key->etag[0] && draw(p, 2))
+		call.op.if_match = key->etag;
 	result = play(p, &call);
 	CHECK(p, result == 0 || is_unknown(result) || result == -EAGAIN);
 	key_written(p, key, &absent, result, "");
+}
+
+static void play_delete_batch(struct player *p)
+{
+	static const struct content absent;
+	const char *names[KEYS];
+	struct key *keys[KEYS];
+	int results[KEYS], result;
+	struct call call = {
+		.op = { .opcode = STORE_DELETE_BATCH, .keys = names, .key_results = results }
+	};
+	size_t count = 0;
+
+	for (unsigned i = 0; i < KEYS; i++) {
+		if (p->keys[i].count == CONTENTS || draw(p, 3))
+			continue;
+		keys[count] = &p->keys[i];
+		names[count++] = p->keys[i].name;
+	}
+	if (count == 0)
+		return;
+	call.op.key_count = count;
+	result = play(p, &call);
+	CHECK(p, result == 0 || is_unknown(result) || result == -EAGAIN);
+	for (size_t i = 0; i < count; i++)
+		key_written(p, keys[i], &absent, result ? result : results[i], "");
 }
 
 static void play_copy(struct player *p)
@@ -445,8 +473,9 @@ static void *overwrite_uniform(void *arg)
 static void *player_run(void *arg)
 {
 	static void (*const plays[])(struct player *) = {
-		play_put,  play_put,  play_session, play_session, play_delete,	play_copy,
-		play_read, play_read, play_read,    play_list,	  play_counter, play_uniform,
+		play_put,	   play_put,	 play_session, play_session, play_delete,
+		play_delete_batch, play_copy,	 play_read,    play_read,    play_read,
+		play_list,	   play_counter, play_uniform,
 	};
 	struct player *p = arg;
 
@@ -470,7 +499,7 @@ static void world_begin(struct world *w, uint64_t seed)
 	static const struct store_limit_options limit = { .in_flight_max = { 2, 2 } };
 	static const struct store_throttle_options rate = { .up = { 100 << 20, 0 },
 							    .down = { 100 << 20, 0 } };
-	static const struct store_retry_options retry = { .attempts_max = 6,
+	static const struct store_retry_options retry = { .attempts_max = 3,
 							  .pause_first_ns = MSEC / 4,
 							  .pause_max_ns = MSEC };
 	static const struct store_fault faults = { .error_permille = 60,
