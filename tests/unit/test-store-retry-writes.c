@@ -223,6 +223,55 @@ static void a_cancelled_comparison_is_no_success(void **state)
 	env_end(&env);
 }
 
+/* Called back before it could be compared, a refusal says nothing. */
+static void a_refusal_that_was_not_compared_is_no_answer(void **state)
+{
+	struct store_retry_options options = quick;
+	struct env env;
+	struct call call = {
+		.op = { .opcode = STORE_PUT, .key = "k", .if_absent = true, .write_id = "w" }
+	};
+
+	(void)state;
+	for (int cancel = 0; cancel < 2; cancel++) {
+		options.total_ns = cancel ? 0 : 100 * MSEC;
+		env_hold(&env);
+		hold_cancel_result(&env, -EEXIST);
+		env_push(&env, store_retry_new(&env.top, env.top, &options));
+		env_run(&env);
+		call_submit(&env, &call);
+		hold_wait(&env, 1);
+		hold_release(&env, -ETIMEDOUT);
+		if (cancel) {
+			hold_wait(&env, 1);
+			store_cancel(&call.op);
+		}
+		assert_int_equal(call_wait(&call), cancel ? -ECANCELED : -ETIMEDOUT);
+		env_end(&env);
+	}
+}
+
+static void a_comparison_that_is_refused_leaves_it_unknown(void **state)
+{
+	struct env env;
+	struct call call = {
+		.op = { .opcode = STORE_PUT, .key = "k", .if_absent = true, .write_id = "w" }
+	};
+	static const int results[] = { -EIO, -EEXIST, -EACCES };
+
+	(void)state;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &quick));
+	env_run(&env);
+	call_submit(&env, &call);
+	for (size_t i = 0; i < ARRAY_SIZE(results); i++) {
+		hold_wait(&env, 1);
+		hold_release(&env, results[i]);
+	}
+	assert_int_equal(call_wait(&call), -EIO);
+	env_end(&env);
+}
+
 static void what_is_gone_was_deleted_by_us(void **state)
 {
 	struct stack s;
@@ -274,6 +323,8 @@ int main(void)
 		cmocka_unit_test(another_commit_is_never_taken_for_ours),
 		cmocka_unit_test(the_comparison_is_retried_too),
 		cmocka_unit_test(a_cancelled_comparison_is_no_success),
+		cmocka_unit_test(a_refusal_that_was_not_compared_is_no_answer),
+		cmocka_unit_test(a_comparison_that_is_refused_leaves_it_unknown),
 		cmocka_unit_test(what_is_gone_was_deleted_by_us),
 		cmocka_unit_test(slow_down_after_an_unknown_attempt_is_unknown),
 	};

@@ -316,17 +316,35 @@ static void retry_pause(struct store *store, struct store_op *op)
 	loop_timer_arm(store->loop, &frame->timer, pause);
 }
 
+/* What came is not an answer to the caller's question: it takes another one. */
+static bool is_preliminary(struct store *store, const struct store_op *op,
+			   const struct retry_state *state)
+{
+	return (state->pinned && op->result == -ESTALE) ||
+	       (state->ambiguous && is_worth_comparing(store, op));
+}
+
+/* Nothing more may be begun for it. */
+static void retry_end(struct store *store, struct store_op *op)
+{
+	struct retry_state *state = state_of(op, store);
+	int result = is_preliminary(store, op, state) ? -ECANCELED : op->result;
+
+	if (result == -ECANCELED && !store_op_stopped(op)) {
+		retry_count(store, GIVEN_UP);
+		result = state->last ? state->last : -ETIMEDOUT;
+	}
+	retry_finish(store, op, result);
+}
+
 static void retry_complete(struct store *store, struct store_op *op)
 {
 	struct retry_state *state = state_of(op, store);
 
 	if (state->comparing && (op->result == 0 || op->result == -ENOENT)) {
 		retry_compared(store, op);
-	} else if (store_op_stopped(op)) {
-		retry_finish(store, op, op->result);
-	} else if (state->expired && op->result == -ECANCELED) {
-		retry_count(store, GIVEN_UP);
-		retry_finish(store, op, state->last ? state->last : -ETIMEDOUT);
+	} else if (store_op_stopped(op) || (state->expired && !is_passing(op->result))) {
+		retry_end(store, op);
 	} else if (is_passing(op->result) && is_whole(op)) {
 		retry_finish(store, op, 0);
 	} else if (is_passing(op->result) || has_passing_keys(op)) {
@@ -334,7 +352,7 @@ static void retry_complete(struct store *store, struct store_op *op)
 			state->ambiguous = true;
 		retry_pause(store, op);
 	} else if (state->comparing) {
-		retry_finish(store, op, op->result);
+		retry_finish(store, op, -EIO); /* whose write it is cannot be told */
 	} else if (state->pinned && op->result == -ESTALE) {
 		/* Not the caller's condition: the object changed between two attempts. */
 		read_restart(op, state);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define NSEC_PER_SEC 1e9
+#define WAIT_MAX_NS (3600 * NSEC_PER_SEC) /* then it looks again */
 
 /* Transfer loop only. */
 struct bucket {
@@ -66,6 +67,8 @@ static void throttle_complete(struct store *store, struct store_op *op);
  * completes from within: see limit.c. */
 static void bucket_start(struct bucket *bucket)
 {
+	double wait_ns;
+
 	if (bucket->starting)
 		return;
 	bucket->starting = true;
@@ -81,12 +84,13 @@ static void bucket_start(struct bucket *bucket)
 		store_op_forward(bucket->store, op, throttle_complete);
 	}
 	bucket->starting = false;
-	if (list_empty(&bucket->queue))
+	if (list_empty(&bucket->queue)) {
 		loop_timer_disarm(&bucket->timer);
-	else
-		/* One byte more than the debt, else the timer could find it just paid. */
-		loop_timer_arm(bucket->store->loop, &bucket->timer,
-			       (uint64_t)((1 - bucket->tokens) / bucket->rate) + 1);
+		return;
+	}
+	/* One byte more than the debt, else the timer could find it just paid. */
+	wait_ns = (1 - bucket->tokens) / bucket->rate + 1;
+	loop_timer_arm(bucket->store->loop, &bucket->timer, (uint64_t)MIN(wait_ns, WAIT_MAX_NS));
 }
 
 static void bucket_expired(struct loop_timer *timer)
