@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/util.h"
 
 #define POLL_SPINS 64 /* between looks at the ring while polling */
 
@@ -113,25 +114,41 @@ static void cpu_relax(void)
 #endif
 }
 
-/* Looks at the ring for up to poll_us; true when a chain came. Lock held; let
- * go between looks. */
+/*
+ * Looks at the ring for up to poll_us; true when a chain came. Lock held; let go
+ * between looks.
+ *
+ * A guest that sends its next request soon after each answer saves both sides a
+ * wake-up out of an idle processor's sleep, which may take longer than all the
+ * rest. Where polling is in vain it is tried ever more rarely; and whoever else
+ * wants this processor gets it, not least the guest.
+ */
 static bool queue_busy_poll(struct queue *q)
 {
 	uint64_t deadline_ns;
 
 	if (!q->params.poll_us)
 		return false;
+	if (q->poll_skip) {
+		q->poll_skip--;
+		return false;
+	}
 	deadline_ns = loop_now_ns() + q->params.poll_us * 1000ull;
 	while (queue_serving(q) && !q->update_posted) {
-		if (virtq_has_chain(&q->vq))
+		if (virtq_has_chain(&q->vq)) {
+			q->poll_vain = 0;
 			return true;
+		}
 		pthread_mutex_unlock(&q->lock);
 		for (unsigned i = 0; i < POLL_SPINS; i++)
 			cpu_relax();
+		sched_yield();
 		pthread_mutex_lock(&q->lock);
 		if (loop_now_ns() >= deadline_ns)
 			break;
 	}
+	q->poll_vain = MIN(q->poll_vain + 1, QUEUE_POLL_VAIN_MAX);
+	q->poll_skip = (1u << q->poll_vain) - 1;
 	return false;
 }
 
