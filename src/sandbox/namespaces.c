@@ -183,11 +183,25 @@ static void sandbox_mount_attributes(const struct sandbox_config *config)
 		log_info("sandbox_mount_attributes_unavailable", "error=\"%s\"", strerror(errno));
 }
 
+/* Whether our root is a directory below the root of its mount. */
+static bool sandbox_in_chroot(void)
+{
+	struct statx stx;
+
+	return statx(AT_FDCWD, "/", 0, 0, &stx) == 0 &&
+	       (stx.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) &&
+	       !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
 /* Makes config->root the root of a mount namespace of our own. */
 static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 {
 	CLEANUP_CLOSE int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
+	if (sandbox_in_chroot())
+		return err_new("sandbox: ovfs was started in a chroot, where the kernel allows no "
+			       "pivot_root: set sandbox_settings.mode = \"chroot\", or "
+			       "sandbox_settings.disable = [\"mount\"]");
 	if (old_root < 0)
 		return err_errno(errno, "sandbox: open /");
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
