@@ -27,6 +27,16 @@ static void sleep_ms(int ms)
 	nanosleep(&ts, NULL);
 }
 
+/* Whether our root is a mere directory, as after chroot(8) into a tree: the kernel allows
+ * no pivot_root there. */
+static bool __attribute__((unused)) in_chroot(void)
+{
+	struct statx stx;
+
+	return statx(AT_FDCWD, "/", 0, 0, &stx) == 0 &&
+	       !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
 static void write_config(const struct daemon *d, const struct daemon_options *o)
 {
 	FILE *file = fopen(d->config, "we");
@@ -48,6 +58,9 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 	/* The leak check wants /proc and a tracer, reports want the program's file. */
 	fprintf(file, "[sandbox_settings]\nmode = \"none\"\n"
 		      "disable = [\"capabilities\", \"no_new_privs\", \"seccomp\"]\n");
+#else
+	if (in_chroot())
+		fprintf(file, "[sandbox_settings]\nmode = \"chroot\"\n");
 #endif
 	fclose(file);
 }
