@@ -91,11 +91,9 @@ static const struct conf_key keys_socket[] = {
 	  FIELD(socket.group) },
 	{ .name = "poll_us",
 	  .doc = "How many microseconds a queue's thread keeps looking for new requests before it "
-		 "sleeps: a guest that waits for each answer saves the wake-ups. It is done ever "
-		 "more rarely where it is in vain, and gives way to others who want the "
-		 "processor. 0 sleeps at once.",
+		 "sleeps: shorter latency for processor time. 0 sleeps at once.",
 	  .type = CONF_INTEGER,
-	  .standard = "50",
+	  .standard = "0",
 	  .max = 1000000,
 	  FIELD(socket.poll_us) },
 };

@@ -76,7 +76,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.socket.fd, OVFS_SOCKET_FD_NONE);
 	assert_true(c.socket.gid == OVFS_SOCKET_GID_NONE);
 	assert_int_equal(c.socket.num_request_queues, 4);
-	assert_int_equal(c.socket.poll_us, 50);
+	assert_int_equal(c.socket.poll_us, 0);
 	assert_int_equal(c.storage.type, OVFS_STORAGE_FS);
 	assert_false(c.storage.readonly);
 	assert_int_equal(c.fuse.cache, OVFS_CACHE_AUTO);
@@ -158,7 +158,7 @@ static void test_checks(void **state)
 static void test_values_arrive(void **state)
 {
 	static const char text[] =
-		SOCKET "tag = \"data\"\nsocket_group = \"4321\"\npoll_us = 70\n" STORAGE
+		SOCKET "tag = \"data\"\nsocket_group = \"4321\"\npoll_us = 50\n" STORAGE
 		       "readonly = true\n"
 		       "[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
 		       "[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
@@ -177,7 +177,7 @@ static void test_values_arrive(void **state)
 	assert_string_equal(c.socket.path, "s");
 	assert_string_equal(c.socket.tag, "data");
 	assert_int_equal(c.socket.gid, 4321);
-	assert_int_equal(c.socket.poll_us, 70);
+	assert_int_equal(c.socket.poll_us, 50);
 	assert_string_equal(c.storage.root, ".");
 	assert_true(c.storage.readonly);
 	assert_int_equal(c.fuse.cache, OVFS_CACHE_METADATA);
