@@ -60,15 +60,19 @@ meson_level()
 
 guest_level()
 {
-	local log="$BUILD/guest.log" line ok bad
+	local log="$BUILD/guest.log" line ok bad status
 
 	echo "== guest"
 	tests/guest/run --daemon "$PWD/$BUILD/ovfs" 2>&1 | tee "$log"
+	status=${PIPESTATUS[0]}
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
 	ok=${line%% *} bad=$(echo "$line" | sed -E 's/.*, ([0-9]+) failed/\1/')
 	if [ -z "$line" ]; then
 		echo "the guest level did not run to its end"
 		ok=0 bad=1
+	elif [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+		echo "the guest level ended with exit status $status"
+		bad=1
 	fi
 	echo "guest: $ok passed, $bad failed"
 	passed=$((passed + ok)) failed=$((failed + bad))

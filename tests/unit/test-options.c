@@ -244,6 +244,14 @@ static void test_compat_list(void **state)
 	assert_false(o.config.fuse.posix_locks);
 	options_free(&o);
 
+	/* ACLs are on unless turned off, and attributes carry them. */
+	expect_run(&o, BASE "-o no_posix_acl");
+	assert_false(o.config.fuse.posix_acl);
+	options_free(&o);
+	expect_run(&o, BASE "-o no_xattr");
+	assert_false(o.config.fuse.posix_acl);
+	options_free(&o);
+
 	expect_run(&o, BASE "-o flock,no_posix_lock");
 	assert_true(o.config.fuse.posix_locks);
 	assert_int_equal(o.note_count, 1);
