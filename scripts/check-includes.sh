@@ -22,7 +22,10 @@ sandbox:	base
 store:		base
 store/layers:	base store
 store/services:	base store
-.:		base virtio fs fs/filefs fuse conf sandbox store store/layers store/services
+store/services/s3: base store
+cache:		base store
+fs/objectfs:	base store cache fs
+.:		base virtio fs fs/filefs fs/objectfs fuse conf sandbox cache store store/layers store/services store/services/s3
 '
 
 # Modules in which no file may include the header of another.
