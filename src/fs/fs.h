@@ -42,6 +42,9 @@
 
 #define FS_PENDING ((ssize_t)INT32_MIN)
 
+/* Bytes that a driver may keep in a request of its own. */
+#define FS_REQ_DRIVER_SIZE 256
+
 struct fs_session;
 
 union fs_in {
@@ -124,9 +127,10 @@ struct fs_req {
 	/* Set by the caller of fs_submit(). */
 	void (*complete)(struct fs_req *req, ssize_t result);
 
-	/* The driver's, from fs_submit() until completion. */
+	/* The driver's, from fs_submit() until completion. @driver is not cleared. */
 	struct fs_session *session;
 	struct work work;
+	_Alignas(16) unsigned char driver[FS_REQ_DRIVER_SIZE];
 };
 
 typedef ssize_t fs_op_fn(struct fs_session *session, struct fs_req *req);

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cache: file data between a driver and a storage service.
+ *
+ *	struct cache		the block pool and what serves it; one for the process
+ *	struct cache_storage	the cached files of one storage: same endpoint, bucket and
+ *				root. Every mount of that storage uses the same one
+ *	struct cache_file	the content of one object, in one version, and what
+ *				has been written over it since
+ *	struct cache_stream	read-ahead of one open handle
+ *
+ * A cache_file is one line of versions: the version (ETag) that it was found in, then
+ * our own changes on top of it, then, when these are committed, the version that the
+ * commit made. When somebody else changes the object, there is a new cache_file for
+ * the new version, and who holds the old one gets what is still cached of it
+ * or -ESTALE. So nothing ever mixes two versions, and blocks carry none.
+ *
+ * Everything that was written shows at once to everybody who reads through the
+ * same cache_storage. It is in the storage after cache_commit().
+ *
+ * Waiting: functions that say so may block, for worker threads. cache_read() and
+ * cache_write() do not: they are for queue threads.
+ *
+ * Threads: all functions, any thread. Locks: see cache/file.h.
+ */
+#ifndef OVFS_CACHE_CACHE_H
+#define OVFS_CACHE_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/iov.h"
+#include "base/list.h"
+#include "base/workers.h"
+#include "cache/pool.h"
+#include "store/operator.h"
+
+#define CACHE_PENDING ((ssize_t)INT32_MIN)
+
+struct cache;
+struct cache_storage;
+struct cache_file;
+
+/* ---- The cache ---- */
+
+struct err *cache_new(struct cache **out, const struct pool_config *config)
+	__attribute__((warn_unused_result));
+/* All storages are freed. Accepts NULL. */
+void cache_free(struct cache *cache);
+void cache_usage(const struct cache *cache, struct pool_usage *out);
+
+/* ---- A storage ---- */
+
+enum cache_conflict {
+	CACHE_CONFLICT_FAIL,	  /* somebody else changed the object: -ESTALE */
+	CACHE_CONFLICT_OVERWRITE, /* the last writer wins */
+};
+
+struct cache_storage_config {
+	struct store *store;	 /* top of a stack; borrowed */
+	struct workers *workers; /* background commits run here, and may block; borrowed */
+	bool write_back;
+	uint64_t write_back_delay_ns; /* age of dirty data that has it written */
+	unsigned dirty_percent;	      /* of the pool, at most, may be dirty */
+	bool expiration;
+	uint64_t expiration_ns;	  /* how long a version is believed in without asking */
+	uint64_t wait_timeout_ns; /* for memory, or for dirty data to be written: -ETIMEDOUT */
+	uint64_t read_ahead_max;  /* bytes, of one stream */
+	uint32_t part_size;	  /* bytes, of uploads, the least; grows with the object */
+	unsigned parts_in_flight; /* of one commit */
+	enum cache_conflict conflict;
+};
+
+struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
+			      const struct cache_storage_config *config)
+	__attribute__((warn_unused_result));
+
+/* Commits everything dirty, trying for @timeout_ns; says what could not be written, by
+ * key, in the log. Returns the number of files left dirty. May block. */
+unsigned cache_storage_drain(struct cache_storage *storage, uint64_t timeout_ns);
+
+/* All files are put. What is still dirty is lost. May block for requests in flight. */
+void cache_storage_free(struct cache_storage *storage);
+
+/* Commits all that was dirty at the call (syncfs). 0 or the first error. May block. */
+int cache_storage_sync(struct cache_storage *storage);
+
+struct cache_storage_usage {
+	uint64_t files, bytes, dirty_files, dirty_bytes;
+	uint64_t hits, misses; /* blocks */
+	uint64_t fetched;      /* bytes of GETs */
+	uint64_t commits, commit_failures;
+};
+void cache_storage_usage(const struct cache_storage *storage, struct cache_storage_usage *out);
+
+/* ---- Files: life and version ---- */
+
+/*
+ * The file for the object at @key, which was just found (STAT, LIST, an answer to a
+ * GET) to be @meta: what is cached, when it is of that version or has changes of ours on it;
+ * else a new one, empty of data, and the former one (if any) serves its holders no longer
+ * than it has data. NULL for lack of memory. The caller puts it.
+ */
+struct cache_file *cache_file_get(struct cache_storage *storage, const char *key,
+				  const struct store_meta *meta);
+
+/* What is cached under @key whatever its version, or NULL. To see whether there are
+ * changes of ours that the storage does not know. */
+struct cache_file *cache_file_peek(struct cache_storage *storage, const char *key);
+
+/* A new file: no object, nothing written, to be created (if_absent) by the first
+ * commit, which is due. -EEXIST (in *@error) when there is one of ours already. */
+struct cache_file *cache_file_create(struct cache_storage *storage, const char *key, int *error);
+
+struct cache_file *cache_file_ref(struct cache_file *file);
+void cache_file_put(struct cache_file *file);
+
+struct cache_file_info {
+	uint64_t size;		   /* bytes, changes of ours included */
+	int64_t mtime_ns;	   /* user_mtime where there is one */
+	bool dirty;		   /* the storage does not have all of it yet */
+	bool created;		   /* there is no object yet */
+	bool stale;		   /* somebody else's version took its place, or it is removed */
+	int error;		   /* of the last commit in the background, negative errno, or 0 */
+	char etag[STORE_ETAG_MAX]; /* of the version below our changes; "" when created */
+	uint64_t version; /* grows whenever content was replaced other than by the writes of
+			   * this host: same number, same data: FOPEN_KEEP_CACHE */
+};
+void cache_file_info(struct cache_file *file, struct cache_file_info *out);
+
+/* Size alone, without a lock. */
+uint64_t cache_file_size(struct cache_file *file);
+
+/* Takes the error that a background commit left behind: 0 or negative errno, once
+ * for each caller that asks with its own *@seen (starts at 0). */
+int cache_file_error(struct cache_file *file, uint32_t *seen);
+
+/* The object was just found unchanged at that version: cached data may be believed anew. */
+void cache_file_validated(struct cache_file *file, const struct store_meta *meta);
+
+/*
+ * The object goes: its file holds its data for whoever has it open, but is never
+ * committed, and unfinished uploads are aborted. Call before deleting the object.
+ * May block for a commit under way. Afterwards @file is stale and not found by key.
+ */
+void cache_file_unlink(struct cache_file *file);
+
+/*
+ * The object is now at @key. @meta: as the copy made it; NULL: nothing was
+ * copied, because the file was created and never committed, and its first commit will go to
+ * the new key. Whatever was cached under @key becomes stale. May block.
+ */
+int cache_file_rename(struct cache_file *file, const char *key, const struct store_meta *meta);
+
+/* ---- Data ---- */
+
+/* Read-ahead of one open handle: several sequential streams in it. readahead.c. */
+struct cache_stream;
+struct cache_stream *cache_stream_new(void);
+void cache_stream_free(struct cache_stream *stream);
+
+/* A request that waits. Embedded in it; all fields are the cache's. @done is called once
+ * when CACHE_PENDING was returned, on any thread, and must not block. */
+struct cache_wait {
+	void (*done)(struct cache_wait *wait, ssize_t result);
+	struct cache_file *file;
+	struct cache_stream *stream;
+	struct iov_cursor cursor;
+	uint64_t offset, length; /* of what is left */
+	size_t copied;
+	uint64_t deadline_ns;
+	struct list link;
+	struct work work;
+};
+
+/*
+ * Reads up to @length bytes at @offset into @dst. Returns bytes, fewer at the end
+ * of the file only, CACHE_PENDING, or -ESTALE, -EIO, -ETIMEDOUT, ... The caller
+ * holds @file, and @stream (may be NULL), until done.
+ */
+ssize_t cache_read(struct cache_file *file, struct cache_stream *stream, uint64_t offset,
+		   size_t length, const struct iov_cursor *dst, struct cache_wait *wait,
+		   void (*done)(struct cache_wait *wait, ssize_t result));
+
+/*
+ * Writes @length bytes from @src at @offset, or at the end of the file when @append. All
+ * or nothing is seen by the return value, but memory that changes while it is copied is
+ * copied as it was at some moment. Returns @length, or a negative errno. -EAGAIN: it can
+ * not be done without waiting (for memory, for a missing piece of a block, for an
+ * upload); nothing was written; call cache_write_wait() on a worker.
+ */
+ssize_t cache_write(struct cache_file *file, uint64_t offset, size_t length,
+		    const struct iov_cursor *src, bool append);
+/* The same, waiting. May block: -ETIMEDOUT, or the error of what it waited for. */
+ssize_t cache_write_wait(struct cache_file *file, uint64_t offset, size_t length,
+			 const struct iov_cursor *src, bool append);
+
+/* Both ways; what is new is zero. 0 or negative errno. May block. */
+int cache_truncate(struct cache_file *file, uint64_t size);
+
+/* To be stored with the object at the next commit, which is due from now on. */
+void cache_set_mtime(struct cache_file *file, int64_t mtime_ns);
+
+/*
+ * Brings everything that was written before the call to the storage; nothing to do
+ * when the file is clean. 0; -ESTALE when somebody else changed the object (unless
+ * configured otherwise); or what the storage said. On failure the data stays, dirty, and
+ * is tried again in the background. May block.
+ */
+int cache_commit(struct cache_file *file);
+
+#endif
