@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside of the cache: a file, its storage, and what the parts of the cache share.
+ *
+ *	table.c		key -> file, life of files, versions
+ *	map.c		offset -> block
+ *	read.c		hits
+ *	fetch.c		misses: one GET for many blocks, waiters, revalidation
+ *	readahead.c	what to fetch before it is asked for
+ *	write.c		into blocks, truncate
+ *	commit.c	from blocks to the object; upload.c its multipart sessions
+ *	cleaner.c	commits in the background, drain, sync
+ *	storage.c	putting it together
+ *
+ * Locks, outermost first:
+ *
+ *	cache_file.lock		all of a file but what is atomic in it, the descriptors of its
+ *				blocks (cache/block.h), its fetches and their waiters. Never
+ *				held during a request to the storage, nor while done() of
+ *				a waiter runs. Held for a copy of at most one block.
+ *	table_shard.lock	key -> file, and reaching 0 references
+ *	cache_storage.lock	dirty files, those who wait for room
+ *	the pool's
+ *
+ * Readers that hit take none of them.
+ */
+#ifndef OVFS_CACHE_FILE_H
+#define OVFS_CACHE_FILE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "cache/cache.h"
+#include "cache/map.h"
+#include "cache/pool.h"
+
+#define TABLE_SHARDS 64
+
+struct cache {
+	struct pool *pool;
+	struct map_layout layout;
+};
+
+struct table_shard {
+	pthread_mutex_t lock;
+	struct cache_file **bucket; /* chains of next_in_bucket */
+	size_t buckets, files;
+};
+
+struct cache_storage {
+	struct cache *cache;
+	struct cache_storage_config config;
+	struct pool_owner owner;
+	struct table_shard shard[TABLE_SHARDS];
+	uint64_t hash_seed;
+	_Atomic uint64_t version; /* the last cache_file_info.version given */
+
+	pthread_mutex_t lock;
+	pthread_cond_t room; /* CLOCK_MONOTONIC. Signalled when blocks became clean or free, by
+			      * storage_room() */
+	_Atomic unsigned room_waiters;
+	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
+	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted */
+	_Atomic uint64_t dirty_files;
+	unsigned in_flight;  /* fetches, revalidations, background commits */
+	pthread_cond_t idle; /* in_flight reached 0 */
+	bool stopping;
+
+	struct cleaner *cleaner; /* cleaner.c's */
+	struct {
+		_Atomic uint64_t hits, misses, fetched, files, commits, commit_failures;
+	} count;
+};
+
+enum {
+	/* Another client's version took the place of ours: nothing is served any more. */
+	FILE_REPLACED = 1,
+	/* Removed or renamed over by us: serves what is cached, is never committed. */
+	FILE_UNLINKED = 2,
+	/* There is no object yet. Under the lock. */
+	FILE_CREATED = 4,
+};
+
+struct upload; /* an unfinished multipart upload: upload.c's */
+
+struct cache_file {
+	struct cache_storage *storage;
+	struct cache_file *next_in_bucket; /* shard lock */
+	uint64_t hash;			   /* of key; shard lock */
+	bool in_table;			   /* shard lock */
+	_Atomic uint32_t refs;		   /* holders, blocks, being dirty, fetches */
+	_Atomic uint32_t flags;
+	struct map map;
+
+	/* Written under the lock, read by anybody. */
+	_Atomic uint64_t size;	     /* bytes, as everybody sees it */
+	_Atomic uint64_t base_limit; /* bytes of the base version that still show: what is not in
+				      * a block and lies beyond is zero */
+	_Atomic uint64_t
+		validated_ns; /* loop_now_ns() when the base was last found to be current */
+	_Atomic bool dirty;   /* a commit is due: dirty blocks, size, mtime, or creation */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a commit or a fetch ended */
+	char *key;		/* changes under both locks, this and the shard's */
+	struct store_meta base; /* the version below our changes; etag "" with FILE_CREATED */
+	int64_t mtime_ns;	/* as shown */
+	bool mtime_set;		/* it was set by somebody, not by a write: stored at commit */
+	bool attr_dirty;	/* mtime must be committed, and nothing else changed */
+	uint64_t version;
+
+	/* Reading: fetch.c's. */
+	struct list fetches;		   /* cache_fetch.file_link */
+	struct revalidation *revalidation; /* under way, or NULL */
+
+	/* Writing: write.c's, commit.c's. */
+	uint64_t dirty_blocks;	/* their number */
+	uint64_t write_seq;	/* counts changes; dirty when > committed_seq */
+	uint64_t committed_seq; /* all up to here is in the storage */
+	uint64_t write_end;	/* end of the last write: is the next one sequential? */
+	uint64_t dirty_since_ns;
+	struct list dirty_link; /* storage lock */
+	bool committing;	/* by one thread at a time */
+	struct upload *upload;	/* or NULL */
+	int error;		/* of the last commit in the background */
+	uint32_t error_count;	/* for cache_file_error() */
+	unsigned failures;	/* commits that failed in a row: the backoff */
+};
+
+/* ---- table.c ---- */
+
+static inline bool file_is(const struct cache_file *f, uint32_t flag)
+{
+	return atomic_load_explicit(&f->flags, memory_order_acquire) & flag;
+}
+
+int table_init(struct cache_storage *s);
+void table_exit(struct cache_storage *s);
+/* Every file that is in the table, referenced, one after the other: @fn puts it. */
+void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *arg), void *arg);
+/* Takes @f out, so that its key leads elsewhere. Lock of the file not needed. */
+void table_remove(struct cache_file *f);
+/* Moves @f to @key (taken over), replacing whoever is there. Under the file's lock. */
+void table_rename(struct cache_file *f, char *key);
+
+/* ---- Blocks of a file; under its lock. read.c ---- */
+
+static inline struct pool *file_pool(const struct cache_file *f)
+{
+	return f->storage->cache->pool;
+}
+
+/*
+ * A new block for @place, in the map, pinned once, with nothing valid in it and nothing
+ * dirty; zeros are where the base does not reach, and these are valid when there is no base in
+ * it at all. NULL: no memory now.
+ */
+struct block *file_block_new(struct cache_file *f, const struct map_place *place);
+
+/* The block at @offset, pinned, or NULL; *@place as map_find(). Also without the lock. */
+struct block *file_block_find(struct cache_file *f, uint64_t offset, struct map_place *place);
+
+/* Bytes of the base version in the block at @place: the rest of it is zero unless written. */
+uint32_t file_base_in(const struct cache_file *f, const struct map_place *place);
+
+/* Zeros what lies beyond the base and was not written, and makes it valid if that is next to
+ * what is valid. Not while FILLING. */
+void file_block_zero_tail(struct cache_file *f, struct block *b, const struct map_place *place);
+
+/* Drops a block that is pinned once (by the caller) and not SEALED or FILLING: out of the map
+ * and back to the pool, or later, by the evictor, when others have it pinned still (it is out
+ * of the map in any case). Dirty accounting is the caller's. */
+void file_block_drop(struct cache_file *f, struct block *b);
+
+/* pool_evict_fn */
+struct pool_owner *file_evict(void *arg, struct block *b);
+
+/* ---- fetch.c ---- */
+
+/*
+ * Has what is missing of [@start, @end) fetched; the caller holds the lock, and the range
+ * lies in regions. @random: small blocks for what has none. @must: bytes from @start that somebody
+ * waits for; the rest is read-ahead and given up when memory is short. Returns 0, also
+ * when nothing was missing; -EAGAIN when there is no memory for any of it.
+ */
+int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t must, bool random);
+
+/* Waits until the bytes [@start, @end) are in blocks (or past the base), fetching. For
+ * writers and commits, on workers. Takes and drops the lock, which is held at the call and on
+ * return. 0 or negative errno. What it waited for may be evicted again: look, and repeat. */
+int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end);
+
+/* Waits until no fetch is under way in [@start, end of file). With the lock, as above. */
+void fetch_settle(struct cache_file *f, uint64_t start);
+
+/* ---- storage.c ---- */
+
+/* Counts what must end before the storage can go. */
+void storage_begin(struct cache_storage *s);
+void storage_end(struct cache_storage *s);
+
+/* There may be room for who waits for it. Any thread, cheap when nobody does. */
+void storage_room(struct cache_storage *s);
+/* Waits for storage_room() or some milliseconds. False when @deadline_ns has passed. No lock
+ * held. */
+bool storage_room_wait(struct cache_storage *s, uint64_t deadline_ns);
+
+/* ---- cleaner.c ---- */
+
+struct err *cleaner_start(struct cache_storage *s);
+void cleaner_stop(struct cache_storage *s);
+/* Look at the dirty files now: memory is short. Any thread. */
+void cleaner_kick(struct cache_storage *s);
+
+/* @f has changes from now on (holds a reference as long), or none any more. Under its lock. */
+void file_dirty_begin(struct cache_file *f);
+void file_dirty_end(struct cache_file *f);
+
+/* ---- upload.c ---- */
+
+/* Something was written at @offset, or cut off there: parts beyond are not what the file
+ * holds. Under the lock. */
+void upload_invalidate(struct cache_file *f, uint64_t offset);
+
+#endif
