@@ -180,7 +180,7 @@ static void print_help(FILE *out)
 {
 	fputs("Usage: " PROG " --config-file=FILE [OPTION]...\n"
 	      "       " PROG " --shared-dir=DIR --socket-path=PATH [OPTION]...\n"
-	      "Serve a directory to virtual machines as a virtio-fs device.\n\n",
+	      "Serve a directory or a bucket to virtual machines as a virtio-fs device.\n\n",
 	      out);
 	for (size_t i = 0; i < option_def_count; i++) {
 		const struct option_def *def = &option_defs[i];
@@ -236,6 +236,25 @@ static int report(struct conf_load *load, FILE *err)
 	return count > 0 ? OPTIONS_EXIT_USAGE : OPTIONS_RUN;
 }
 
+/* --check-config shows them, the daemon logs them later. */
+static void keep_warnings(struct parse *p, FILE *err)
+{
+	struct options *options = p->options;
+	const char *const *text;
+	size_t count;
+
+	text = conf_load_warnings(p->load, &count);
+	options->warning = calloc(count + 1, sizeof(*options->warning));
+	for (size_t i = 0; i < count; i++) {
+		char *copy = options->warning ? strdup(text[i]) : NULL;
+
+		if (copy)
+			options->warning[options->warning_count++] = copy;
+		if (p->action == ACTION_CHECK)
+			fprintf(err, PROG ": warning: %s\n", text[i]);
+	}
+}
+
 static int load_all(struct parse *p, int argc, char **argv, FILE *out, FILE *err)
 {
 	struct options *options = p->options;
@@ -253,6 +272,7 @@ static int load_all(struct parse *p, int argc, char **argv, FILE *out, FILE *err
 	apply_found(p);
 	if (known) /* else it would complain of keys that the file may well have */
 		ovfs_config_check(p->load, &options->config);
+	keep_warnings(p, err);
 	status = report(p->load, err);
 	if (status != OPTIONS_RUN || p->action != ACTION_CHECK)
 		return status;
@@ -289,6 +309,8 @@ void options_log_notes(const struct options *options)
 	for (size_t i = 0; i < options->note_count; i++)
 		log_warn("option_ignored", "option=\"%s\" why=\"%s\"", options->note[i].option,
 			 options->note[i].why);
+	for (size_t i = 0; i < options->warning_count; i++)
+		log_warn("configuration", "warning=\"%s\"", options->warning[i]);
 }
 
 void options_free(struct options *options)
@@ -297,6 +319,9 @@ void options_free(struct options *options)
 	for (size_t i = 0; i < options->note_count; i++)
 		free(options->note[i].option);
 	free(options->note);
+	for (size_t i = 0; i < options->warning_count; i++)
+		free(options->warning[i]);
+	free(options->warning);
 	free(options->config_file);
 	*options = (struct options){ 0 };
 }

@@ -39,6 +39,8 @@ struct options {
 	struct ovfs_config config;
 	struct options_note *note;
 	size_t note_count;
+	char **warning; /* about the configuration */
+	size_t warning_count;
 };
 
 /*
@@ -50,7 +52,8 @@ struct options {
  */
 int options_load(struct options *options, int argc, char **argv, FILE *out, FILE *err);
 
-/* Logs the options that were accepted for virtiofsd's sake and do nothing. */
+/* Logs the options that were accepted for virtiofsd's sake and do nothing, and the
+ * warnings. */
 void options_log_notes(const struct options *options);
 
 void options_free(struct options *options);

@@ -31,7 +31,40 @@ struct conf_load;
 #define OVFS_SOCKET_GID_NONE ((gid_t)UINT32_MAX)
 
 enum ovfs_storage_type {
-	OVFS_STORAGE_FS,
+	OVFS_STORAGE_FS,     /* a directory of the host */
+	OVFS_STORAGE_S3,     /* a bucket */
+	OVFS_STORAGE_MEMORY, /* objects in our own memory */
+};
+
+enum ovfs_checksum {
+	OVFS_CHECKSUM_OFF,
+	OVFS_CHECKSUM_CRC32C,
+	OVFS_CHECKSUM_CRC64NVME,
+	OVFS_CHECKSUM_MD5,
+};
+
+enum ovfs_encryption {
+	OVFS_ENCRYPTION_BUCKET, /* nothing is asked for */
+	OVFS_ENCRYPTION_AES256,
+	OVFS_ENCRYPTION_KMS,
+	OVFS_ENCRYPTION_KMS_DSSE,
+};
+
+enum ovfs_conflict {
+	OVFS_CONFLICT_FAIL,
+	OVFS_CONFLICT_OVERWRITE,
+};
+
+/* In the order of enum pool_huge_pages. */
+enum ovfs_huge_pages {
+	OVFS_HUGE_AUTO,
+	OVFS_HUGE_NEVER,
+	OVFS_HUGE_ALWAYS,
+};
+
+enum ovfs_unsupported {
+	OVFS_UNSUPPORTED_FAIL,
+	OVFS_UNSUPPORTED_IGNORE,
 };
 
 /* In the order of enum filefs_cache. */
@@ -75,6 +108,32 @@ enum ovfs_log_target {
 	OVFS_LOG_JOURNAL,
 };
 
+/* [storage_settings] of type s3, with OpenDAL's names. Strings: NULL when not set. */
+struct ovfs_s3 {
+	char *bucket, *endpoint, *region;
+	bool enable_virtual_host_style;
+	char *access_key_id, *secret_access_key, *session_token;
+	char *secret_access_key_file, *session_token_file; /* where those came from */
+	char *profile, *role_arn, *external_id, *role_session_name;
+	uint32_t assume_role_duration_seconds;
+	bool disable_config_load, disable_ec2_metadata, skip_signature, allow_anonymous;
+	enum ovfs_encryption server_side_encryption;
+	char *server_side_encryption_aws_kms_key_id;
+	bool server_side_encryption_bucket_key_enabled;
+	char *server_side_encryption_customer_algorithm;
+	char *server_side_encryption_customer_key, *server_side_encryption_customer_key_md5;
+	char *server_side_encryption_customer_key_file;
+	char *default_storage_class, *default_acl;
+	enum ovfs_checksum checksum_algorithm;
+	bool sign_payload;
+	bool enable_request_payer, disable_list_objects_v2;
+	bool disable_write_with_if_match, disable_stat_with_override;
+	uint32_t delete_max_size;
+	char *ca_bundle, *client_certificate, *client_key, *proxy;
+	uint32_t connections_max;
+	uint64_t connect_timeout_ns;
+};
+
 struct ovfs_config {
 	struct {
 		char *path;		     /* NULL only when fd is given */
@@ -87,9 +146,49 @@ struct ovfs_config {
 	} socket;
 	struct {
 		enum ovfs_storage_type type;
-		char *root; /* an existing directory */
+		char *root; /* fs: an existing directory; else a prefix, or NULL */
 		bool readonly;
+		uint64_t capacity; /* of type memory, bytes */
+		struct ovfs_s3 s3;
 	} storage;
+	struct {
+		bool enabled;
+		uint64_t size;	      /* bytes; never 0 once checked, when enabled */
+		uint64_t block_sizes; /* powers of two, or-ed; 1 .. 8 of them */
+		bool write_back;
+		uint64_t write_back_delay_ns;
+		unsigned dirty_limit; /* percent of size */
+		bool expiration;
+		uint64_t expiration_time_ns;
+		uint64_t read_ahead; /* bytes */
+		uint32_t part_size;  /* bytes */
+		unsigned parts_in_flight;
+		uint64_t wait_timeout_ns;
+		enum ovfs_conflict on_conflict;
+		uint64_t drain_timeout_ns;
+		enum ovfs_huge_pages huge_pages;
+	} cache;
+	struct {
+		uint32_t file_mode, dir_mode; /* permissions */
+		uint32_t uid, gid;
+		enum ovfs_unsupported on_unsupported;
+		unsigned listing_max; /* entries */
+		uint64_t statfs_size; /* bytes */
+		unsigned rename_max;  /* objects */
+	} object;
+	struct {
+		unsigned attempts;
+		uint64_t pause_first_ns, pause_max_ns;
+		uint64_t total_ns; /* 0: none */
+	} retry;
+	struct {
+		uint64_t silence_min_ns, silence_max_ns, server_max_ns;
+		uint64_t bytes_per_second_min;
+	} timeout;
+	struct {
+		unsigned data_requests, metadata_requests;     /* 0: no limit */
+		uint64_t upload_bandwidth, download_bandwidth; /* bytes a second; 0: no limit */
+	} limit;
 	struct {
 		enum ovfs_cache cache;
 		uint64_t attr_timeout_ns;

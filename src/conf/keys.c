@@ -9,9 +9,20 @@
 
 #define KIB 1024ull
 #define MIB (KIB * KIB)
-#define DAY_NS 86400000000000ull
+#define GIB (MIB * KIB)
+#define SECOND_NS 1000000000ull
+#define DAY_NS (86400 * SECOND_NS)
 
-static const char *const words_storage[] = { [OVFS_STORAGE_FS] = "fs", NULL };
+#define FIELD(member) CONF_FIELD(struct ovfs_config, member)
+
+#define ONLY_FS CONF_ONLY(OVFS_STORAGE_FS)
+#define ONLY_S3 CONF_ONLY(OVFS_STORAGE_S3)
+#define ONLY_MEMORY CONF_ONLY(OVFS_STORAGE_MEMORY)
+#define ONLY_OBJECTS (ONLY_S3 | ONLY_MEMORY)
+
+/* The larger tables; they need the names above. */
+#include "conf/keys_object.h"
+#include "conf/keys_storage.h"
 
 static const char *const words_cache[] = {
 	[OVFS_CACHE_AUTO] = "auto",
@@ -52,8 +63,6 @@ static const char *const words_target[] = {
 	[OVFS_LOG_JOURNAL] = "journal",
 	NULL,
 };
-
-#define FIELD(member) CONF_FIELD(struct ovfs_config, member)
 
 static const struct conf_key keys_socket[] = {
 	{ .name = "socket_path",
@@ -98,32 +107,12 @@ static const struct conf_key keys_socket[] = {
 	  FIELD(socket.poll_us) },
 };
 
-static const struct conf_key keys_storage[] = {
-	{ .name = "type",
-	  .doc = "What serves the files: \"fs\" is a directory of the host.",
-	  .type = CONF_CHOICE,
-	  .standard = "fs",
-	  .words = words_storage,
-	  FIELD(storage.type) },
-	{ .name = "root",
-	  .doc = "The directory to share. A relative path starts at the working directory.",
-	  .type = CONF_PATH,
-	  .min = 1,
-	  .max = PATH_MAX - 1,
-	  .flags = CONF_REQUIRED,
-	  FIELD(storage.root) },
-	{ .name = "readonly",
-	  .doc = "Refuse every change a guest asks for with EROFS.",
-	  .type = CONF_BOOL,
-	  .standard = "false",
-	  FIELD(storage.readonly) },
-};
-
 static const struct conf_key keys_fuse[] = {
 	{ .name = "cache",
 	  .doc = "What a guest may keep in its own caches. auto: attributes and names for their "
 		 "time-outs, data until the file changes. always: everything, when nobody else "
-		 "changes the directory. never: nothing. metadata: as auto, but no data.",
+		 "changes the storage. never: nothing (of objects, data that is unchanged "
+		 "stays). metadata: as auto, but no data (fs only).",
 	  .type = CONF_CHOICE,
 	  .standard = "auto",
 	  .words = words_cache,
@@ -155,35 +144,41 @@ static const struct conf_key keys_fuse[] = {
 		 "than the host keeps size and mtime of files that it writes.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
+	  .only = ONLY_FS,
 	  FIELD(fuse.writeback) },
 	{ .name = "xattr",
 	  .doc = "Pass extended attributes through.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
+	  .only = ONLY_FS,
 	  FIELD(fuse.xattr) },
 	{ .name = "posix_acl",
 	  .doc = "Let the guest apply POSIX access control lists. They are extended attributes: "
 		 "without xattr there are none.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
+	  .only = ONLY_FS,
 	  FIELD(fuse.posix_acl) },
 	{ .name = "posix_locks",
 	  .doc = "Forward fcntl and flock locks to the host, so that they hold between guests and "
 		 "against host processes. Without it, locks hold inside one guest only.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
+	  .only = ONLY_FS,
 	  FIELD(fuse.posix_locks) },
 	{ .name = "announce_submounts",
 	  .doc = "Tell the guest which directories are mount points on the host, so that files of "
 		 "different file systems with one inode number stay apart.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
+	  .only = ONLY_FS,
 	  FIELD(fuse.announce_submounts) },
 	{ .name = "allow_direct_io",
 	  .doc = "Open the host's file with O_DIRECT when a guest's program asks for it. Without "
 		 "it, O_DIRECT bypasses the guest's cache only.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
+	  .only = ONLY_FS,
 	  FIELD(fuse.allow_direct_io) },
 	{ .name = "readdirplus",
 	  .doc = "Return attributes together with directory entries where the guest wants them.",
@@ -204,6 +199,7 @@ static const struct conf_key keys_fuse[] = {
 		 "descriptor for each file that a guest knows.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
+	  .only = ONLY_FS,
 	  FIELD(fuse.inode_file_handles) },
 	{ .name = "fd_limit",
 	  .doc = "How many descriptors may be used for the guest's files. 0: what RLIMIT_NOFILE "
@@ -211,6 +207,7 @@ static const struct conf_key keys_fuse[] = {
 	  .type = CONF_INTEGER,
 	  .standard = "0",
 	  .max = 1u << 30,
+	  .only = ONLY_FS,
 	  FIELD(fuse.fd_limit) },
 };
 
@@ -274,16 +271,48 @@ static const struct conf_key keys_log[] = {
 	  FIELD(log.target) },
 };
 
+#define SELECTOR "storage_settings.type"
 #define TABLE(keys) .key = (keys), .key_count = ARRAY_SIZE(keys)
 
 const struct conf_table ovfs_tables[] = {
 	{ .name = "socket_settings",
 	  .doc = "The connection to the hypervisor.",
 	  TABLE(keys_socket) },
-	{ .name = "storage_settings", .doc = "What is shared.", TABLE(keys_storage) },
+	{ .name = "storage_settings",
+	  .doc = "What is shared.",
+	  TABLE(keys_storage),
+	  .selector = SELECTOR,
+	  .refused = refused_storage,
+	  .refused_count = ARRAY_SIZE(refused_storage) },
+	{ .name = "cache_settings",
+	  .doc = "The cache in the daemon's memory, between the guests and the storage.",
+	  TABLE(keys_cache),
+	  .selector = SELECTOR,
+	  .only = ONLY_OBJECTS },
+	{ .name = "object_settings",
+	  .doc = "How objects are shown as files.",
+	  TABLE(keys_object),
+	  .selector = SELECTOR,
+	  .only = ONLY_OBJECTS },
+	{ .name = "retry_settings",
+	  .doc = "What happens when a request to the storage fails.",
+	  TABLE(keys_retry),
+	  .selector = SELECTOR,
+	  .only = ONLY_OBJECTS },
+	{ .name = "timeout_settings",
+	  .doc = "When a request to the storage counts as failed.",
+	  TABLE(keys_timeout),
+	  .selector = SELECTOR,
+	  .only = ONLY_OBJECTS },
+	{ .name = "limit_settings",
+	  .doc = "How much is asked of the storage at a time.",
+	  TABLE(keys_limit),
+	  .selector = SELECTOR,
+	  .only = ONLY_OBJECTS },
 	{ .name = "fuse_settings",
 	  .doc = "What a guest is offered and may cache.",
-	  TABLE(keys_fuse) },
+	  TABLE(keys_fuse),
+	  .selector = SELECTOR },
 	{ .name = "sandbox_settings", .doc = "The daemon's own isolation.", TABLE(keys_sandbox) },
 	{ .name = "worker_settings",
 	  .doc = "Threads besides those of the queues.",

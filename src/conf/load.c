@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conf/schema.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "conf/load_priv.h"
 #include "conf/suggest.h"
 #include "conf/toml.h"
 #include "conf/value.h"
@@ -16,24 +14,7 @@
 /* A hostile or binary file could have a problem in each line. */
 #define CONF_PROBLEMS_MAX 100
 
-struct conf_origin {
-	int line;     /* of the file; 0 when it was not set there */
-	char *option; /* the option that set it last; NULL when the file did */
-};
-
-struct conf_load {
-	const struct conf_table *tables;
-	size_t table_count;
-	void *target;
-	char *file;		    /* name for messages; NULL before any */
-	struct conf_origin *origin; /* of each key, tables one after the other */
-	struct conf_problem *problem;
-	size_t problem_count;
-	bool sorted;
-};
-
-/* Control characters out of a file must not reach a terminal or split a line. */
-static void conf_sanitise(char *text)
+void conf_sanitise(char *text)
 {
 	for (; *text; text++) {
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)
@@ -93,15 +74,14 @@ void conf_load_problem_option(struct conf_load *load, const char *option, const 
 	va_end(ap);
 }
 
-/* The key named "table.key" and, in *@index, its number among all. */
-static const struct conf_key *conf_key_find(const struct conf_load *load, const char *name,
-					    size_t *index)
+const struct conf_key *conf_key_find(const struct conf_table *tables, size_t count,
+				     const char *name, size_t *index)
 {
 	const char *dot = strchr(name, '.');
 
 	*index = 0;
-	for (size_t t = 0; dot && t < load->table_count; t++) {
-		const struct conf_table *table = &load->tables[t];
+	for (size_t t = 0; dot && t < count; t++) {
+		const struct conf_table *table = &tables[t];
 		size_t len = (size_t)(dot - name);
 
 		if (strlen(table->name) != len || memcmp(table->name, name, len) != 0) {
@@ -117,14 +97,23 @@ static const struct conf_key *conf_key_find(const struct conf_load *load, const 
 	return NULL;
 }
 
+static const struct conf_key *conf_load_find(const struct conf_load *load, const char *name,
+					     size_t *index)
+{
+	const struct conf_key *key = conf_key_find(load->tables, load->table_count, name, index);
+
+	if (!key)
+		abort(); /* a name in our own code */
+	return key;
+}
+
 void conf_load_problem(struct conf_load *load, const char *key, const char *fmt, ...)
 {
 	const struct conf_origin *origin;
 	size_t index;
 	va_list ap;
 
-	if (!conf_key_find(load, key, &index))
-		abort(); /* a name in our own code */
+	conf_load_find(load, key, &index);
 	origin = &load->origin[index];
 	va_start(ap, fmt);
 	if (origin->option)
@@ -138,8 +127,7 @@ bool conf_load_has(const struct conf_load *load, const char *key)
 {
 	size_t index;
 
-	if (!conf_key_find(load, key, &index))
-		abort();
+	conf_load_find(load, key, &index);
 	return load->origin[index].option || load->origin[index].line;
 }
 
@@ -197,6 +185,9 @@ void conf_load_free(struct conf_load *load)
 		free(load->origin[i].option);
 	for (size_t i = 0; i < load->problem_count; i++)
 		free(load->problem[i].text);
+	for (size_t i = 0; i < load->warning_count; i++)
+		free(load->warning[i]);
+	free(load->warning);
 	free(load->origin);
 	free(load->problem);
 	free(load->file);
@@ -210,9 +201,7 @@ void conf_load_set(struct conf_load *load, const char *name, const char *text, c
 	size_t index;
 	char *copy;
 
-	key = conf_key_find(load, name, &index);
-	if (!key)
-		abort(); /* a name in our own code */
+	key = conf_load_find(load, name, &index);
 	copy = strdup(option);
 	if (copy) {
 		free(load->origin[index].option);
@@ -231,6 +220,13 @@ static void conf_load_unknown_key(struct conf_load *load, const struct conf_tabl
 	struct suggest nearest = { .word = node->key };
 	const char *owner = table ? table->name : NULL;
 
+	for (size_t r = 0; table && r < table->refused_count; r++) {
+		if (strcmp(table->refused[r].name, node->key) != 0)
+			continue;
+		conf_load_problem_at(load, node->line, "%s.%s: not supported: %s", table->name,
+				     node->key, table->refused[r].why);
+		return;
+	}
 	for (size_t k = 0; table && k < table->key_count; k++)
 		suggest_offer(&nearest, table->key[k].name);
 	for (size_t t = 0; t < load->table_count && !(table && nearest.best); t++) {
@@ -257,11 +253,35 @@ static void conf_load_unknown_key(struct conf_load *load, const struct conf_tabl
 			table ? table->name : "", table ? "." : "", node->key, nearest.best, owner);
 }
 
+/* A value of the file into the target, with the environment put in. */
+static struct err *conf_load_value(struct conf_load *load, const struct conf_key *key,
+				   const struct toml_node *node, struct conf_origin *origin)
+{
+	struct toml_node expanded = *node;
+	struct err *e;
+
+	origin->line = node->line;
+	origin->literal = true;
+	if (node->type == TOML_STRING && strstr(node->text, "${env:")) {
+		CLEANUP_FREE char *missing = NULL;
+
+		expanded.text = conf_expand_env(node->text, &missing);
+		origin->literal = false;
+		if (!expanded.text && missing && missing[0])
+			return err_new("the environment variable %s is not set", missing);
+		if (!expanded.text)
+			return err_new("expected a name and } behind ${env:");
+		e = conf_value_from_toml(key, &expanded, load->target);
+		free(expanded.text);
+		return e;
+	}
+	return conf_value_from_toml(key, node, load->target);
+}
+
 static void conf_load_table(struct conf_load *load, const struct conf_table *table,
 			    size_t first_index, const struct toml_node *node)
 {
 	for (const struct toml_node *item = node->child; item; item = item->next) {
-		struct conf_origin *origin;
 		struct err *e;
 		size_t k = 0;
 
@@ -271,9 +291,7 @@ static void conf_load_table(struct conf_load *load, const struct conf_table *tab
 			conf_load_unknown_key(load, table, item);
 			continue;
 		}
-		origin = &load->origin[first_index + k];
-		origin->line = item->line;
-		e = conf_value_from_toml(&table->key[k], item, load->target);
+		e = conf_load_value(load, &table->key[k], item, &load->origin[first_index + k]);
 		if (e)
 			conf_load_problem_at(load, item->line, "%s.%s: %s", table->name,
 					     table->key[k].name, err_msg(e));
@@ -334,36 +352,11 @@ bool conf_load_text(struct conf_load *load, const char *name, const char *text, 
 	return good;
 }
 
-/* Reads all of @path, one byte more than allowed at most. A positive errno. */
-static int conf_read(const char *path, char **text, size_t *len)
-{
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	CLEANUP_FREE char *buf = malloc(TOML_TEXT_MAX + 1);
-	ssize_t n;
-
-	*len = 0;
-	if (fd < 0)
-		return errno;
-	if (!buf)
-		return ENOMEM;
-	for (;;) {
-		n = read(fd, buf + *len, TOML_TEXT_MAX + 1 - *len);
-		if (n > 0)
-			*len += (size_t)n;
-		else if (n == 0)
-			break;
-		else if (errno != EINTR)
-			return errno;
-	}
-	*text = STEAL_PTR(buf);
-	return 0;
-}
-
 bool conf_load_file(struct conf_load *load, const char *path)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t len;
-	int rc = conf_read(path, &text, &len);
+	int rc = conf_read_file(path, TOML_TEXT_MAX, &text, &len, &load->file_exposed);
 
 	if (rc) {
 		free(load->file);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/load_priv.h"
 #include "conf/units.h"
 #include "conf/value.h"
 
@@ -38,6 +39,21 @@ static void print_words(const struct conf_key *key, uint64_t value, FILE *out)
 	putc(']', out);
 }
 
+static void print_sizes(uint64_t sizes, FILE *out)
+{
+	char buf[UNITS_TEXT_MAX];
+	const char *comma = "";
+
+	putc('[', out);
+	for (uint64_t bit = 1; bit; bit <<= 1) {
+		if (!(sizes & bit))
+			continue;
+		fprintf(out, "%s\"%s\"", comma, units_format_size(bit, buf));
+		comma = ", ";
+	}
+	putc(']', out);
+}
+
 static void print_value(const struct conf_key *key, uint64_t value, FILE *out)
 {
 	char buf[UNITS_TEXT_MAX];
@@ -48,6 +64,12 @@ static void print_value(const struct conf_key *key, uint64_t value, FILE *out)
 		break;
 	case CONF_SIZE:
 		fprintf(out, "\"%s\"", units_format_size(value, buf));
+		break;
+	case CONF_SIZES:
+		print_sizes(value, out);
+		break;
+	case CONF_MODE:
+		fprintf(out, "\"%04llo\"", (unsigned long long)value);
 		break;
 	case CONF_DURATION:
 		fprintf(out, "\"%s\"", units_format_duration(value, buf));
@@ -85,12 +107,41 @@ static void print_key(const struct conf_key *key, const void *target, FILE *out)
 	putc('\n', out);
 }
 
+/* Whether the value of @key came from a file that another key names. */
+static bool print_was_read(const struct conf_table *table, const struct conf_key *key,
+			   const void *target)
+{
+	for (size_t k = 0; k < table->key_count; k++) {
+		const struct conf_key *other = &table->key[k];
+
+		if (other->reads && strcmp(other->reads, key->name) == 0 &&
+		    *conf_value_string(other, target))
+			return true;
+	}
+	return false;
+}
+
 void conf_print(const struct conf_table *tables, size_t count, const void *target, FILE *out)
 {
+	const char *between = "";
+
 	for (size_t t = 0; t < count; t++) {
-		fprintf(out, "%s[%s]\n", t ? "\n" : "", tables[t].name);
-		for (size_t k = 0; k < tables[t].key_count; k++)
-			print_key(&tables[t].key[k], target, out);
+		bool head = false;
+
+		for (size_t k = 0; k < tables[t].key_count; k++) {
+			const struct conf_key *key = &tables[t].key[k];
+
+			if (!conf_key_applies(tables, count, &tables[t], key, target))
+				continue;
+			if (!head)
+				fprintf(out, "%s[%s]\n", between, tables[t].name);
+			head = true;
+			between = "\n";
+			if (print_was_read(&tables[t], key, target))
+				fprintf(out, "# %s is read from a file\n", key->name);
+			else
+				print_key(key, target, out);
+		}
 	}
 }
 
@@ -112,7 +163,33 @@ static void print_standard(const struct conf_key *key, FILE *out)
 	err_free(e);
 }
 
-static void print_reference_key(const struct conf_key *key, FILE *out)
+/* "- Only for `type` "s3" or "memory"" */
+static void print_reference_only(const struct conf_table *tables, size_t count,
+				 const struct conf_table *table, const struct conf_key *key,
+				 FILE *out)
+{
+	unsigned only = key->only ? key->only : table->only;
+	const struct conf_key *selector;
+	const char *between = "";
+	size_t index;
+
+	if (!only)
+		return;
+	selector = conf_key_find(tables, count, table->selector, &index);
+	if (!selector)
+		return;
+	fprintf(out, "\n- Only for `%s` ", selector->name);
+	for (size_t i = 0; selector->words[i]; i++) {
+		if (!(only & CONF_ONLY(i)))
+			continue;
+		fprintf(out, "%s\"%s\"", between, selector->words[i]);
+		between = " or ";
+	}
+}
+
+static void print_reference_key(const struct conf_table *tables, size_t count,
+				const struct conf_table *table, const struct conf_key *key,
+				FILE *out)
 {
 	char expects[CONF_EXPECTS_MAX];
 
@@ -130,6 +207,9 @@ static void print_reference_key(const struct conf_key *key, FILE *out)
 	}
 	if (key->flags & CONF_SECRET)
 		fputs("\n- Secret: masked wherever the configuration is printed", out);
+	if (key->reads)
+		fprintf(out, "\n- A file that holds `%s`, in place of it", key->reads);
+	print_reference_only(tables, count, table, key, out);
 	fputs("\n\n", out);
 }
 
@@ -138,7 +218,14 @@ void conf_print_reference(const struct conf_table *tables, size_t count, FILE *o
 	for (size_t t = 0; t < count; t++) {
 		fprintf(out, "## [%s]\n\n%s\n\n", tables[t].name, tables[t].doc);
 		for (size_t k = 0; k < tables[t].key_count; k++)
-			print_reference_key(&tables[t].key[k], out);
+			print_reference_key(tables, count, &tables[t], &tables[t].key[k], out);
+		if (tables[t].refused_count)
+			fprintf(out, "### Not supported in [%s]\n\n", tables[t].name);
+		for (size_t r = 0; r < tables[t].refused_count; r++)
+			fprintf(out, "- `%s`: %s\n", tables[t].refused[r].name,
+				tables[t].refused[r].why);
+		if (tables[t].refused_count)
+			putc('\n', out);
 	}
 }
 

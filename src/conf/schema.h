@@ -14,6 +14,9 @@
  * everything that is wrong with a file at once, each with file, line, key, what
  * was expected and the nearest right word.
  *
+ * "${env:NAME}" in a string of the file is replaced by that variable of the
+ * environment.
+ *
  * One thread for each loader; the tables are constant and shared by all.
  */
 #ifndef OVFS_CONF_SCHEMA_H
@@ -30,6 +33,8 @@ enum conf_type {
 	CONF_BOOL,     /* bool */
 	CONF_INTEGER,  /* unsigned integer of 4 or 8 bytes */
 	CONF_SIZE,     /* unsigned integer of 4 or 8 bytes; "4GiB" (conf/units.h) */
+	CONF_SIZES,    /* uint64_t: a list of sizes that are powers of two, or-ed */
+	CONF_MODE,     /* unsigned integer of 4 bytes; octal permissions, "0644" */
 	CONF_DURATION, /* uint64_t nanoseconds; "1m30s" */
 	CONF_STRING,   /* char *, owned by the target */
 	CONF_PATH,     /* char *, owned by the target */
@@ -42,6 +47,9 @@ enum conf_key_flag {
 	CONF_REQUIRED = 1 << 1, /* said in the reference; checked by the tables' owner */
 };
 
+/* A bit for a word of the selector, for .only. */
+#define CONF_ONLY(index) (1u << (index))
+
 struct conf_key {
 	const char *name;
 	const char *doc; /* one sentence or two */
@@ -52,7 +60,15 @@ struct conf_key {
 	uint64_t min, max;	  /* CONF_STRING, CONF_PATH: bytes. max 0: no limit */
 	enum conf_type type;
 	unsigned flags;
+	unsigned only;	     /* words of the table's selector that it goes with; 0: all */
+	const char *reads;   /* CONF_PATH: a file that holds the value of this key of the table */
 	size_t offset, size; /* of the field in the target: CONF_FIELD() */
+};
+
+/* A key that people may expect, because others have it, and why it is not there. */
+struct conf_refused {
+	const char *name;
+	const char *why;
 };
 
 struct conf_table {
@@ -60,6 +76,10 @@ struct conf_table {
 	const char *doc;
 	const struct conf_key *key;
 	size_t key_count;
+	const char *selector; /* "table.key", a CONF_CHOICE: what .only is about; or NULL */
+	unsigned only;	      /* of keys that have none of their own */
+	const struct conf_refused *refused;
+	size_t refused_count;
 };
 
 /* The last initialisers of a key: its place in the target. */
@@ -92,6 +112,13 @@ bool conf_load_text(struct conf_load *load, const char *name, const char *text, 
  * true or false, lists with commas. @origin ("--tag") stands in the messages. */
 void conf_load_set(struct conf_load *load, const char *key, const char *text, const char *origin);
 
+/*
+ * Once the file and the command line are in: reads the files that keys with
+ * .reads name, and looks for keys that do not go with the selector's value (the
+ * command line's do no harm: a caller may give the same options for any).
+ */
+void conf_load_finish(struct conf_load *load);
+
 /* Whether the file or the command line set @key. */
 bool conf_load_has(const struct conf_load *load, const char *key);
 
@@ -109,6 +136,9 @@ void conf_load_problem_option(struct conf_load *load, const char *option, const 
 /* All problems, in the order of the lines; they live as long as the loader and
  * until the next problem. */
 const struct conf_problem *conf_load_problems(struct conf_load *load, size_t *count);
+
+/* What is not wrong, but should not be left as it is; lives as long as the loader. */
+const char *const *conf_load_warnings(const struct conf_load *load, size_t *count);
 
 /* Frees the strings of @target and sets them to NULL. */
 void conf_target_free(const struct conf_table *tables, size_t count, void *target);

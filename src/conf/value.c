@@ -76,6 +76,10 @@ static void conf_expects_range(const struct conf_key *key, FILE *out)
 		fprintf(out, "an integer from %llu to %llu", (unsigned long long)key->min,
 			(unsigned long long)key->max);
 		break;
+	case CONF_SIZES:
+		fprintf(out, "a list of powers of two from %s to %s",
+			units_format_size(key->min, min), units_format_size(key->max, max));
+		break;
 	case CONF_SIZE:
 		fprintf(out, "a size from %s to %s, such as \"%s\"",
 			units_format_size(key->min, min), units_format_size(key->max, max),
@@ -102,8 +106,12 @@ const char *conf_key_expects(const struct conf_key *key, char *buf, size_t size)
 		break;
 	case CONF_INTEGER:
 	case CONF_SIZE:
+	case CONF_SIZES:
 	case CONF_DURATION:
 		conf_expects_range(key, out);
+		break;
+	case CONF_MODE:
+		fputs("an octal mode in quotes, such as \"0644\"", out);
 		break;
 	case CONF_STRING:
 	case CONF_PATH:
@@ -189,6 +197,19 @@ static struct err *conf_value_word(const struct conf_key *key, const char *word,
 	return e;
 }
 
+/* One of a list of sizes, or-ed into *@value. */
+static struct err *conf_value_size(const struct conf_key *key, const char *text, uint64_t *value)
+{
+	uint64_t size;
+
+	if (!units_parse_size(text, &size) || size < key->min || size > key->max ||
+	    (size & (size - 1)))
+		return conf_value_wrong(key, "\"%.64s\"", text);
+	*value |= size;
+	return NULL;
+}
+
+/* Of a comma-separated list of words or sizes. */
 static struct err *conf_value_from_list(const struct conf_key *key, const char *text, void *target)
 {
 	char *copy = strdup(text), *rest = copy, *word;
@@ -199,14 +220,30 @@ static struct err *conf_value_from_list(const struct conf_key *key, const char *
 	while (!e && (word = strsep(&rest, ","))) {
 		if (!*word)
 			continue;
+		if (key->type == CONF_SIZES) {
+			e = conf_value_size(key, word, &value);
+			continue;
+		}
 		e = conf_value_word(key, word, &index);
 		if (!e)
 			value |= 1ull << index;
 	}
 	free(copy);
+	if (!e && key->type == CONF_SIZES && !value)
+		return conf_value_wrong(key, "an empty list");
 	if (!e)
 		conf_value_put(key, value, target);
 	return e;
+}
+
+static bool parse_mode(const char *text, uint64_t *value)
+{
+	size_t digits = strspn(text, "01234567");
+
+	if (digits < 3 || digits > 5 || text[digits])
+		return false;
+	*value = strtoul(text, NULL, 8);
+	return *value <= 07777;
 }
 
 static bool parse_integer(const char *text, uint64_t *value)
@@ -237,6 +274,7 @@ struct err *conf_value_from_text(const struct conf_key *key, const char *text, v
 	case CONF_PATH:
 		return conf_value_from_string(key, text, target);
 	case CONF_FLAGS:
+	case CONF_SIZES:
 		return conf_value_from_list(key, text, target);
 	case CONF_CHOICE:
 		e = conf_value_word(key, text, &index);
@@ -254,6 +292,9 @@ struct err *conf_value_from_text(const struct conf_key *key, const char *text, v
 		break;
 	case CONF_SIZE:
 		known = units_parse_size(text, &value);
+		break;
+	case CONF_MODE:
+		known = parse_mode(text, &value);
 		break;
 	default:
 		known = units_parse_duration(text, &value);
@@ -274,11 +315,19 @@ static struct err *conf_value_from_array(const struct conf_key *key, const struc
 	for (const struct toml_node *item = node->child; item; item = item->next) {
 		if (item->type != TOML_STRING)
 			return conf_value_wrong(key, "%s in the list", toml_type_names[item->type]);
+		if (key->type == CONF_SIZES) {
+			e = conf_value_size(key, item->text, &value);
+			if (e)
+				return e;
+			continue;
+		}
 		e = conf_value_word(key, item->text, &index);
 		if (e)
 			return e;
 		value |= 1ull << index;
 	}
+	if (key->type == CONF_SIZES && !value)
+		return conf_value_wrong(key, "an empty list");
 	conf_value_put(key, value, target);
 	return NULL;
 }
@@ -288,7 +337,9 @@ struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_n
 {
 	char text[32];
 
-	if (node->type == TOML_ARRAY && key->type == CONF_FLAGS)
+	bool list = key->type == CONF_FLAGS || key->type == CONF_SIZES;
+
+	if (node->type == TOML_ARRAY && list)
 		return conf_value_from_array(key, node, target);
 	if (node->type == TOML_BOOLEAN && key->type == CONF_BOOL) {
 		conf_value_put(key, node->integer != 0, target);
@@ -300,7 +351,7 @@ struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_n
 			return conf_value_wrong(key, "%s", text);
 		return conf_value_from_integer(key, (uint64_t)node->integer, text, target);
 	}
-	if (node->type == TOML_STRING && key->type != CONF_FLAGS && key->type != CONF_BOOL &&
+	if (node->type == TOML_STRING && !list && key->type != CONF_BOOL &&
 	    key->type != CONF_INTEGER)
 		return conf_value_from_text(key, node->text, target);
 	if (node->type == TOML_INTEGER && key->type == CONF_DURATION)

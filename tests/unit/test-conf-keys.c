@@ -59,6 +59,10 @@ static void test_tables_are_sound(void **state)
 				assert_true(key->max <= UINT32_MAX);
 			for (size_t other = 0; other < k; other++)
 				assert_string_not_equal(key->name, table->key[other].name);
+			for (size_t r = 0; r < table->refused_count; r++)
+				assert_string_not_equal(key->name, table->refused[r].name);
+			if (key->only || table->only)
+				assert_non_null(table->selector);
 		}
 	}
 	conf_load_free(load);
@@ -93,6 +97,14 @@ static void test_defaults(void **state)
 	assert_int_equal(c.sandbox.disable, 0);
 	assert_int_equal(c.log.level, LOG_LEVEL_INFO);
 	assert_int_equal(c.log.target, OVFS_LOG_AUTO);
+	assert_int_equal(c.cache.block_sizes,
+			 0x1000 | 0x4000 | 0x10000 | 0x40000 | 0x100000 | 0x200000);
+	assert_false(c.cache.enabled || c.cache.write_back);
+	assert_true(c.cache.expiration);
+	assert_int_equal(c.object.file_mode, 0644);
+	assert_int_equal(c.object.dir_mode, 0755);
+	assert_int_equal(c.object.on_unsupported, OVFS_UNSUPPORTED_FAIL);
+	assert_int_equal(c.retry.attempts, 8);
 	conf_load_free(load);
 	ovfs_config_free(&c);
 }
@@ -193,6 +205,166 @@ static void test_values_arrive(void **state)
 	ovfs_config_free(&c);
 }
 
+#define S3 "[storage_settings]\ntype = \"s3\"\nbucket = \"b\"\n"
+#define KEYS "access_key_id = \"a\"\nsecret_access_key = \"s\"\n"
+
+/* The file of the founding document. */
+static void test_founding_file(void **state)
+{
+	static const char text[] = "[socket_settings]\n"
+				   "socket_path = \"/tmp/vfsd.sock\"\n"
+				   "[cache_settings]\n"
+				   "enabled_cache = true\n"
+				   "enabled_cache_write_back = false\n"
+				   "enabled_cache_expiration = true\n"
+				   "cache_expiration_time = \"60s\"\n"
+				   "[storage_settings]\n"
+				   "type = \"s3\"\n"
+				   "bucket = \"<bucket>\"\n"
+				   "region = \"us-east-1\"\n"
+				   "endpoint = \"https://s3.amazonaws.com\"\n"
+				   "access_key_id = \"<access_key_id>\"\n"
+				   "secret_access_key = \"<secret_access_key>\"\n";
+	struct ovfs_config c;
+	struct conf_load *load = ovfs_config_load_new(&c);
+	size_t count;
+
+	(void)state;
+	conf_load_text(load, "f", text, sizeof(text) - 1);
+	ovfs_config_check(load, &c);
+	conf_load_problems(load, &count);
+	assert_int_equal(count, 0);
+	assert_int_equal(c.storage.type, OVFS_STORAGE_S3);
+	assert_string_equal(c.storage.s3.bucket, "<bucket>");
+	assert_string_equal(c.storage.s3.secret_access_key, "<secret_access_key>");
+	assert_true(c.cache.enabled);
+	assert_true(c.cache.size > 0 && c.cache.size <= 4ull << 30);
+	assert_int_equal(c.cache.expiration_time_ns, 60000000000);
+	conf_load_free(load);
+	ovfs_config_free(&c);
+}
+
+static void test_storage_types(void **state)
+{
+	(void)state;
+	expect(SOCKET S3, NULL);
+	expect(SOCKET S3 KEYS, NULL);
+	expect(SOCKET "[storage_settings]\ntype = \"memory\"\n", NULL);
+	expect(SOCKET "[storage_settings]\ntype = \"s3\"\n",
+	       "f: storage_settings.bucket: required: the bucket to share");
+	expect(SOCKET STORAGE "bucket = \"b\"\n",
+	       "f:5: storage_settings.bucket: this key is for type = \"s3\", and type is \"fs\"");
+	expect(SOCKET STORAGE "[cache_settings]\nsize = \"1GiB\"\n",
+	       "f:6: cache_settings.size: this key is for type = \"s3\" or \"memory\", and type "
+	       "is \"fs\"");
+	expect(SOCKET S3 "[fuse_settings]\nxattr = true\n",
+	       "f:7: fuse_settings.xattr: this key is for type = \"fs\", and type is \"s3\"");
+	expect(SOCKET S3 "[fuse_settings]\ncache = \"metadata\"\n",
+	       "f:7: fuse_settings.cache: \"metadata\" is for type \"fs\"");
+	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache = true\n",
+	       "f:6: cache_settings.enabled_cache: not supported for type \"fs\" yet: the host's "
+	       "page cache keeps its files");
+	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache = false\n", NULL);
+	expect(SOCKET S3 "[cache_settings]\nenabled_cache = false\n",
+	       "f:7: cache_settings.enabled_cache: not supported for type \"s3\" and \"memory\": "
+	       "reads and writes of objects go through the cache");
+	expect(SOCKET S3 "enable_versioning = false\n",
+	       "f:6: storage_settings.enable_versioning: not supported: a file has one version, "
+	       "the latest");
+}
+
+static void test_s3_checks(void **state)
+{
+	(void)state;
+	expect(SOCKET "[storage_settings]\ntype = \"s3\"\nbucket = \"b/c\"\n",
+	       "f:5: storage_settings.bucket: \"b/c\" is no bucket's name: what is behind the / "
+	       "belongs into root");
+	expect(SOCKET S3 "access_key_id = \"a\"\n", "f:6: storage_settings.access_key_id: goes "
+						    "with secret_access_key, which is not set");
+	expect(SOCKET S3 "endpoint = \"ftp://x\"\n",
+	       "f:6: storage_settings.endpoint: expected https:// or http:// and a host, such as "
+	       "\"https://s3.amazonaws.com\"");
+	expect(SOCKET S3 "endpoint = \"host:9000\"\n", NULL);
+	expect(SOCKET S3 "ca_bundle = \"/none\"\n",
+	       "f:6: storage_settings.ca_bundle: \"/none\" can not be read: No such file or "
+	       "directory");
+	expect(SOCKET S3 "external_id = \"x\"\n",
+	       "f:6: storage_settings.external_id: goes with role_arn, which is not set");
+	expect(SOCKET S3 "[cache_settings]\nsize = \"8MiB\"\n",
+	       "f:7: cache_settings.size: expected at least 8 times the largest of block_sizes, "
+	       "16MiB");
+	expect(SOCKET S3 "[cache_settings]\nsize = \"8MiB\"\nblock_sizes = [\"4KiB\", \"1MiB\"]\n",
+	       NULL);
+	expect(SOCKET S3 "[cache_settings]\nblock_sizes = [\"5KiB\"]\n",
+	       "f:7: cache_settings.block_sizes: got \"5KiB\", expected a list of powers of two "
+	       "from 4KiB to 16MiB");
+	expect(SOCKET S3 "[object_settings]\nfile_mode = 644\n",
+	       "f:7: object_settings.file_mode: got an integer, expected an octal mode in quotes, "
+	       "such as \"0644\"");
+	expect(SOCKET S3 "[retry_settings]\npause_first = \"1m\"\n",
+	       "f:7: retry_settings.pause_first: is longer than pause_max");
+}
+
+/* Every key of OpenDAL's S3Config is known, or refused by name. */
+static void test_opendal_keys(void **state)
+{
+	static const char *const names[] = {
+		"root",
+		"bucket",
+		"enable_versioning",
+		"endpoint",
+		"region",
+		"access_key_id",
+		"secret_access_key",
+		"session_token",
+		"role_arn",
+		"external_id",
+		"role_session_name",
+		"disable_config_load",
+		"disable_ec2_metadata",
+		"allow_anonymous",
+		"skip_signature",
+		"server_side_encryption",
+		"server_side_encryption_aws_kms_key_id",
+		"server_side_encryption_customer_algorithm",
+		"server_side_encryption_customer_key",
+		"server_side_encryption_customer_key_md5",
+		"default_storage_class",
+		"enable_virtual_host_style",
+		"batch_max_operations",
+		"delete_max_size",
+		"disable_stat_with_override",
+		"checksum_algorithm",
+		"disable_write_with_if_match",
+		"enable_write_with_append",
+		"disable_list_objects_v2",
+		"enable_request_payer",
+		"container_credentials_relative_uri",
+		"container_credentials_endpoint",
+		"container_authorization_token",
+		"container_authorization_token_file",
+		"container_metadata_uri_override",
+		"assume_role_duration_seconds",
+		"assume_role_session_tags",
+		"default_acl",
+		"profile",
+	};
+	const struct conf_table *table = &ovfs_tables[1];
+
+	(void)state;
+	assert_string_equal(table->name, "storage_settings");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < table->key_count; k++)
+			found |= strcmp(table->key[k].name, names[i]) == 0;
+		for (size_t r = 0; r < table->refused_count; r++)
+			found |= strcmp(table->refused[r].name, names[i]) == 0;
+		if (!found)
+			fail_msg("%s is neither known nor refused", names[i]);
+	}
+}
+
 /* docs/ovfs.toml.md is what the tables say. */
 static void test_reference_is_up_to_date(void **state)
 {
@@ -223,6 +395,10 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_checks),
 		cmocka_unit_test(test_values_arrive),
+		cmocka_unit_test(test_founding_file),
+		cmocka_unit_test(test_storage_types),
+		cmocka_unit_test(test_s3_checks),
+		cmocka_unit_test(test_opendal_keys),
 		cmocka_unit_test(test_reference_is_up_to_date),
 	};
 

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the values of several keys, or the system, have to say about a configuration. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "conf/conf.h"
+#include "conf/schema.h"
+
+#define PAGE 4096u
+
+static void check_root(struct conf_load *load, const char *root)
+{
+	static const char key[] = "storage_settings.root";
+	struct stat st;
+
+	if (!root) {
+		if (!conf_load_has(load, key))
+			conf_load_problem(load, key,
+					  "required: the directory to share (or --shared-dir=DIR)");
+		return;
+	}
+	if (stat(root, &st) < 0)
+		conf_load_problem(load, key, "\"%s\": %s, expected an existing directory", root,
+				  strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		conf_load_problem(load, key, "\"%s\" is not a directory", root);
+	else if (faccessat(AT_FDCWD, root, R_OK | X_OK, AT_EACCESS) < 0)
+		conf_load_problem(load, key, "\"%s\" can not be read: %s", root, strerror(errno));
+}
+
+static void check_socket_fd(struct conf_load *load, int fd)
+{
+	int listening = 0;
+	socklen_t len = sizeof(listening);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
+		conf_load_problem_option(load, "--fd", "%d: %s, expected a listening socket", fd,
+					 strerror(errno));
+	else if (!listening)
+		conf_load_problem_option(load, "--fd", "%d is a socket that does not listen", fd);
+}
+
+static void check_socket_path(struct conf_load *load, const char *path)
+{
+	static const char key[] = "socket_settings.socket_path";
+	CLEANUP_FREE char *dir = NULL;
+	struct stat st;
+	char *slash;
+
+	if (!path) {
+		if (!conf_load_has(load, key))
+			conf_load_problem(load, key,
+					  "required: where to listen (or --socket-path=PATH)");
+		return;
+	}
+	dir = strdup(path);
+	if (!dir)
+		return;
+	slash = strrchr(dir, '/');
+	if (slash)
+		slash[slash == dir ? 1 : 0] = '\0';
+	else
+		strcpy(dir, "."); /* the path is not empty: checked by its key */
+	if (stat(dir, &st) < 0)
+		conf_load_problem(load, key, "directory \"%s\" of the socket: %s", dir,
+				  strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		conf_load_problem(load, key, "\"%s\" is not a directory", dir);
+	else if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) < 0)
+		conf_load_problem(load, key, "directory \"%s\" of the socket: %s", dir,
+				  strerror(errno));
+	else if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		conf_load_problem(load, key, "\"%s\" exists and is not a socket", path);
+}
+
+static void check_group(struct conf_load *load, struct ovfs_config *config)
+{
+	const char *name = config->socket.group;
+	const struct group *group;
+	unsigned long number;
+	char *end;
+
+	if (!name)
+		return;
+	errno = 0;
+	group = getgrnam(name);
+	if (group) {
+		config->socket.gid = group->gr_gid;
+		return;
+	}
+	number = strtoul(name, &end, 10);
+	if (name[0] >= '0' && name[0] <= '9' && !*end && number < UINT_MAX)
+		config->socket.gid = (gid_t)number;
+	else
+		conf_load_problem(load, "socket_settings.socket_group", "no group \"%s\"", name);
+}
+
+/* Names are looked up where capabilities are used; here only the form. */
+static void check_modcaps(struct conf_load *load, const char *caps)
+{
+	while (caps) {
+		size_t name = strspn(caps + strspn(caps, "+-"),
+				     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+
+		if (strspn(caps, "+-") != 1 || name == 0 ||
+		    (caps[1 + name] && caps[1 + name] != ':')) {
+			conf_load_problem(load, "sandbox_settings.modcaps",
+					  "expected capabilities, each after + or - and separated "
+					  "by colons, such as \"+sys_admin:-chown\"");
+			return;
+		}
+		caps = caps[1 + name] ? caps + 2 + name : NULL;
+	}
+}
+
+/* @key of @name is set although @other, which it goes with, is not. */
+static void check_pair(struct conf_load *load, const char *key, const char *value,
+		       const char *other_name, const char *other)
+{
+	if (value && !other)
+		conf_load_problem(load, key, "goes with %s, which is not set", other_name);
+}
+
+static void check_endpoint(struct conf_load *load, const char *endpoint)
+{
+	const char *scheme = endpoint ? strstr(endpoint, "://") : NULL;
+
+	if (scheme && strncasecmp(endpoint, "https://", 8) != 0 &&
+	    strncasecmp(endpoint, "http://", 7) != 0)
+		conf_load_problem(load, "storage_settings.endpoint",
+				  "expected https:// or http:// and a host, such as "
+				  "\"https://s3.amazonaws.com\"");
+}
+
+static void check_file(struct conf_load *load, const char *key, const char *path)
+{
+	if (path && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0)
+		conf_load_problem(load, key, "\"%s\" can not be read: %s", path, strerror(errno));
+}
+
+static void check_s3(struct conf_load *load, const struct ovfs_s3 *s3)
+{
+	if (!s3->bucket && !conf_load_has(load, "storage_settings.bucket"))
+		conf_load_problem(load, "storage_settings.bucket", "required: the bucket to share");
+	if (s3->bucket && strchr(s3->bucket, '/'))
+		conf_load_problem(load, "storage_settings.bucket",
+				  "\"%s\" is no bucket's name: what is behind the / belongs into "
+				  "root",
+				  s3->bucket);
+	check_endpoint(load, s3->endpoint);
+	check_pair(load, "storage_settings.access_key_id", s3->access_key_id, "secret_access_key",
+		   s3->secret_access_key);
+	check_pair(load, "storage_settings.secret_access_key", s3->secret_access_key,
+		   "access_key_id", s3->access_key_id);
+	check_pair(load, "storage_settings.session_token", s3->session_token, "access_key_id",
+		   s3->access_key_id);
+	check_pair(load, "storage_settings.external_id", s3->external_id, "role_arn", s3->role_arn);
+	check_pair(load, "storage_settings.server_side_encryption_customer_key",
+		   s3->server_side_encryption_customer_key,
+		   "server_side_encryption_customer_algorithm",
+		   s3->server_side_encryption_customer_algorithm);
+	check_pair(load, "storage_settings.server_side_encryption_customer_algorithm",
+		   s3->server_side_encryption_customer_algorithm,
+		   "server_side_encryption_customer_key", s3->server_side_encryption_customer_key);
+	check_pair(load, "storage_settings.client_key", s3->client_key, "client_certificate",
+		   s3->client_certificate);
+	check_file(load, "storage_settings.ca_bundle", s3->ca_bundle);
+	check_file(load, "storage_settings.client_certificate", s3->client_certificate);
+	check_file(load, "storage_settings.client_key", s3->client_key);
+}
+
+/* The memory that a container may use, or UINT64_MAX (cgroup v2). */
+static uint64_t memory_limit(void)
+{
+	CLEANUP_FREE char *path = NULL, *group = NULL;
+	unsigned long long limit = UINT64_MAX;
+	char line[4096];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "0::", 3) == 0 && !group)
+			group = strndup(line + 3, strcspn(line + 3, "\n"));
+	}
+	if (f)
+		fclose(f);
+	if (!group || asprintf(&path, "/sys/fs/cgroup%s/memory.max", group) < 0)
+		return UINT64_MAX;
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%llu", &limit) != 1) /* "max" */
+		limit = UINT64_MAX;
+	if (f)
+		fclose(f);
+	return limit;
+}
+
+static uint64_t cache_size_default(void)
+{
+	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t quarter = MIN(memory, memory_limit()) / 4;
+
+	quarter -= quarter % (1u << 20);
+	return MIN(quarter, 4ull << 30);
+}
+
+/* The pool takes that many slabs, each as large as the largest block, at least. */
+#define CACHE_SLABS_MIN 8
+#define CACHE_CLASSES_MAX 8
+
+static void check_cache(struct conf_load *load, struct ovfs_config *config)
+{
+	uint64_t largest = 1ull << (63 - __builtin_clzll(config->cache.block_sizes));
+	bool objects = config->storage.type != OVFS_STORAGE_FS;
+
+	if (!conf_load_has(load, "cache_settings.enabled_cache"))
+		config->cache.enabled = objects;
+	if (config->cache.enabled && !objects)
+		conf_load_problem(load, "cache_settings.enabled_cache",
+				  "not supported for type \"fs\" yet: the host's page cache keeps "
+				  "its files");
+	if (!config->cache.enabled && objects)
+		conf_load_problem(load, "cache_settings.enabled_cache",
+				  "not supported for type \"s3\" and \"memory\": reads and writes "
+				  "of objects go through the cache");
+	if (!objects)
+		return;
+	if (config->fuse.cache == OVFS_CACHE_METADATA)
+		conf_load_problem(load, "fuse_settings.cache", "\"metadata\" is for type \"fs\"");
+	if (config->cache.size == 0)
+		config->cache.size = cache_size_default();
+	if (config->cache.size < CACHE_SLABS_MIN * largest)
+		conf_load_problem(load, "cache_settings.size",
+				  "expected at least %u times the largest of block_sizes, %lluMiB",
+				  CACHE_SLABS_MIN,
+				  (unsigned long long)(CACHE_SLABS_MIN * largest >> 20));
+	if (__builtin_popcountll(config->cache.block_sizes) > CACHE_CLASSES_MAX)
+		conf_load_problem(load, "cache_settings.block_sizes", "expected at most %u sizes",
+				  CACHE_CLASSES_MAX);
+}
+
+static void check_layers(struct conf_load *load, const struct ovfs_config *config)
+{
+	if (config->retry.pause_first_ns > config->retry.pause_max_ns)
+		conf_load_problem(load, "retry_settings.pause_first", "is longer than pause_max");
+	if (config->timeout.silence_min_ns > config->timeout.silence_max_ns)
+		conf_load_problem(load, "timeout_settings.silence_min",
+				  "is longer than silence_max");
+}
+
+void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
+{
+	conf_load_finish(load);
+	if (config->storage.type == OVFS_STORAGE_FS)
+		check_root(load, config->storage.root);
+	if (config->storage.type == OVFS_STORAGE_S3)
+		check_s3(load, &config->storage.s3);
+	check_cache(load, config);
+	check_layers(load, config);
+	if (config->socket.fd != OVFS_SOCKET_FD_NONE)
+		check_socket_fd(load, config->socket.fd);
+	else
+		check_socket_path(load, config->socket.path);
+	check_group(load, config);
+	check_modcaps(load, config->sandbox.modcaps);
+	if (config->sandbox.disable & OVFS_STAGE_SECCOMP)
+		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
+	if (config->fuse.max_write % PAGE != 0)
+		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
+	if (!config->fuse.xattr)
+		config->fuse.posix_acl = false;
+}
