@@ -37,6 +37,9 @@
 
 #define TABLE_SHARDS 64
 
+/* Bytes, the largest file of S3. No service has larger ones; offsets beyond are -EFBIG. */
+#define CACHE_FILE_MAX (5ull << 40)
+
 struct cache {
 	struct pool *pool;
 	struct map_layout layout;
@@ -87,7 +90,7 @@ struct upload; /* an unfinished multipart upload: upload.c's */
 struct cache_file {
 	struct cache_storage *storage;
 	struct cache_file *next_in_bucket; /* shard lock */
-	uint64_t hash;			   /* of key; shard lock */
+	_Atomic uint64_t hash;		   /* of key; under the locks that key has */
 	bool in_table;			   /* shard lock */
 	_Atomic uint32_t refs;		   /* holders, blocks, being dirty, fetches */
 	_Atomic uint32_t flags;
@@ -104,7 +107,8 @@ struct cache_file {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a commit or a fetch ended */
 	char *key;		/* changes under both locks, this and the shard's */
-	struct store_meta base; /* the version below our changes; etag "" with FILE_CREATED */
+	struct store_meta base; /* the version below our changes; etag "" with FILE_CREATED; changes
+				 * by table_set_base() */
 	int64_t mtime_ns;	/* as shown */
 	bool mtime_set;		/* it was set by somebody, not by a write: stored at commit */
 	bool attr_dirty;	/* mtime must be committed, and nothing else changed */
@@ -120,12 +124,12 @@ struct cache_file {
 	uint64_t committed_seq; /* all up to here is in the storage */
 	uint64_t write_end;	/* end of the last write: is the next one sequential? */
 	uint64_t dirty_since_ns;
-	struct list dirty_link; /* storage lock */
-	bool committing;	/* by one thread at a time */
-	struct upload *upload;	/* or NULL */
-	int error;		/* of the last commit in the background */
-	uint32_t error_count;	/* for cache_file_error() */
-	unsigned failures;	/* commits that failed in a row: the backoff */
+	struct list dirty_link;	 /* storage lock */
+	_Atomic bool committing; /* by one thread at a time */
+	struct upload *upload;	 /* or NULL */
+	int error;		 /* of the last commit in the background */
+	uint32_t error_count;	 /* for cache_file_error() */
+	unsigned failures;	 /* commits that failed in a row: the backoff */
 };
 
 /* ---- table.c ---- */
@@ -143,6 +147,9 @@ void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *
 void table_remove(struct cache_file *f);
 /* Moves @f to @key (taken over), replacing whoever is there. Under the file's lock. */
 void table_rename(struct cache_file *f, char *key);
+
+/* A commit or a revalidation gave @f another base. Under the file's lock. */
+void table_set_base(struct cache_file *f, const struct store_meta *meta);
 
 /* ---- Blocks of a file; under its lock. read.c ---- */
 

@@ -88,12 +88,13 @@ enum map_shape map_choose(const struct map_layout *layout, struct map *map, uint
 
 /* Puts a block where none is (replacing: where @old is). The region takes the shape of @place.
  * -ENOMEM. */
-int map_insert(struct map *map, const struct map_place *place, block_id id);
+int map_insert(const struct map_layout *layout, struct map *map, const struct map_place *place,
+	       block_id id);
 void map_replace(struct map *map, const struct map_place *place, block_id id);
 
-/* Takes @id out of its slot. Any thread that made the block FREE, without the lock. */
-void map_remove(struct map *map, const struct map_layout *layout, const struct block *b,
-		block_id id);
+/* Takes @id, which is @b, out of its slot; says false when it is not there (any more). Any
+ * thread that made the block FREE, without the lock. */
+bool map_remove(struct map *map, const struct block *b, block_id id);
 
 /* The first block at or after @offset, and where it is. BLOCK_NONE at the end. */
 block_id map_next(const struct map_layout *layout, struct map *map, uint64_t offset,
