@@ -99,13 +99,14 @@ void cache_storage_usage(const struct cache_storage *storage, struct cache_stora
 /* ---- Files: life and version ---- */
 
 /*
- * The file for the object at @key, which was just found (STAT, LIST, an answer to a
- * GET) to be @meta: what is cached, when it is of that version or has changes of ours on it;
- * else a new one, empty of data, and the former one (if any) serves its holders no longer
- * than it has data. NULL for lack of memory. The caller puts it.
+ * The file for the object at @key, which was found (STAT, LIST, the answer to a GET) to be
+ * @meta by a request that was sent at @seen_ns (loop_now_ns()): what is cached, when it is
+ * of that version, or has changes of ours on it, or is known to be newer than @seen_ns (a
+ * listing is older than the commit that came after it); else a new one, empty of data, and
+ * the former one is stale. NULL for lack of memory. The caller puts it.
  */
 struct cache_file *cache_file_get(struct cache_storage *storage, const char *key,
-				  const struct store_meta *meta);
+				  const struct store_meta *meta, uint64_t seen_ns);
 
 /* What is cached under @key whatever its version, or NULL. To see whether there are
  * changes of ours that the storage does not know. */

@@ -201,26 +201,38 @@ static struct cache_file *file_new(struct cache_storage *s, const char *key, uin
 	return f;
 }
 
-static void file_set_base(struct cache_file *f, const struct store_meta *meta)
+static void file_set_base(struct cache_file *f, const struct store_meta *meta, uint64_t seen_ns)
 {
 	f->base = *meta;
 	f->mtime_ns = meta->has_user_mtime ? meta->user_mtime_ns : meta->mtime_ns;
 	atomic_init(&f->size, meta->size);
 	atomic_init(&f->base_limit, meta->size);
-	atomic_init(&f->validated_ns, loop_now_ns());
+	atomic_init(&f->validated_ns, seen_ns);
+}
+
+/* The base was current at @seen_ns; never goes back. */
+static void file_validated_at(struct cache_file *f, uint64_t seen_ns)
+{
+	uint64_t old = atomic_load_explicit(&f->validated_ns, memory_order_relaxed);
+
+	while (old < seen_ns &&
+	       !atomic_compare_exchange_weak_explicit(&f->validated_ns, &old, seen_ns,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
 }
 
 /* Whether what is cached in @f may be shown to somebody who just saw @meta in the
  * storage. Without the file's lock: base.etag is read under the shard's. */
-static bool file_serves(struct cache_file *f, const struct store_meta *meta)
+static bool file_serves(struct cache_file *f, const struct store_meta *meta, uint64_t seen_ns)
 {
 	return file_is(f, FILE_CREATED) || atomic_load_explicit(&f->dirty, memory_order_acquire) ||
 	       atomic_load_explicit(&f->committing, memory_order_acquire) ||
+	       atomic_load_explicit(&f->validated_ns, memory_order_relaxed) > seen_ns ||
 	       (meta->etag[0] && !strcmp(f->base.etag, meta->etag));
 }
 
 struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
-				  const struct store_meta *meta)
+				  const struct store_meta *meta, uint64_t seen_ns)
 {
 	uint64_t hash = table_hash(s, key);
 	struct table_shard *shard = shard_of(s, hash);
@@ -229,11 +241,10 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 	for (;;) {
 		pthread_mutex_lock(&shard->lock);
 		f = shard_find(shard, hash, key);
-		if (f && file_serves(f, meta)) {
+		if (f && file_serves(f, meta, seen_ns)) {
 			cache_file_ref(f);
 			if (!strcmp(f->base.etag, meta->etag))
-				atomic_store_explicit(&f->validated_ns, loop_now_ns(),
-						      memory_order_relaxed);
+				file_validated_at(f, seen_ns);
 			break;
 		}
 		if (made) {
@@ -251,7 +262,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 		made = file_new(s, key, hash);
 		if (!made)
 			return NULL;
-		file_set_base(made, meta);
+		file_set_base(made, meta, seen_ns);
 	}
 	pthread_mutex_unlock(&shard->lock);
 	if (made)
