@@ -8,7 +8,7 @@ TSAN_BUILD ?= build-tsan
 FUZZ_BUILD ?= build-fuzz
 FUZZ_SECONDS ?= 20
 
-.PHONY: all deps demo test check-unit check-frontend check-guest check-asan check-tsan fuzz lint \
+.PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan fuzz lint \
 	bench install clean
 
 all: $(BUILD)/build.ninja
@@ -29,7 +29,7 @@ demo:
 test: deps
 	scripts/test.sh all
 
-check-unit check-frontend check-guest: check-%:
+check-unit check-frontend check-service check-guest: check-%:
 	scripts/test.sh $*
 
 # Unit and frontend levels under AddressSanitizer and UBSan, and under ThreadSanitizer.

@@ -8,6 +8,7 @@
 #   build   compilers, libraries, formatters, fuzzing runtime
 #   test    both kinds of guest and the tools that the test cases run in them
 #   demo    only what `make demo` needs: a compiler and User-mode Linux
+#   service the S3 server that tests run against, built here, and other clients of it
 #   qemu    QEMU and a stock Debian kernel for its guest (part of test)
 #   bench   debootstrap and measuring tools
 #
@@ -38,6 +39,9 @@ PKGS_QEMU="qemu-system-x86 busybox-static cpio xz-utils libc6-dev gcc"
 
 # The programs that the cases in tests/guest/cases run inside a guest.
 PKGS_CASES="acl attr git rsync sqlite3 tar e2fsprogs util-linux"
+
+# Independent clients, to see what a bucket holds.
+PKGS_SERVICE="python3 python3-boto3 rclone ca-certificates"
 
 PKGS_TEST="$PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
@@ -164,10 +168,12 @@ fetch_guest_kernel()
 
 packages=
 kernel=
+server=
 for group in "$@"; do
 	case $group in
 	build) packages="$packages $PKGS_BUILD" ;;
 	test) packages="$packages $PKGS_TEST" kernel=1 ;;
+	service) packages="$packages $PKGS_SERVICE" server=1 ;;
 	demo) packages="$packages $PKGS_DEMO" ;;
 	qemu) packages="$packages $PKGS_QEMU" kernel=1 ;;
 	bench) packages="$packages $PKGS_BENCH" ;;
@@ -186,8 +192,14 @@ cache=${OVFS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ovfs}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+s3_server=$(dirname "$0")/s3-server.sh
+if [ -n "$server" ] && "$s3_server" need-go; then
+	packages="$packages golang-go"
+fi
+
 # shellcheck disable=SC2086 # lists of words
 check_debian $packages
 # shellcheck disable=SC2086
 install_packages $packages
 [ -z "$kernel" ] || fetch_guest_kernel
+[ -z "$server" ] || "$s3_server" path >/dev/null

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# test.sh LEVEL...: builds and runs test levels; LEVEL is unit, frontend, guest or all.
+# test.sh LEVEL...: builds and runs test levels; LEVEL is unit, frontend, service, guest or all.
 #
 # Ends with one line "N passed, N failed" that counts the cases of all levels; a level
 # that could not run counts as a failure. The exit status says the same.
@@ -58,33 +58,36 @@ meson_level()
 	passed=$((passed + ok)) failed=$((failed + bad))
 }
 
-guest_level()
+# A level with a program of its own, whose last line has the counts.
+runner_level()
 {
-	local log="$BUILD/guest.log" line ok bad status
+	local level=$1 log="$BUILD/$1.log" line ok bad status
+	shift
 
-	echo "== guest"
-	tests/guest/run --daemon "$PWD/$BUILD/ovfs" 2>&1 | tee "$log"
+	echo "== $level"
+	"$@" 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
 	ok=${line%% *} bad=$(echo "$line" | sed -E 's/.*, ([0-9]+) failed/\1/')
 	if [ -z "$line" ]; then
-		echo "the guest level did not run to its end"
+		echo "the $level level did not run to its end"
 		ok=0 bad=1
 	elif [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
-		echo "the guest level ended with exit status $status"
+		echo "the $level level ended with exit status $status"
 		bad=1
 	fi
-	echo "guest: $ok passed, $bad failed"
+	echo "$level: $ok passed, $bad failed"
 	passed=$((passed + ok)) failed=$((failed + bad))
 }
 
-[ $# -gt 0 ] || { echo "usage: test.sh unit|frontend|guest|all ..." >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: test.sh unit|frontend|service|guest|all ..." >&2; exit 2; }
 [ "$1" = all ] && set -- unit frontend guest
 build
 for level in "$@"; do
 	case $level in
 	unit | frontend) meson_level "$level" ;;
-	guest) guest_level ;;
+	service) runner_level service tests/service/run --build "$PWD/$BUILD" ;;
+	guest) runner_level guest tests/guest/run --daemon "$PWD/$BUILD/ovfs" ;;
 	*) die "unknown level $level" ;;
 	esac
 done
