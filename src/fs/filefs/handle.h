@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "fs/filefs/slots.h"
+#include "fs/slots.h"
 
 struct filefs_session;
 struct inode;

@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
-#include "fs/filefs/slots.h"
+#include "fs/slots.h"
 
 struct filefs;
 struct filefs_session;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "base/util.h"
-#include "fs/filefs/slots.h"
+#include "fs/slots.h"
 
 struct elem {
 	struct slot slot;
@@ -109,5 +109,5 @@ int main(void)
 		cmocka_unit_test(wild_ids_name_nothing),
 	};
 
-	return cmocka_run_group_tests_name("filefs-slots", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("fs-slots", tests, NULL, NULL);
 }

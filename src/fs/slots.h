@@ -19,8 +19,8 @@
  *
  * Threads: everything may be called from any thread, except slots_free().
  */
-#ifndef OVFS_FS_FILEFS_SLOTS_H
-#define OVFS_FS_FILEFS_SLOTS_H
+#ifndef OVFS_FS_SLOTS_H
+#define OVFS_FS_SLOTS_H
 
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fs/filefs/slots.h"
+#include "fs/slots.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
