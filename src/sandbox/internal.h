@@ -8,7 +8,14 @@
 /* Fills root_fd, proc_self_fd and, when it forked, supervisor_fd. */
 struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_config *config);
 
+/* Where sandbox_build_tree() builds. */
+#define SANDBOX_TREE "/proc"
+
+/* Mounts the future root there: the paths and nothing else, not yet read-only. The mount
+ * namespace is our own. */
+struct err *sandbox_build_tree(const struct sandbox_path *paths);
+
 /* Loads the filter for the whole process. */
-struct err *sandbox_load_seccomp(enum sandbox_seccomp action);
+struct err *sandbox_load_seccomp(const struct sandbox_config *config);
 
 #endif

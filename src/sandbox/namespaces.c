@@ -177,7 +177,7 @@ static void sandbox_mount_attributes(const struct sandbox_config *config)
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 					       MOUNT_ATTR_NOEXEC };
 
-	if (config->readonly)
+	if (config->readonly || !config->root)
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
 	/* A second line of defence, from Linux 5.12 on: the driver refuses on its own. */
 	if (mount_setattr(AT_FDCWD, ".", AT_RECURSIVE, &attr, sizeof(attr)) < 0)
@@ -194,10 +194,29 @@ static bool sandbox_in_chroot(void)
 	       !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
-/* Makes config->root the root of a mount namespace of our own. */
+/* Puts what is to be the root there, and ourselves into it. */
+static struct err *sandbox_mount_root(const struct sandbox_config *config)
+{
+	const char *root = config->root ? config->root : SANDBOX_TREE;
+
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "cut mount propagation to the host");
+	if (!config->root) {
+		struct err *e = sandbox_build_tree(config->paths);
+
+		if (e)
+			return e;
+	} else if (mount(root, root, NULL, MS_BIND | MS_REC, NULL) < 0) {
+		return sandbox_refused(errno, SANDBOX_MOUNT, "bind the shared directory");
+	}
+	return chdir(root) < 0 ? err_errno(errno, "sandbox: %s", root) : NULL;
+}
+
+/* Makes config->root, or the tree, the root of a mount namespace of our own. */
 static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 {
 	CLEANUP_CLOSE int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct err *e;
 
 	if (sandbox_in_chroot())
 		return err_new("sandbox: ovfs was started in a chroot, where the kernel allows no "
@@ -205,18 +224,14 @@ static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 			       "sandbox_settings.disable = [\"mount\"]");
 	if (old_root < 0)
 		return err_errno(errno, "sandbox: open /");
-	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-		return sandbox_refused(errno, SANDBOX_MOUNT, "cut mount propagation to the host");
-	if (mount(config->root, config->root, NULL, MS_BIND | MS_REC, NULL) < 0)
-		return sandbox_refused(errno, SANDBOX_MOUNT, "bind the shared directory");
-	if (chdir(config->root) < 0)
-		return err_errno(errno, "sandbox: %s", config->root);
+	e = sandbox_mount_root(config);
+	if (e)
+		return e;
 	sandbox_mount_attributes(config);
 	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the
 	 * new one and is taken off again. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
-		return sandbox_refused(errno, SANDBOX_MOUNT,
-				       "pivot_root into the shared directory");
+		return sandbox_refused(errno, SANDBOX_MOUNT, "pivot_root into the new root");
 	if (fchdir(old_root) < 0 || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return sandbox_refused(errno, SANDBOX_MOUNT, "detach the host's root");
@@ -240,7 +255,7 @@ struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_c
 
 	if (config->stage[SANDBOX_USER] && geteuid() != 0)
 		e = sandbox_enter_user();
-	if (!e && config->stage[SANDBOX_NET] && unshare(CLONE_NEWNET) < 0)
+	if (!e && config->stage[SANDBOX_NET] && !config->network && unshare(CLONE_NEWNET) < 0)
 		e = sandbox_refused(errno, SANDBOX_NET, "create a network namespace");
 	if (!e && config->stage[SANDBOX_IPC] && unshare(CLONE_NEWIPC) < 0)
 		e = sandbox_refused(errno, SANDBOX_IPC, "create an IPC namespace");
@@ -249,13 +264,13 @@ struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_c
 		e = sandbox_enter_pid(out, config);
 	if (!e && config->stage[SANDBOX_MOUNT] && unshare(CLONE_NEWNS) < 0)
 		e = sandbox_refused(errno, SANDBOX_MOUNT, "create a mount namespace");
-	if (!e)
+	if (!e && config->root)
 		e = sandbox_open_proc(out, config->stage[SANDBOX_MOUNT]);
 	if (!e && config->stage[SANDBOX_MOUNT])
 		e = sandbox_enter_mount(config);
-	else if (!e && config->chroot)
+	else if (!e && config->chroot && config->root)
 		e = sandbox_enter_chroot(config);
-	if (e)
+	if (e || !root)
 		return e;
 
 	if (config->stage[SANDBOX_MOUNT] || config->chroot)

@@ -64,7 +64,8 @@ static struct err *sandbox_modify_capabilities(const char *modcaps)
 	return NULL;
 }
 
-static struct err *sandbox_drop_capabilities(const char *modcaps)
+/* Those of file operations only when there is a directory to serve. */
+static struct err *sandbox_drop_capabilities(bool files, const char *modcaps)
 {
 	bool have[CAP_LAST_CAP + 1];
 	struct err *e;
@@ -74,7 +75,7 @@ static struct err *sandbox_drop_capabilities(const char *modcaps)
 		have[cap] = capng_have_capability(CAPNG_PERMITTED, cap);
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (size_t i = 0; i < ARRAY_SIZE(sandbox_capabilities); i++) {
-		if (have[sandbox_capabilities[i]])
+		if (files && have[sandbox_capabilities[i]])
 			sandbox_update_capability(CAPNG_ADD, sandbox_capabilities[i]);
 	}
 	e = sandbox_modify_capabilities(modcaps);
@@ -127,7 +128,7 @@ struct err *sandbox_enter(struct sandbox *out, const struct sandbox_config *conf
 	sandbox_raise_file_limit(config->max_files);
 	e = sandbox_enter_namespaces(out, config);
 	if (!e && config->stage[SANDBOX_CAPABILITIES])
-		e = sandbox_drop_capabilities(config->modcaps);
+		e = sandbox_drop_capabilities(config->root != NULL, config->modcaps);
 	return e;
 }
 
@@ -139,12 +140,14 @@ struct err *sandbox_seal(const struct sandbox_config *config)
 	if (config->stage[SANDBOX_NO_NEW_PRIVS] && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(errno, "sandbox: no_new_privs");
 	if (config->stage[SANDBOX_SECCOMP]) {
-		e = sandbox_load_seccomp(config->seccomp);
+		e = sandbox_load_seccomp(config);
 		if (e)
 			return e;
 	}
 	for (size_t i = 0; i < SANDBOX_STAGE_COUNT; i++) {
-		if (!config->stage[i] && i != SANDBOX_USER)
+		if (i == SANDBOX_USER || (i == SANDBOX_NET && config->network))
+			continue;
+		if (!config->stage[i])
 			snprintf(off + strlen(off), sizeof(off) - strlen(off), "%s%s",
 				 off[0] ? "," : "", sandbox_stage_names[i]);
 	}

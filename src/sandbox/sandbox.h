@@ -7,9 +7,12 @@
  * fails with an error that says so when the host cannot give it:
  *
  *	user		a user namespace, only when not started as root
- *	mount		a mount namespace whose root is the shared directory
- *	pid, net, ipc	namespaces in which nobody else lives
- *	capabilities	those that file operations need, and no others
+ *	mount		a mount namespace whose root is the shared directory, or without
+ *			one a tree that has nothing but a few paths, read-only
+ *	pid, net, ipc	namespaces in which nobody else lives; net not for a storage
+ *			behind the network
+ *	capabilities	those that file operations need, and no others; none at all
+ *			without a shared directory
  *	no_new_privs	no gain through execve
  *	seccomp		the system calls listed beside their users (#syscalls)
  *
@@ -44,13 +47,23 @@ enum sandbox_seccomp {
 	SANDBOX_SECCOMP_LOG,  /* it is logged by the kernel (audit) and allowed */
 };
 
+/* What is still to be seen without a shared directory. */
+struct sandbox_path {
+	const char *path; /* absolute; what does not exist is left out */
+	/* A file that others replace: all of the folder that it is in (unless that is a
+	 * directory like /etc, where too much lives). */
+	bool folder;
+};
+
 struct sandbox_config {
 	bool stage[SANDBOX_STAGE_COUNT];
 	enum sandbox_seccomp seccomp;
-	bool readonly;	     /* mount the root read-only as well */
-	const char *root;    /* directory that becomes "/" with SANDBOX_MOUNT */
+	bool readonly;	  /* mount the root read-only as well */
+	const char *root; /* directory that becomes "/" with SANDBOX_MOUNT; NULL: none */
+	const struct sandbox_path *paths; /* without @root; ends with a NULL path. NULL: none */
+	bool network;	     /* the storage is behind the network: SANDBOX_NET is ignored */
 	const char *modcaps; /* changes to the capability list, "+sys_admin:-mknod"; or NULL */
-	bool chroot;	     /* in place of SANDBOX_MOUNT: chroot(2) into it */
+	bool chroot;	     /* in place of SANDBOX_MOUNT: chroot(2) into @root, if any */
 	unsigned max_files;  /* RLIMIT_NOFILE to ask for; 0: as many as there may be */
 
 	/* With SANDBOX_PID: a process that has not ended this long after SIGTERM or
@@ -64,8 +77,8 @@ struct sandbox_config {
 };
 
 struct sandbox {
-	int root_fd;	   /* O_PATH of the directory to serve */
-	int proc_self_fd;  /* O_PATH of /proc/self/fd, whose ".." leads nowhere */
+	int root_fd;	   /* O_PATH of the directory to serve; -1 without one */
+	int proc_self_fd;  /* O_PATH of /proc/self/fd, whose ".." leads nowhere; likewise */
 	int supervisor_fd; /* end of file when the process outside died; -1: none */
 	bool contained;	   /* cleanup is the supervisor's */
 };

@@ -6,9 +6,11 @@
  *
  *	#syscalls preadv2 pwritev2
  *
- * and the build collects those lines of src/ into the table below (scripts/
- * seccomp.sh): a call whose code goes leaves the filter with it. The lines in
- * this file are for what the C library does on its own.
+ * and the build collects those lines of src/ into tables (scripts/seccomp.sh): a
+ * call whose code goes leaves the filter with it. What only the driver for
+ * directories does, or only the services behind the network, has a table of its own, and is
+ * allowed to mounts of that kind. The lines in this file are for what the C library
+ * does on its own.
  *
  * #syscalls read write close futex brk mmap munmap mremap mprotect madvise
  * #syscalls rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
@@ -27,7 +29,7 @@
 
 #include "base/log.h"
 #include "sandbox/internal.h"
-#include "syscalls.h" /* generated: sandbox_syscalls[] */
+#include "syscalls.h" /* generated: sandbox_syscalls[], _files[], _network[] */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANDBOX_SANITIZED 1
@@ -37,22 +39,34 @@
 #endif
 #endif
 
-static int sandbox_add_rules(scmp_filter_ctx ctx)
+static int sandbox_add_table(scmp_filter_ctx ctx, const char *const *names, size_t count)
 {
-	int ret;
+	int ret = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(sandbox_syscalls); i++) {
-		int nr = seccomp_syscall_resolve_name(sandbox_syscalls[i]);
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		int nr = seccomp_syscall_resolve_name(names[i]);
 
-		if (nr == __NR_SCMP_ERROR) {
-			/* A name newer than this libseccomp: its user has a fallback. */
-			log_debug("seccomp_name_unknown", "name=%s", sandbox_syscalls[i]);
-			continue;
-		}
-		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
-		if (ret)
-			return ret;
+		/* A name newer than this libseccomp: its user has a fallback. */
+		if (nr == __NR_SCMP_ERROR)
+			log_debug("seccomp_name_unknown", "name=%s", names[i]);
+		else
+			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
 	}
+	return ret;
+}
+
+static int sandbox_add_rules(scmp_filter_ctx ctx, const struct sandbox_config *config)
+{
+	int ret = sandbox_add_table(ctx, sandbox_syscalls, ARRAY_SIZE(sandbox_syscalls));
+
+	if (ret == 0 && config->root)
+		ret = sandbox_add_table(ctx, sandbox_syscalls_files,
+					ARRAY_SIZE(sandbox_syscalls_files));
+	if (ret == 0 && config->network)
+		ret = sandbox_add_table(ctx, sandbox_syscalls_network,
+					ARRAY_SIZE(sandbox_syscalls_network));
+	if (ret)
+		return ret;
 	ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
 			       SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (ret)
@@ -60,7 +74,7 @@ static int sandbox_add_rules(scmp_filter_ctx ctx)
 	return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
-struct err *sandbox_load_seccomp(enum sandbox_seccomp action)
+struct err *sandbox_load_seccomp(const struct sandbox_config *config)
 {
 	scmp_filter_ctx ctx;
 	int ret;
@@ -70,10 +84,11 @@ struct err *sandbox_load_seccomp(enum sandbox_seccomp action)
 	log_warn("seccomp_off", "reason=\"built with a sanitizer\"");
 	return NULL;
 #endif
-	ctx = seccomp_init(action == SANDBOX_SECCOMP_LOG ? SCMP_ACT_LOG : SCMP_ACT_KILL_PROCESS);
+	ctx = seccomp_init(config->seccomp == SANDBOX_SECCOMP_LOG ? SCMP_ACT_LOG
+								  : SCMP_ACT_KILL_PROCESS);
 	if (!ctx)
 		return err_errno(ENOMEM, "seccomp filter");
-	ret = sandbox_add_rules(ctx);
+	ret = sandbox_add_rules(ctx, config);
 	/* capabilities were dropped before no_new_privs may have been skipped */
 	if (ret == 0)
 		ret = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_NNP, 0);

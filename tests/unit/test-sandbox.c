@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -162,6 +163,177 @@ static void capabilities_are_those_of_file_operations(void **state)
 	assert_exit(in_child(body_capabilities), 0);
 }
 
+/* Without a shared directory: the paths, read-only, and nothing else. */
+static struct sandbox_path shown[4];
+static char in_link[64], in_single[64];
+
+static struct sandbox_config no_directory(void)
+{
+	struct sandbox_config config = all_stages();
+
+	config.root = NULL;
+	config.paths = shown;
+	return config;
+}
+
+/* ROOT/link -> ROOT/shown/file, ROOT/single/{one,two} */
+static void make_paths(void)
+{
+	char path[64], target[64];
+
+	snprintf(path, sizeof(path), "%s/shown", root);
+	CHECK(mkdir(path, 0755) == 0);
+	snprintf(path, sizeof(path), "%s/single", root);
+	CHECK(mkdir(path, 0755) == 0);
+	snprintf(path, sizeof(path), "%s/single/two", root);
+	CHECK(mknod(path, S_IFREG | 0644, 0) == 0);
+	snprintf(in_single, sizeof(in_single), "%s/single/one", root);
+	CHECK(mknod(in_single, S_IFREG | 0644, 0) == 0);
+	snprintf(target, sizeof(target), "%s/shown/file", root);
+	CHECK(mknod(target, S_IFREG | 0644, 0) == 0);
+	snprintf(in_link, sizeof(in_link), "%s/link", root);
+	CHECK(symlink(target, in_link) == 0);
+	shown[0] = (struct sandbox_path){ in_link, true };
+	shown[1] = (struct sandbox_path){ in_single, false };
+	shown[2] = (struct sandbox_path){ "/none/at/all", false };
+}
+
+static void remove_paths(void)
+{
+	static const char *const names[] = { "link",	   "shown/new",	 "shown/file", "shown",
+					     "single/one", "single/two", "single" };
+	char path[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", root, names[i]);
+		remove(path);
+	}
+}
+
+static bool exists(const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%s", root, name);
+	return access(path, F_OK) == 0;
+}
+
+static bool is_readonly(const char *path)
+{
+	int fd = open(path, O_CREAT | O_WRONLY, 0644);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == EROFS;
+}
+
+/* Replaces the shown file a while later, as those do who write resolv.conf. */
+static void replace_later(void)
+{
+	char from[64], to[64];
+	int fd;
+
+	if (fork() != 0)
+		return;
+	usleep(200000);
+	snprintf(from, sizeof(from), "%s/shown/new", root);
+	snprintf(to, sizeof(to), "%s/shown/file", root);
+	fd = open(from, O_CREAT | O_WRONLY, 0644);
+	CHECK(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
+	CHECK(rename(from, to) == 0);
+	_exit(0);
+}
+
+static void body_paths(void)
+{
+	struct sandbox_config config = no_directory();
+	struct sandbox sandbox;
+	struct stat st = { 0 };
+	char path[64];
+
+	make_paths();
+	replace_later();
+	enter(&sandbox, &config);
+	CHECK(sandbox.root_fd == -1 && sandbox.proc_self_fd == -1);
+	CHECK(access("/etc", F_OK) < 0 && access("/../etc", F_OK) < 0 && access("/proc", F_OK) < 0);
+	CHECK(exists("link") && exists("shown/file") && exists("single/one"));
+	CHECK(!exists("single/two") && !exists("inside"));
+	snprintf(path, sizeof(path), "%s/x", root);
+	CHECK(is_readonly("/x") && is_readonly(path));
+	snprintf(path, sizeof(path), "%s/shown/x", root);
+	CHECK(is_readonly(path) && is_readonly(in_single));
+	for (int i = 0; i < 100 && st.st_size == 0; i++) {
+		CHECK(stat(in_link, &st) == 0);
+		usleep(20000);
+	}
+	CHECK(st.st_size == 3);
+}
+
+static void without_a_directory_there_is_an_empty_tree(void **state)
+{
+	int status;
+
+	(void)state;
+	if (in_chroot())
+		return;
+	status = in_child(body_paths);
+	remove_paths();
+	assert_exit(status, 0);
+}
+
+static void body_no_capabilities(void)
+{
+	struct sandbox_config config = no_directory();
+	struct sandbox sandbox;
+
+	enter(&sandbox, &config);
+	CHECK(capng_get_caps_process() == 0);
+	CHECK(capng_have_capabilities(CAPNG_SELECT_BOTH) == CAPNG_NONE);
+}
+
+static void without_a_directory_there_are_no_capabilities(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_no_capabilities), 0);
+}
+
+/* The number of network interfaces. */
+static int interfaces(void)
+{
+	struct if_nameindex *names = if_nameindex();
+	int n = 0;
+
+	while (names && names[n].if_name)
+		n++;
+	if_freenameindex(names);
+	return n;
+}
+
+static void body_network(void)
+{
+	struct sandbox_config config = no_directory();
+	int before = interfaces(), fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(addr);
+	struct sandbox sandbox;
+
+	CHECK(bind(fd, (struct sockaddr *)&addr, len) == 0 && listen(fd, 1) == 0);
+	CHECK(getsockname(fd, (struct sockaddr *)&addr, &len) == 0);
+	config.network = true;
+	enter(&sandbox, &config);
+	CHECK(interfaces() == before);
+	CHECK(sandbox_seal(&config) == NULL);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&addr, len) == 0);
+}
+
+static void storage_behind_the_network_is_reached(void **state)
+{
+	(void)state;
+	assert_exit(in_child(body_network), 0);
+}
+
 static void *nothing(void *arg)
 {
 	return arg;
@@ -201,6 +373,17 @@ static void body_seccomp_exec(void)
 	execl("/inside", "inside", NULL);
 }
 
+static void body_seccomp_mkdir(void)
+{
+	struct sandbox_config config = no_directory();
+	struct sandbox sandbox;
+
+	config.network = true;
+	enter(&sandbox, &config);
+	CHECK(sandbox_seal(&config) == NULL);
+	mkdirat(AT_FDCWD, "/d", 0700);
+}
+
 static void unlisted_system_calls_kill(void **state)
 {
 	(void)state;
@@ -208,6 +391,7 @@ static void unlisted_system_calls_kill(void **state)
 	assert_int_equal(*reached, 1);
 	assert_exit(in_child(body_seccomp_socket), 128 + SIGSYS);
 	assert_exit(in_child(body_seccomp_exec), 128 + SIGSYS);
+	assert_exit(in_child(body_seccomp_mkdir), 128 + SIGSYS);
 	assert_int_equal(*cleaned, 1);
 }
 
@@ -346,6 +530,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(namespaces_hide_the_host),
 		cmocka_unit_test(capabilities_are_those_of_file_operations),
+		cmocka_unit_test(without_a_directory_there_is_an_empty_tree),
+		cmocka_unit_test(without_a_directory_there_are_no_capabilities),
+		cmocka_unit_test(storage_behind_the_network_is_reached),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		/* Sanitized builds have no filter: sandbox/seccomp.c says why. */
 		cmocka_unit_test(unlisted_system_calls_kill),
