@@ -27,7 +27,7 @@
  *	dirty_*, generation, fetch, file, region, slot
  *				holders of the file's lock; all but the first three are
  *				constant from publishing until FREE
- *	next, prev, queue, owner, class
+ *	next, prev, queue, owner, class, added
  *				the pool, the LRU
  */
 #ifndef OVFS_CACHE_BLOCK_H
@@ -67,15 +67,14 @@ struct block {
 	uint32_t region; /* of the file, see cache/map.h */
 	uint16_t slot;	 /* in the region */
 	uint8_t class;	 /* constant while not FREE */
-	uint8_t queue;	 /* the LRU's: which list it is on */
 
-	union {
-		struct cache_fetch *fetch;  /* with FILLING */
-		_Atomic uint64_t pool_word; /* with FREE: the pool's */
-	};
+	_Atomic uint8_t queue; /* the LRU's: which list it is on, enum lru_place */
 
-	_Atomic uint32_t next, prev; /* of the free list, or the LRU's */
-	uint16_t owner;		     /* the pool's: number of the holder */
+	struct cache_fetch *fetch; /* with FILLING */
+
+	uint32_t next, prev; /* the LRU's: the block added after, and before this one */
+	uint16_t owner;	     /* the pool's: number of the holder */
+	uint32_t added;	     /* the LRU's: when, in milliseconds of a clock that wraps */
 };
 _Static_assert(sizeof(struct block) == 64, "a block descriptor is one cache line");
 

@@ -167,6 +167,7 @@ void cache_stream_free(struct cache_stream *stream);
  * when CACHE_PENDING was returned, on any thread, and must not block. */
 struct cache_wait {
 	void (*done)(struct cache_wait *wait, ssize_t result);
+	void (*wake)(struct cache_wait *wait, int error);
 	struct cache_file *file;
 	struct cache_stream *stream;
 	struct iov_cursor cursor;

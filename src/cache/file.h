@@ -36,6 +36,7 @@
 #include "cache/pool.h"
 
 #define TABLE_SHARDS 64
+#define STORAGE_HIT_SHARDS 16
 
 /* Bytes, the largest file of S3. No service has larger ones; offsets beyond are -EFBIG. */
 #define CACHE_FILE_MAX (5ull << 40)
@@ -49,6 +50,8 @@ struct table_shard {
 	pthread_mutex_t lock;
 	struct cache_file **bucket; /* chains of next_in_bucket */
 	size_t buckets, files;
+	struct list all; /* cache_file.all_link: also those that no key leads to any more */
+	size_t all_count;
 };
 
 struct cache_storage {
@@ -72,8 +75,12 @@ struct cache_storage {
 
 	struct cleaner *cleaner; /* cleaner.c's */
 	struct {
-		_Atomic uint64_t hits, misses, fetched, files, commits, commit_failures;
+		_Atomic uint64_t fetched, files, commits, commit_failures;
 	} count;
+	/* Hits are counted apart, by threads: they share nothing else. */
+	struct storage_hits {
+		_Alignas(64) _Atomic uint64_t hits, misses;
+	} hits[STORAGE_HIT_SHARDS];
 };
 
 enum {
@@ -92,6 +99,7 @@ struct cache_file {
 	struct cache_file *next_in_bucket; /* shard lock */
 	_Atomic uint64_t hash;		   /* of key; under the locks that key has */
 	bool in_table;			   /* shard lock */
+	struct list all_link;		   /* shard lock */
 	_Atomic uint32_t refs;		   /* holders, blocks, being dirty, fetches */
 	_Atomic uint32_t flags;
 	struct map map;
@@ -141,7 +149,7 @@ static inline bool file_is(const struct cache_file *f, uint32_t flag)
 
 int table_init(struct cache_storage *s);
 void table_exit(struct cache_storage *s);
-/* Every file that is in the table, referenced, one after the other: @fn puts it. */
+/* Every file there is, referenced, one after the other: @fn puts it. */
 void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *arg), void *arg);
 /* Takes @f out, so that its key leads elsewhere. Lock of the file not needed. */
 void table_remove(struct cache_file *f);
@@ -159,9 +167,8 @@ static inline struct pool *file_pool(const struct cache_file *f)
 }
 
 /*
- * A new block for @place, in the map, pinned once, with nothing valid in it and nothing
- * dirty; zeros are where the base does not reach, and these are valid when there is no base in
- * it at all. NULL: no memory now.
+ * A new block for @place, in the map, pinned once, clean, with nothing valid in it: its bytes
+ * are whatever they were. NULL: no memory now.
  */
 struct block *file_block_new(struct cache_file *f, const struct map_place *place);
 
@@ -171,8 +178,8 @@ struct block *file_block_find(struct cache_file *f, uint64_t offset, struct map_
 /* Bytes of the base version in the block at @place: the rest of it is zero unless written. */
 uint32_t file_base_in(const struct cache_file *f, const struct map_place *place);
 
-/* Zeros what lies beyond the base and was not written, and makes it valid if that is next to
- * what is valid. Not while FILLING. */
+/* Makes valid, as zeros, what lies beyond the base and was not written, where that is next to
+ * what is valid (or all of the block). Not while FILLING or SEALED. */
 void file_block_zero_tail(struct cache_file *f, struct block *b, const struct map_place *place);
 
 /* Drops a block that is pinned once (by the caller) and not SEALED or FILLING: out of the map
@@ -180,26 +187,42 @@ void file_block_zero_tail(struct cache_file *f, struct block *b, const struct ma
  * of the map in any case). Dirty accounting is the caller's. */
 void file_block_drop(struct cache_file *f, struct block *b);
 
+/* Drops all blocks that may be: not those being filled or sent, and dirty ones only when
+ * @dirty, whose accounting ends with that. Takes the lock. */
+void file_purge(struct cache_file *f, bool dirty);
+
 /* pool_evict_fn */
 struct pool_owner *file_evict(void *arg, struct block *b);
 
 /* ---- fetch.c ---- */
 
 /*
- * Has what is missing of [@start, @end) fetched; the caller holds the lock, and the range
- * lies in regions. @random: small blocks for what has none. @must: bytes from @start that somebody
- * waits for; the rest is read-ahead and given up when memory is short. Returns 0, also
- * when nothing was missing; -EAGAIN when there is no memory for any of it.
+ * Has what is missing of [@start, @end) fetched, under the lock of the file. @must: bytes
+ * from @start that somebody waits for; the rest is read-ahead, given up when memory is short.
+ * @random: small blocks where a region has none yet. 0, also when nothing was missing;
+ * -EAGAIN when there is no memory for the first of it.
  */
 int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t must, bool random);
 
-/* Waits until the bytes [@start, @end) are in blocks (or past the base), fetching. For
- * writers and commits, on workers. Takes and drops the lock, which is held at the call and on
- * return. 0 or negative errno. What it waited for may be evicted again: look, and repeat. */
+/* Has @wait woken (wait->wake(), without the lock, on the transfer loop) when the fetch that
+ * fills @b, which is FILLING, has the bytes that it is for, or failed. Under the lock. */
+void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *wait);
+
+/*
+ * Returns with the bytes [@start, @end) valid in blocks, or holes, at this moment: for writers
+ * and commits, on workers. The lock is held at the call and on return, and dropped in
+ * between; other things may have changed meanwhile. 0 or negative errno.
+ */
 int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end);
 
-/* Waits until no fetch is under way in [@start, end of file). With the lock, as above. */
+/* Waits until no fetch is under way at @start or beyond; the lock as above. */
 void fetch_settle(struct cache_file *f, uint64_t start);
+
+/* The same, when the base may be another by now: asks the storage, and wakes @wait. Under the
+ * lock. -ENOMEM. */
+int fetch_revalidate(struct cache_file *f, struct cache_wait *wait);
+/* Whether the time that the base is believed in has run out. */
+bool fetch_expired(const struct cache_file *f);
 
 /* ---- storage.c ---- */
 

@@ -224,7 +224,11 @@ int map_insert(const struct map_layout *l, struct map *map, const struct map_pla
 	}
 	atomic_store_explicit(&region->shape, place->shape, memory_order_release);
 	atomic_fetch_add_explicit(&region->used, 1, memory_order_relaxed);
-	atomic_store_explicit(&slots->slot[place->slot], id, memory_order_release);
+	/* A block that is being evicted at this moment may still be there: its map_remove()
+	 * will find ours, and count nothing. */
+	if (atomic_exchange_explicit(&slots->slot[place->slot], id, memory_order_acq_rel) !=
+	    BLOCK_NONE)
+		atomic_fetch_sub_explicit(&region->used, 1, memory_order_relaxed);
 	return 0;
 }
 

@@ -28,6 +28,7 @@
 
 #include "base/err.h"
 #include "cache/block.h"
+#include "cache/lru.h"
 
 #define POOL_CLASSES_MAX 8
 #define POOL_BLOCK_MIN 4096u /* bytes, the least a class may have */
@@ -47,6 +48,7 @@ struct pool_config {
 struct pool_owner {
 	_Atomic uint64_t bytes; /* of blocks held */
 	uint16_t number;
+	struct lru lru[POOL_CLASSES_MAX]; /* the pool's, under the lock of the class */
 };
 
 /*
@@ -72,17 +74,18 @@ void pool_free(struct pool *pool);
  */
 struct block *pool_get(struct pool *pool, unsigned class, struct pool_owner *owner);
 
-/* Puts a block from pool_get() that is now in use onto the LRU. */
+/* Puts a block from pool_get() that is now in use onto the LRU. Nobody makes it FREE
+ * before this returns (the lock of its file sees to that). */
 void pool_add(struct pool *pool, struct block *block);
 
-/* Gives back a block that is FREE, on the LRU or never added; @owner as in
- * pool_get(). After an eviction through evict() the pool does this itself. */
+/* Gives back a block that is FREE (and has no other flag), on the LRU or never added; @owner
+ * as in pool_get(). After an eviction through evict() the pool does this itself. */
 void pool_put(struct pool *pool, struct block *block, struct pool_owner *owner);
 
 /* Owners share the pool: each may hold all of it as long as nobody else wants it, and
  * keeps size / owners when others do. -ENOSPC when there are too many (65535). */
 int pool_owner_init(struct pool *pool, struct pool_owner *owner);
-/* Nothing is held any more. */
+/* Nothing is held any more. Waits for pool_get() elsewhere that just evicted the last of it. */
 void pool_owner_exit(struct pool *pool, struct pool_owner *owner);
 
 unsigned pool_classes(const struct pool *pool);

@@ -49,6 +49,7 @@ int table_init(struct cache_storage *s)
 		if (!shard->bucket)
 			return -ENOMEM;
 		pthread_mutex_init(&shard->lock, NULL);
+		list_init(&shard->all);
 	}
 	return 0;
 }
@@ -114,6 +115,18 @@ static void shard_remove(struct table_shard *shard, struct cache_file *f)
 	shard->files--;
 }
 
+static void shard_own(struct table_shard *shard, struct cache_file *f)
+{
+	list_push_back(&shard->all, &f->all_link);
+	shard->all_count++;
+}
+
+static void shard_disown(struct table_shard *shard, struct cache_file *f)
+{
+	list_remove(&f->all_link);
+	shard->all_count--;
+}
+
 static struct cache_file *shard_find(struct table_shard *shard, uint64_t hash, const char *key)
 {
 	struct cache_file *f;
@@ -166,14 +179,16 @@ void cache_file_put(struct cache_file *f)
 			return;
 	shard = file_lock_shard(f);
 	last = atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1;
-	if (last)
+	if (last) {
 		shard_remove(shard, f);
+		shard_disown(shard, f);
+	}
 	pthread_mutex_unlock(&shard->lock);
 	if (last)
 		file_free(f);
 }
 
-/* A new file without blocks, referenced once, not in the table. */
+/* A new file without blocks, referenced once, that no key leads to. */
 static struct cache_file *file_new(struct cache_storage *s, const char *key, uint64_t hash)
 {
 	struct cache_file *f = calloc(1, sizeof(*f));
@@ -196,6 +211,9 @@ static struct cache_file *file_new(struct cache_storage *s, const char *key, uin
 	pthread_condattr_destroy(&attr);
 	list_init(&f->fetches);
 	list_init(&f->dirty_link);
+	pthread_mutex_lock(&shard_of(s, hash)->lock);
+	shard_own(shard_of(s, hash), f);
+	pthread_mutex_unlock(&shard_of(s, hash)->lock);
 	f->version = atomic_fetch_add_explicit(&s->version, 1, memory_order_relaxed) + 1;
 	atomic_fetch_add_explicit(&s->count.files, 1, memory_order_relaxed);
 	return f;
@@ -231,12 +249,29 @@ static bool file_serves(struct cache_file *f, const struct store_meta *meta, uin
 	       (meta->etag[0] && !strcmp(f->base.etag, meta->etag));
 }
 
+/* @f is not what the storage has any more. Referenced for file_forget(). */
+static struct cache_file *shard_replace(struct table_shard *shard, struct cache_file *f)
+{
+	shard_remove(shard, f);
+	atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_release);
+	return cache_file_ref(f);
+}
+
+/* What is cached of it serves nobody. */
+static void file_forget(struct cache_file *f)
+{
+	if (!f)
+		return;
+	file_purge(f, false);
+	cache_file_put(f);
+}
+
 struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 				  const struct store_meta *meta, uint64_t seen_ns)
 {
 	uint64_t hash = table_hash(s, key);
 	struct table_shard *shard = shard_of(s, hash);
-	struct cache_file *f, *made = NULL;
+	struct cache_file *f, *made = NULL, *former = NULL;
 
 	for (;;) {
 		pthread_mutex_lock(&shard->lock);
@@ -248,11 +283,8 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 			break;
 		}
 		if (made) {
-			if (f) {
-				shard_remove(shard, f);
-				atomic_fetch_or_explicit(&f->flags, FILE_REPLACED,
-							 memory_order_release);
-			}
+			if (f)
+				former = shard_replace(shard, f);
 			shard_insert(shard, made);
 			f = made;
 			made = NULL;
@@ -267,6 +299,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 	pthread_mutex_unlock(&shard->lock);
 	if (made)
 		cache_file_put(made);
+	file_forget(former);
 	return f;
 }
 
@@ -310,12 +343,11 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 		return NULL;
 	}
 	/* What is cached of an object that is gone by now. */
-	if (there) {
-		shard_remove(shard, there);
-		atomic_fetch_or_explicit(&there->flags, FILE_REPLACED, memory_order_release);
-	}
+	if (there)
+		there = shard_replace(shard, there);
 	shard_insert(shard, f);
 	pthread_mutex_unlock(&shard->lock);
+	file_forget(there);
 
 	pthread_mutex_lock(&f->lock);
 	f->write_seq = 1;
@@ -359,6 +391,8 @@ void table_rename(struct cache_file *f, char *key)
 	/* The hash of a file changes under its lock, which the caller has. */
 	shards_lock(from, to);
 	shard_remove(from, f);
+	shard_disown(from, f);
+	shard_own(to, f);
 	there = shard_find(to, hash, key);
 	if (there) {
 		shard_remove(to, there);
@@ -385,13 +419,15 @@ void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *
 	for (unsigned i = 0; i < TABLE_SHARDS; i++) {
 		struct table_shard *shard = &s->shard[i];
 		struct cache_file **all;
+		struct list *pos;
 		size_t n = 0;
 
 		pthread_mutex_lock(&shard->lock);
-		all = calloc(shard->files + 1, sizeof(struct cache_file *));
-		for (size_t k = 0; all && k < shard->buckets; k++)
-			for (struct cache_file *f = shard->bucket[k]; f; f = f->next_in_bucket)
-				all[n++] = cache_file_ref(f);
+		all = calloc(shard->all_count + 1, sizeof(struct cache_file *));
+		list_for_each (pos, &shard->all)
+			if (all)
+				all[n++] = cache_file_ref(
+					list_entry(pos, struct cache_file, all_link));
 		pthread_mutex_unlock(&shard->lock);
 		for (size_t k = 0; k < n; k++)
 			fn(all[k], arg);

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading, and the blocks of a file.
+ *
+ * A hit is: map_find(), block_pin(), map_holds(), block_covers(), copy, block_unpin(); no lock,
+ * no allocation. Blocks are copied out as they come; at the first byte that is missing the lock
+ * is taken, a fetch begun or found under way, and the request parked there with what it
+ * has got so far. The fetch wakes it, on the transfer loop, and it goes on from there. That
+ * all bytes of one read are of one version follows from the file being one line of versions.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/loop.h"
+#include "base/util.h"
+#include "cache/file.h"
+#include "cache/readahead.h"
+
+static struct storage_hits *hits_of_thread(struct cache_storage *s)
+{
+	static _Atomic unsigned threads;
+	static _Thread_local unsigned mine;
+
+	if (!mine)
+		mine = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+	return &s->hits[mine % STORAGE_HIT_SHARDS];
+}
+
+/* ---- Blocks ---- */
+
+struct block *file_block_find(struct cache_file *f, uint64_t offset, struct map_place *place)
+{
+	struct pool *pool = file_pool(f);
+	struct block *b;
+	block_id id;
+
+	for (;;) {
+		id = map_find(&f->storage->cache->layout, &f->map, offset, place);
+		if (id == BLOCK_NONE)
+			return NULL;
+		b = pool_block(pool, id);
+		if (!block_pin(b)) {
+			/* On its way out, or already another file's. */
+			if (map_holds(&f->map, place, id))
+				return NULL;
+			continue;
+		}
+		if (map_holds(&f->map, place, id))
+			return b;
+		block_unpin(b);
+	}
+}
+
+struct block *file_block_new(struct cache_file *f, const struct map_place *place)
+{
+	struct pool *pool = file_pool(f);
+	struct block *b = pool_get(pool, place->class, &f->storage->owner);
+
+	if (!b)
+		return NULL;
+	b->file = f;
+	b->region = place->region;
+	b->slot = place->slot;
+	b->fetch = NULL;
+	b->dirty_start = b->dirty_end = 0;
+	atomic_store_explicit(&b->generation, 0, memory_order_relaxed);
+	atomic_store_explicit(&b->valid, 0, memory_order_relaxed);
+	/* Pinned and no longer FREE, in one step. */
+	atomic_fetch_add_explicit(&b->state, 1u - BLOCK_FREE, memory_order_release);
+	if (map_insert(&f->storage->cache->layout, &f->map, place, pool_block_id(pool, b)) < 0) {
+		atomic_fetch_add_explicit(&b->state, BLOCK_FREE - 1u, memory_order_acq_rel);
+		pool_put(pool, b, &f->storage->owner);
+		return NULL;
+	}
+	cache_file_ref(f);
+	pool_add(pool, b);
+	return b;
+}
+
+uint32_t file_base_in(const struct cache_file *f, const struct map_place *place)
+{
+	uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_acquire);
+
+	if (limit <= place->start)
+		return 0;
+	return (uint32_t)MIN(limit - place->start, (uint64_t)place->size);
+}
+
+void file_block_zero_tail(struct cache_file *f, struct block *b, const struct map_place *place)
+{
+	uint64_t valid = atomic_load_explicit(&b->valid, memory_order_relaxed);
+	uint32_t start = block_range_start(valid), end = block_range_end(valid);
+	uint32_t base = file_base_in(f, place);
+	unsigned char *data = pool_data(file_pool(f), b);
+
+	if (end < base)
+		return;
+	if (end < place->size) {
+		memset(data + end, 0, place->size - end);
+		end = place->size;
+	}
+	if (start > 0 && base == 0) {
+		memset(data, 0, start);
+		start = 0;
+	}
+	atomic_store_explicit(&b->valid, block_range(start, end), memory_order_release);
+}
+
+void file_block_drop(struct cache_file *f, struct block *b)
+{
+	struct pool *pool = file_pool(f);
+	block_id id = pool_block_id(pool, b);
+	bool mine;
+
+	map_remove(&f->map, b, id);
+	block_unpin(b);
+	mine = block_try_evict(b);
+	if (!mine)
+		return; /* the evictor's, when nobody has it pinned any more */
+	pool_put(pool, b, &f->storage->owner);
+	cache_file_put(f);
+}
+
+/* The block at @place, pinned: its dirty bytes count no more. */
+static void block_undirty(struct cache_file *f, struct block *b, const struct map_place *place)
+{
+	if (!block_is(b, BLOCK_DIRTY))
+		return;
+	block_clear(b, BLOCK_DIRTY);
+	f->dirty_blocks--;
+	atomic_fetch_sub_explicit(&f->storage->dirty_bytes, place->size, memory_order_relaxed);
+}
+
+void file_purge(struct cache_file *f, bool dirty)
+{
+	struct map_layout *layout = &f->storage->cache->layout;
+	uint32_t keep = BLOCK_FILLING | BLOCK_SEALED | (dirty ? 0 : BLOCK_DIRTY);
+	struct map_place place;
+	uint64_t offset = 0;
+
+	pthread_mutex_lock(&f->lock);
+	while (map_next(layout, &f->map, offset, &place) != BLOCK_NONE) {
+		struct block *b = file_block_find(f, place.start, &place);
+
+		offset = place.start + place.size;
+		if (b && !block_is(b, keep)) {
+			block_undirty(f, b, &place);
+			file_block_drop(f, b);
+		} else if (b) {
+			block_unpin(b);
+		}
+	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+struct pool_owner *file_evict(void *arg, struct block *b)
+{
+	struct cache *cache = arg;
+	struct pool_owner *owner;
+	struct cache_file *f;
+
+	if (!block_try_evict(b))
+		return NULL;
+	f = b->file;
+	owner = &f->storage->owner;
+	map_remove(&f->map, b, pool_block_id(cache->pool, b));
+	cache_file_put(f);
+	return owner;
+}
+
+/* ---- Reading ---- */
+
+/* Copies what is there, and says whether that was all. */
+static bool read_step(struct cache_file *f, struct cache_wait *w, uint64_t *hits)
+{
+	struct pool *pool = file_pool(f);
+
+	while (w->length > 0) {
+		struct map_place place;
+		struct block *b = file_block_find(f, w->offset, &place);
+		uint32_t from = (uint32_t)(w->offset - place.start);
+		size_t n = (size_t)MIN(w->length, (uint64_t)(place.size - from));
+
+		if (b) {
+			if (!block_covers(b, from, from + (uint32_t)n)) {
+				block_unpin(b);
+				return false;
+			}
+			iov_write(&w->cursor, (unsigned char *)pool_data(pool, b) + from, n);
+			block_touch(b);
+			block_unpin(b);
+			(*hits)++;
+		} else {
+			uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_acquire);
+
+			if (limit > place.start)
+				return false;
+			iov_zero(&w->cursor, n);
+		}
+		w->copied += n;
+		w->offset += n;
+		w->length -= n;
+	}
+	return true;
+}
+
+static void read_wake(struct cache_wait *w, int error);
+
+/* On a worker: memory is short. */
+static void read_starved(struct work *work)
+{
+	struct cache_wait *w = container_of(work, struct cache_wait, work);
+
+	if (!storage_room_wait(w->file->storage, w->deadline_ns))
+		read_wake(w, -ETIMEDOUT);
+	else
+		read_wake(w, 0);
+}
+
+/* Under the lock: parks @w where it is woken with its next byte. 0: parked; 1: there is
+ * something to copy by now; or an error. */
+static int read_park(struct cache_file *f, struct cache_wait *w, uint64_t ahead_end, bool random)
+{
+	for (bool fetched = false;; fetched = true) {
+		struct map_place place;
+		struct block *b = file_block_find(f, w->offset, &place);
+		uint32_t from = (uint32_t)(w->offset - place.start);
+		int ret = 1;
+
+		if (b) {
+			if (block_is(b, BLOCK_FILLING)) {
+				fetch_park(f, b, w);
+				ret = 0;
+			} else if (!block_covers(b, from, from + 1)) {
+				ret = -EAGAIN;
+			}
+			block_unpin(b);
+		} else if (file_base_in(f, &place) > 0) {
+			ret = -EAGAIN;
+		}
+		if (ret != -EAGAIN)
+			return ret;
+		if (fetched) /* what was there is gone again: memory is very short */
+			return -EAGAIN;
+		ret = fetch_range(f, w->offset, MAX(w->offset + w->length, ahead_end), w->length,
+				  random);
+		if (ret < 0)
+			return ret;
+	}
+}
+
+/* Goes on with @w until it is done or parked. */
+static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahead_end, bool random)
+{
+	struct storage_hits *counter = hits_of_thread(f->storage);
+	uint64_t hits = 0, misses = 0;
+	ssize_t result;
+
+	for (;;) {
+		int ret;
+
+		if (file_is(f, FILE_REPLACED)) {
+			result = -ESTALE;
+			break;
+		}
+		if (read_step(f, w, &hits)) {
+			result = (ssize_t)w->copied;
+			break;
+		}
+		misses++;
+		pthread_mutex_lock(&f->lock);
+		ret = read_park(f, w, ahead_end, random);
+		pthread_mutex_unlock(&f->lock);
+		if (ret == 1)
+			continue;
+		result = ret < 0 ? ret : CACHE_PENDING;
+		if (ret == -EAGAIN) {
+			cleaner_kick(f->storage);
+			w->work.run = read_starved;
+			workers_submit(f->storage->config.workers, &w->work);
+			result = CACHE_PENDING;
+		}
+		break;
+	}
+	if (hits)
+		atomic_fetch_add_explicit(&counter->hits, hits, memory_order_relaxed);
+	if (misses)
+		atomic_fetch_add_explicit(&counter->misses, misses, memory_order_relaxed);
+	return result;
+}
+
+static void read_wake(struct cache_wait *w, int error)
+{
+	ssize_t result = error;
+
+	/* The pattern was judged when the request came. */
+	if (error == 0)
+		result = read_run(w->file, w, 0, true);
+	if (result != CACHE_PENDING)
+		w->done(w, result);
+}
+
+/* Cuts the request at the end of the file, as that is now. */
+static void read_clip(struct cache_file *f, struct cache_wait *w)
+{
+	uint64_t size = atomic_load_explicit(&f->size, memory_order_acquire);
+
+	w->length = w->offset < size ? MIN(w->length, size - w->offset) : 0;
+}
+
+/* The base was believed in for long enough. */
+static void read_revalidated(struct cache_wait *w, int error)
+{
+	w->wake = read_wake;
+	read_clip(w->file, w);
+	read_wake(w, error);
+}
+
+ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t offset,
+		   size_t length, const struct iov_cursor *dst, struct cache_wait *w,
+		   void (*done)(struct cache_wait *wait, ssize_t result))
+{
+	struct cache_storage *s = f->storage;
+	struct readahead_plan plan = { .random = true };
+
+	w->done = done;
+	w->wake = read_wake;
+	w->file = f;
+	w->cursor = *dst;
+	w->offset = offset;
+	w->length = length;
+	w->copied = 0;
+	w->deadline_ns = loop_now_ns() + s->config.wait_timeout_ns;
+	if (fetch_expired(f)) {
+		int ret;
+
+		pthread_mutex_lock(&f->lock);
+		w->wake = read_revalidated;
+		ret = fetch_revalidate(f, w);
+		pthread_mutex_unlock(&f->lock);
+		return ret < 0 ? ret : CACHE_PENDING;
+	}
+	read_clip(f, w);
+	if (w->length == 0)
+		return 0;
+	if (stream) {
+		readahead_next(stream, offset, w->length,
+			       atomic_load_explicit(&f->size, memory_order_relaxed),
+			       s->config.read_ahead_max, &plan);
+		/* Ahead of a reader who still hits: begun before he arrives there. */
+		if (plan.end > plan.start && plan.start > w->offset) {
+			pthread_mutex_lock(&f->lock);
+			fetch_range(f, plan.start, plan.end, 0, plan.random);
+			pthread_mutex_unlock(&f->lock);
+		}
+	}
+	return read_run(f, w, plan.end, plan.random);
+}
+
+/* ---- What is known of a file ---- */
+
+uint64_t cache_file_size(struct cache_file *f)
+{
+	return atomic_load_explicit(&f->size, memory_order_acquire);
+}
+
+void cache_file_info(struct cache_file *f, struct cache_file_info *out)
+{
+	pthread_mutex_lock(&f->lock);
+	out->size = atomic_load_explicit(&f->size, memory_order_relaxed);
+	out->mtime_ns = f->mtime_ns;
+	out->dirty = atomic_load_explicit(&f->dirty, memory_order_relaxed);
+	out->created = file_is(f, FILE_CREATED);
+	out->stale = file_is(f, FILE_REPLACED | FILE_UNLINKED);
+	out->error = f->error;
+	memcpy(out->etag, f->base.etag, sizeof(out->etag));
+	out->version = f->version;
+	pthread_mutex_unlock(&f->lock);
+}

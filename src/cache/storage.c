@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The cache and its storages, put together and taken apart; waiting for room. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/loop.h"
+#include "base/util.h"
+#include "cache/file.h"
+
+/* Nobody misses a signal for longer. */
+#define ROOM_WAIT_NS 20000000ull
+
+struct err *cache_new(struct cache **out, const struct pool_config *config)
+{
+	struct cache *cache = calloc(1, sizeof(*cache));
+	struct err *e;
+
+	if (!cache)
+		return err_errno(ENOMEM, "cache");
+	e = pool_new(&cache->pool, config, file_evict, cache);
+	if (e) {
+		free(cache);
+		return e;
+	}
+	map_layout_init(&cache->layout, cache->pool);
+	*out = cache;
+	return NULL;
+}
+
+void cache_free(struct cache *cache)
+{
+	if (!cache)
+		return;
+	pool_free(cache->pool);
+	free(cache);
+}
+
+void cache_usage(const struct cache *cache, struct pool_usage *out)
+{
+	pool_usage(cache->pool, out);
+}
+
+static void cond_init_monotonic(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void storage_destroy(struct cache_storage *s)
+{
+	table_exit(s);
+	pthread_cond_destroy(&s->room);
+	pthread_cond_destroy(&s->idle);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/*
+ * #syscalls getrandom
+ */
+struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
+			      const struct cache_storage_config *config)
+{
+	/* Aligned for the counters of hits. */
+	struct cache_storage *s = aligned_alloc(64, sizeof(*s));
+	struct err *e = NULL;
+	int ret;
+
+	if (!s)
+		return err_errno(ENOMEM, "cached storage");
+	memset(s, 0, sizeof(*s));
+	s->cache = cache;
+	s->config = *config;
+	list_init(&s->dirty);
+	pthread_mutex_init(&s->lock, NULL);
+	cond_init_monotonic(&s->room);
+	cond_init_monotonic(&s->idle);
+	if (getrandom(&s->hash_seed, sizeof(s->hash_seed), 0) < 0)
+		s->hash_seed = loop_now_ns();
+	ret = table_init(s);
+	if (ret == 0)
+		ret = pool_owner_init(cache->pool, &s->owner);
+	if (ret < 0) {
+		e = err_errno(-ret, "cached storage");
+	} else {
+		e = cleaner_start(s);
+		if (e)
+			pool_owner_exit(cache->pool, &s->owner);
+	}
+	if (e) {
+		storage_destroy(s);
+		return e;
+	}
+	*out = s;
+	return NULL;
+}
+
+/* Everything that is cached of a file, changes of ours included. */
+static void storage_drop_file(struct cache_file *f, void *arg)
+{
+	(void)arg;
+	file_purge(f, true);
+	pthread_mutex_lock(&f->lock);
+	if (atomic_load_explicit(&f->dirty, memory_order_relaxed))
+		file_dirty_end(f);
+	pthread_mutex_unlock(&f->lock);
+	cache_file_put(f);
+}
+
+void cache_storage_free(struct cache_storage *s)
+{
+	if (!s)
+		return;
+	cleaner_stop(s);
+	pthread_mutex_lock(&s->lock);
+	s->stopping = true;
+	while (s->in_flight > 0)
+		pthread_cond_wait(&s->idle, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	table_each(s, storage_drop_file, NULL);
+	pool_owner_exit(s->cache->pool, &s->owner);
+	storage_destroy(s);
+}
+
+void storage_begin(struct cache_storage *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->in_flight++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void storage_end(struct cache_storage *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (--s->in_flight == 0)
+		pthread_cond_broadcast(&s->idle);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void storage_room(struct cache_storage *s)
+{
+	if (atomic_load_explicit(&s->room_waiters, memory_order_acquire) == 0)
+		return;
+	pthread_mutex_lock(&s->lock);
+	pthread_cond_broadcast(&s->room);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool storage_room_wait(struct cache_storage *s, uint64_t deadline_ns)
+{
+	uint64_t now = loop_now_ns(), until = MIN(now + ROOM_WAIT_NS, deadline_ns);
+	struct timespec ts = {
+		.tv_sec = (time_t)(until / 1000000000),
+		.tv_nsec = (long)(until % 1000000000),
+	};
+
+	if (now >= deadline_ns)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	atomic_fetch_add_explicit(&s->room_waiters, 1, memory_order_acq_rel);
+	pthread_cond_timedwait(&s->room, &s->lock, &ts);
+	atomic_fetch_sub_explicit(&s->room_waiters, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&s->lock);
+	return true;
+}
+
+void cache_storage_usage(const struct cache_storage *s, struct cache_storage_usage *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->files = atomic_load_explicit(&s->count.files, memory_order_relaxed);
+	out->bytes = atomic_load_explicit(&s->owner.bytes, memory_order_relaxed);
+	out->dirty_files = atomic_load_explicit(&s->dirty_files, memory_order_relaxed);
+	out->dirty_bytes = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
+	out->fetched = atomic_load_explicit(&s->count.fetched, memory_order_relaxed);
+	out->commits = atomic_load_explicit(&s->count.commits, memory_order_relaxed);
+	out->commit_failures =
+		atomic_load_explicit(&s->count.commit_failures, memory_order_relaxed);
+	for (unsigned i = 0; i < STORAGE_HIT_SHARDS; i++) {
+		out->hits += atomic_load_explicit(&s->hits[i].hits, memory_order_relaxed);
+		out->misses += atomic_load_explicit(&s->hits[i].misses, memory_order_relaxed);
+	}
+}
