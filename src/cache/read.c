@@ -171,7 +171,7 @@ struct pool_owner *file_evict(void *arg, struct block *b)
 /* ---- Reading ---- */
 
 /* Copies what is there, and says whether that was all. */
-static bool read_step(struct cache_file *f, struct cache_wait *w, uint64_t *hits)
+static bool read_step(struct cache_file *f, struct cache_wait *w, bool random, uint64_t *hits)
 {
 	struct pool *pool = file_pool(f);
 
@@ -187,7 +187,9 @@ static bool read_step(struct cache_file *f, struct cache_wait *w, uint64_t *hits
 				return false;
 			}
 			iov_write(&w->cursor, (unsigned char *)pool_data(pool, b) + from, n);
-			block_touch(b);
+			/* Who reads a block from end to end in pieces has hit it once. */
+			if (random || from + n == place.size)
+				block_touch(b);
 			block_unpin(b);
 			(*hits)++;
 		} else {
@@ -263,7 +265,7 @@ static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahe
 			result = -ESTALE;
 			break;
 		}
-		if (read_step(f, w, &hits)) {
+		if (read_step(f, w, random, &hits)) {
 			result = (ssize_t)w->copied;
 			break;
 		}
