@@ -107,8 +107,8 @@ struct s3_credentials *s3_provider_get(struct s3_provider *provider);
 struct s3_provider_wait {
 	/*
 	 * On the loop, exactly once. @credentials: a reference that is the callee's, with
-	 * @error 0; or NULL and -EACCES (nothing found, or refused), -EIO (a source did not
-	 * answer), -ENOMEM, -ECANCELED.
+	 * @error 0; or NULL and -EACCES (nothing found, or refused), -EIO or -ETIMEDOUT (a
+	 * source did not answer), -ENOMEM, -ECANCELED.
 	 */
 	void (*ready)(struct s3_provider_wait *wait, struct s3_credentials *credentials, int error);
 
@@ -116,6 +116,7 @@ struct s3_provider_wait {
 	struct list link;
 	struct loop_task task;
 	struct s3_credentials *credentials, *refused;
+	unsigned round; /* the look-up that was under way */
 	int error;
 };
 
