@@ -14,7 +14,7 @@ table()
 	shift
 	names=$(find "$src" -name '*.c' "$@" -exec grep -hoE '#syscalls( [a-z0-9_]+)+' {} + |
 		sed 's/#syscalls //' | tr ' ' '\n' | grep -vxE 'clone3?' | LC_ALL=C sort -u)
-	echo "static const char *const $array[] = {"
+	echo "static const char *const ${array}[] = {"
 	echo "$names" | sed -n 's/..*/\t"&",/p'
 	echo "};"
 }

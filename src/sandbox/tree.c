@@ -4,9 +4,9 @@
  * where they are on the host and read-only.
  *
  * Symbolic links on the way to a path are made again in the new tree, so that the
- * path means there what it means outside (/etc/resolv.conf is often one, into /run). What
- * replaces a file by renaming another one over it would leave the old one bound;
- * hence paths whose whole folder is shown.
+ * path means there what it means outside (/etc/resolv.conf is often one, into /run). Who
+ * replaces a file by renaming another one over it would leave us with the old one; hence
+ * paths of which the whole folder is shown, and each that a link in it leads into.
  *
  * The tmpfs is built on /proc, which exists wherever we run and holds none of the paths; in
  * the end it is "/", and the host's /proc is gone with the rest.
@@ -134,16 +134,6 @@ static bool tree_is_broad(const char *folder)
 	return !folder[0] || !strchr(folder + 1, '/') || (home && strcmp(folder, home) == 0);
 }
 
-/* The end of the way: a folder is shown, of a file perhaps the folder that it is in. */
-static int tree_end(struct tree_walk *walk, const char *path, bool is_folder, bool whole_folder)
-{
-	if (is_folder)
-		return tree_bind(path, true);
-	if (whole_folder && !tree_is_broad(walk->done))
-		return tree_bind(walk->done, true);
-	return tree_bind(path, false);
-}
-
 /* 0, also when the path does not exist or may not be seen: then there is nothing to show. */
 static int tree_show(const struct sandbox_path *shown)
 {
@@ -157,6 +147,11 @@ static int tree_show(const struct sandbox_path *shown)
 	while (ret == 0 && tree_next(&walk, path)) {
 		bool last = walk.todo[strspn(walk.todo, "/")] == '\0';
 
+		/* Also when the file is not there yet. A link in it may lead on. */
+		if (last && shown->folder && !tree_is_broad(walk.done))
+			ret = tree_bind(walk.done, true);
+		if (ret < 0)
+			break;
 		if (lstat(path[0] ? path : "/", &st) < 0)
 			return errno == ENOENT || errno == ENOTDIR || errno == EACCES ? 0 : -errno;
 		if (S_ISLNK(st.st_mode)) {
@@ -164,7 +159,7 @@ static int tree_show(const struct sandbox_path *shown)
 			continue;
 		}
 		if (last)
-			return tree_end(&walk, path, S_ISDIR(st.st_mode), shown->folder);
+			return tree_bind(path, S_ISDIR(st.st_mode));
 		if (path[0])
 			ret = tree_make_folder(path);
 		memcpy(walk.done, path, sizeof(walk.done));

@@ -164,8 +164,8 @@ static void capabilities_are_those_of_file_operations(void **state)
 }
 
 /* Without a shared directory: the paths, read-only, and nothing else. */
-static struct sandbox_path shown[4];
-static char in_link[64], in_single[64];
+static struct sandbox_path shown[6];
+static char in_link[64], in_single[64], in_secret[64], in_late[64];
 
 static struct sandbox_config no_directory(void)
 {
@@ -176,10 +176,21 @@ static struct sandbox_config no_directory(void)
 	return config;
 }
 
-/* ROOT/link -> ROOT/shown/file, ROOT/single/{one,two} */
+/* ROOT/links/link -> ROOT/shown/file, ROOT/single/{one,two}; as Kubernetes makes secrets
+ * ROOT/secret/token -> now/token, now -> one; ROOT/shown/late, which is not there yet. */
 static void make_paths(void)
 {
 	char path[64], target[64];
+
+	snprintf(path, sizeof(path), "%s/secret", root);
+	CHECK(mkdir(path, 0755) == 0 && chdir(path) == 0);
+	CHECK(mkdir("one", 0755) == 0 && mkdir("two", 0755) == 0);
+	CHECK(mknod("one/token", S_IFREG | 0644, 0) == 0 && truncate("one/token", 1) == 0);
+	CHECK(mknod("two/token", S_IFREG | 0644, 0) == 0 && truncate("two/token", 2) == 0);
+	CHECK(symlink("one", "now") == 0 && symlink("now/token", "token") == 0);
+	snprintf(in_secret, sizeof(in_secret), "%s/secret/token", root);
+	snprintf(in_late, sizeof(in_late), "%s/shown/late", root);
+	CHECK(chdir("/") == 0);
 
 	snprintf(path, sizeof(path), "%s/shown", root);
 	CHECK(mkdir(path, 0755) == 0);
@@ -191,17 +202,28 @@ static void make_paths(void)
 	CHECK(mknod(in_single, S_IFREG | 0644, 0) == 0);
 	snprintf(target, sizeof(target), "%s/shown/file", root);
 	CHECK(mknod(target, S_IFREG | 0644, 0) == 0);
-	snprintf(in_link, sizeof(in_link), "%s/link", root);
+	snprintf(path, sizeof(path), "%s/links", root);
+	CHECK(mkdir(path, 0755) == 0);
+	snprintf(in_link, sizeof(in_link), "%s/links/link", root);
 	CHECK(symlink(target, in_link) == 0);
 	shown[0] = (struct sandbox_path){ in_link, true };
 	shown[1] = (struct sandbox_path){ in_single, false };
 	shown[2] = (struct sandbox_path){ "/none/at/all", false };
+	shown[3] = (struct sandbox_path){ in_secret, true };
+	shown[4] = (struct sandbox_path){ in_late, true };
 }
 
 static void remove_paths(void)
 {
-	static const char *const names[] = { "link",	   "shown/new",	 "shown/file", "shown",
-					     "single/one", "single/two", "single" };
+	static const char *const names[] = { "links/link", "links",
+					     "shown/new",  "shown/file",
+					     "shown",	   "single/one",
+					     "single/two", "single",
+					     "shown/late", "secret/token",
+					     "secret/now", "secret/one/token",
+					     "secret/one", "secret/two/token",
+					     "secret/two", "secret",
+					     "shown" };
 	char path[64];
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -230,7 +252,7 @@ static bool is_readonly(const char *path)
 /* Replaces the shown file a while later, as those do who write resolv.conf. */
 static void replace_later(void)
 {
-	char from[64], to[64];
+	char from[64], to[64], path[64];
 	int fd;
 
 	if (fork() != 0)
@@ -240,6 +262,9 @@ static void replace_later(void)
 	snprintf(to, sizeof(to), "%s/shown/file", root);
 	fd = open(from, O_CREAT | O_WRONLY, 0644);
 	CHECK(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
+	CHECK(mknod(in_late, S_IFREG | 0644, 0) == 0);
+	snprintf(path, sizeof(path), "%s/secret", root);
+	CHECK(chdir(path) == 0 && symlink("two", "next") == 0 && rename("next", "now") == 0);
 	CHECK(rename(from, to) == 0);
 	_exit(0);
 }
@@ -256,17 +281,20 @@ static void body_paths(void)
 	enter(&sandbox, &config);
 	CHECK(sandbox.root_fd == -1 && sandbox.proc_self_fd == -1);
 	CHECK(access("/etc", F_OK) < 0 && access("/../etc", F_OK) < 0 && access("/proc", F_OK) < 0);
-	CHECK(exists("link") && exists("shown/file") && exists("single/one"));
+	CHECK(exists("links/link") && exists("shown/file") && exists("single/one"));
 	CHECK(!exists("single/two") && !exists("inside"));
 	snprintf(path, sizeof(path), "%s/x", root);
 	CHECK(is_readonly("/x") && is_readonly(path));
 	snprintf(path, sizeof(path), "%s/shown/x", root);
 	CHECK(is_readonly(path) && is_readonly(in_single));
+	CHECK(stat(in_secret, &st) == 0 && st.st_size == 1 && !exists("shown/late"));
+	st.st_size = 0;
 	for (int i = 0; i < 100 && st.st_size == 0; i++) {
 		CHECK(stat(in_link, &st) == 0);
 		usleep(20000);
 	}
-	CHECK(st.st_size == 3);
+	CHECK(st.st_size == 3 && exists("shown/late"));
+	CHECK(stat(in_secret, &st) == 0 && st.st_size == 2);
 }
 
 static void without_a_directory_there_is_an_empty_tree(void **state)
