@@ -140,13 +140,37 @@ static void check_endpoint(struct conf_load *load, const char *endpoint)
 				  "\"https://s3.amazonaws.com\"");
 }
 
-static void check_file(struct conf_load *load, const char *key, const char *path)
+/* Made absolute: it is opened from within the sandbox, where "." is another place. */
+static void check_file(struct conf_load *load, const char *key, char **path)
 {
-	if (path && faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0)
-		conf_load_problem(load, key, "\"%s\" can not be read: %s", path, strerror(errno));
+	CLEANUP_FREE char *here = NULL;
+	char *absolute;
+
+	if (!*path)
+		return;
+	if (faccessat(AT_FDCWD, *path, R_OK, AT_EACCESS) < 0) {
+		conf_load_problem(load, key, "\"%s\" can not be read: %s", *path, strerror(errno));
+		return;
+	}
+	here = (*path)[0] == '/' ? NULL : getcwd(NULL, 0);
+	if (!here || asprintf(&absolute, "%s/%s", here, *path) < 0)
+		return;
+	free(*path);
+	*path = absolute;
 }
 
-static void check_s3(struct conf_load *load, const struct ovfs_s3 *s3)
+/* Where keys come from is said once. */
+static void check_profile(struct conf_load *load, const struct ovfs_s3 *s3)
+{
+	static const char key[] = "storage_settings.profile";
+
+	if (s3->profile && s3->access_key_id)
+		conf_load_problem(load, key, "access_key_id is given, too: leave one of them out");
+	if (s3->profile && s3->disable_config_load)
+		conf_load_problem(load, key, "disable_config_load forbids to read it");
+}
+
+static void check_s3(struct conf_load *load, struct ovfs_s3 *s3)
 {
 	if (!s3->bucket && !conf_load_has(load, "storage_settings.bucket"))
 		conf_load_problem(load, "storage_settings.bucket", "required: the bucket to share");
@@ -163,6 +187,9 @@ static void check_s3(struct conf_load *load, const struct ovfs_s3 *s3)
 	check_pair(load, "storage_settings.session_token", s3->session_token, "access_key_id",
 		   s3->access_key_id);
 	check_pair(load, "storage_settings.external_id", s3->external_id, "role_arn", s3->role_arn);
+	check_pair(load, "storage_settings.role_session_name", s3->role_session_name, "role_arn",
+		   s3->role_arn);
+	check_profile(load, s3);
 	check_pair(load, "storage_settings.server_side_encryption_customer_key",
 		   s3->server_side_encryption_customer_key,
 		   "server_side_encryption_customer_algorithm",
@@ -172,9 +199,9 @@ static void check_s3(struct conf_load *load, const struct ovfs_s3 *s3)
 		   "server_side_encryption_customer_key", s3->server_side_encryption_customer_key);
 	check_pair(load, "storage_settings.client_key", s3->client_key, "client_certificate",
 		   s3->client_certificate);
-	check_file(load, "storage_settings.ca_bundle", s3->ca_bundle);
-	check_file(load, "storage_settings.client_certificate", s3->client_certificate);
-	check_file(load, "storage_settings.client_key", s3->client_key);
+	check_file(load, "storage_settings.ca_bundle", &s3->ca_bundle);
+	check_file(load, "storage_settings.client_certificate", &s3->client_certificate);
+	check_file(load, "storage_settings.client_key", &s3->client_key);
 }
 
 /* The memory that a container may use, or UINT64_MAX (cgroup v2). */

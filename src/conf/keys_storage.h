@@ -70,11 +70,12 @@ static const struct conf_key keys_storage[] = {
 	  FIELD(storage.type) },
 	{ .name = "root",
 	  .doc = "fs: the directory to share, required; a relative path starts at the working "
-		 "directory. s3 and memory: what all keys begin with, such as \"projects/a\"; not "
-		 "set, the whole bucket is shared.",
+		 "directory. s3: what all keys begin with, such as \"projects/a\"; not set, the "
+		 "whole bucket is shared.",
 	  .type = CONF_PATH,
 	  .min = 1,
 	  .max = PATH_MAX - 1,
+	  .only = ONLY_FS | ONLY_S3,
 	  FIELD(storage.root) },
 	{ .name = "readonly",
 	  .doc = "Refuse every change a guest asks for with EROFS.",
