@@ -168,7 +168,7 @@ static bool file_base_lost(struct cache_file *f, const char *etag, const char *k
 		return true;
 	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
 		return false;
-	log_info("object_changed", "key=\"%s\" version=\"%s\"", f->key, etag);
+	log_info("object_changed", "key=\"%s\" version=%s", f->key, etag);
 	/* With changes of ours on top it stays, for the commit to find the conflict. */
 	if (!atomic_load_explicit(&f->dirty, memory_order_relaxed)) {
 		atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_release);
