@@ -68,6 +68,7 @@ struct cache_storage {
 	_Atomic unsigned room_waiters;
 	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
 	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted */
+	uint64_t dirty_max;	      /* bytes; cleaner_start() */
 	_Atomic uint64_t dirty_files;
 	unsigned in_flight;  /* fetches, revalidations, background commits */
 	pthread_cond_t idle; /* in_flight reached 0 */
@@ -130,14 +131,24 @@ struct cache_file {
 	uint64_t dirty_blocks;	/* their number */
 	uint64_t write_seq;	/* counts changes; dirty when > committed_seq */
 	uint64_t committed_seq; /* all up to here is in the storage */
-	uint64_t write_end;	/* end of the last write: is the next one sequential? */
+	uint64_t write_start;	/* the last run of sequential writes: where it began, */
+	uint64_t write_end;	/* and how far it has come */
+	uint64_t write_ns;	/* loop_now_ns() of the last write */
 	uint64_t dirty_since_ns;
 	struct list dirty_link;	 /* storage lock */
 	_Atomic bool committing; /* by one thread at a time */
+	bool replacing;		 /* the request that makes a new version is under way */
+	bool streaming;		 /* upload_stream() is queued or runs */
+	bool commit_wanted;	 /* at once, by somebody who needs what an upload holds */
+	bool cleaning;		 /* the cleaner has a commit of it queued; storage lock */
+	unsigned commit_waiters; /* in cache_commit() for a commit that runs */
 	struct upload *upload;	 /* or NULL */
 	int error;		 /* of the last commit in the background */
 	uint32_t error_count;	 /* for cache_file_error() */
-	unsigned failures;	 /* commits that failed in a row: the backoff */
+	unsigned failures;	 /* commits that failed in a row: the backoff, */
+	uint64_t retry_ns;	 /* until when */
+	/* Writes of ours of which is not known whether they were done: the last two. */
+	char doubt[2][STORE_WRITE_ID_MAX];
 };
 
 /* ---- table.c ---- */
@@ -249,8 +260,11 @@ void file_dirty_end(struct cache_file *f);
 
 /* ---- upload.c ---- */
 
-/* Something was written at @offset, or cut off there: parts beyond are not what the file
- * holds. Under the lock. */
-void upload_invalidate(struct cache_file *f, uint64_t offset);
+/*
+ * Whether what is in no block of [@start, @end) may be in an unfinished upload of ours only, so
+ * that nothing can be fetched there until that is committed; asks for this to be done, for
+ * those who then try again. Under the lock.
+ */
+bool upload_holds(struct cache_file *f, uint64_t start, uint64_t end);
 
 #endif
