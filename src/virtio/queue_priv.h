@@ -16,12 +16,13 @@
 #include "virtio/vhost_user.h"
 
 /*
- * Requests completed on the queue's own thread are signalled together when the
- * ring is empty, or after this many: at depth 1 that is one signal for each
- * request, at depth 32 two interrupts in place of 32, while the first of a
- * batch waits no longer than for 15 others.
+ * Requests completed on the queue's own thread are signalled together: when the
+ * ring is empty, or when this long has passed since the first of them was begun, or
+ * before a request of so many bytes. At depth 1 that is one signal for each request; at
+ * depth 32 one for several cheap requests, and one for each that takes long.
  */
-#define QUEUE_NOTIFY_BATCH 16
+#define QUEUE_NOTIFY_NS 5000u
+#define QUEUE_NOTIFY_BYTES (128u << 10)
 
 /* How often a ring without a kick descriptor is looked at, when it was empty. */
 #define QUEUE_NOFD_POLL_NS 1000000ull
@@ -50,6 +51,11 @@ struct request {
 	struct iovec inline_iov[REQUEST_INLINE_IOV];
 	/* followed by ops->priv_size bytes, 16-byte aligned */
 };
+
+static inline uint64_t request_bytes(const struct request *req)
+{
+	return (uint64_t)req->chain.in_bytes + req->chain.out_bytes;
+}
 
 /*
  * As many objects as the largest ring has entries, in one lazily populated

@@ -89,18 +89,30 @@ static void queue_flush(struct queue *q)
 	pthread_mutex_lock(&q->lock);
 }
 
-/* Hands out requests until the ring is empty. Lock held; let go for each. */
+/*
+ * Hands out requests until the ring is empty. Lock held; let go for each.
+ *
+ * What is completed meanwhile is signalled together, but not for long (see
+ * QUEUE_NOTIFY_NS): the driver takes in a batch while we make the next one. If it
+ * heard of all at the end, the two would take turns.
+ */
 static void queue_drain(struct queue *q)
 {
 	const struct virtio_device_ops *ops = q->params.ops;
 	struct request *req;
+	uint64_t since_ns = 0;
 
 	while (queue_serving(q) && (req = queue_pop(q)) != NULL) {
+		uint64_t now_ns = loop_now_ns();
+
+		if (q->deferred && (now_ns - since_ns >= QUEUE_NOTIFY_NS ||
+				    request_bytes(req) >= QUEUE_NOTIFY_BYTES))
+			queue_flush(q);
+		if (!q->deferred)
+			since_ns = now_ns;
 		pthread_mutex_unlock(&q->lock);
 		ops->request(q->params.ctx, &req->pub);
 		pthread_mutex_lock(&q->lock);
-		if (q->deferred >= QUEUE_NOTIFY_BATCH)
-			queue_flush(q);
 	}
 	queue_flush(q);
 }
