@@ -4,7 +4,8 @@
  * then the control loop until a signal ends it.
  *
  * Exit status: 0 after SIGTERM or SIGINT, 1 when something failed at start, 2
- * for a wrong command line or configuration.
+ * for a wrong command line or configuration, 3 when data was left that could not be
+ * written. SIGUSR1 has what the storage was asked for so far logged.
  */
 #include <errno.h>
 #include <signal.h>
@@ -23,14 +24,19 @@
 #include "mount.h"
 #include "options.h"
 #include "sandbox/sandbox.h"
+#include "storage_paths.h"
 
 /* From SIGTERM to the end, when a storage does not answer: longer than a queue waits
  * for its requests. */
 #define STOP_TIMEOUT_S 30
 
+#define EXIT_UNWRITTEN 3
+
 struct daemon {
 	struct loop *loop;
 	struct mount *mount;
+	unsigned unwritten; /* files, when it ended */
+	bool contained;	    /* the socket is removed from outside */
 	int signal_fd;
 	struct loop_fd signal_entry;
 	struct loop_fd supervisor_entry;
@@ -47,9 +53,12 @@ static void remove_socket(void *arg)
 			 strerror(errno));
 }
 
-static struct sandbox_config sandbox_config(const struct ovfs_config *config)
+static struct sandbox_config sandbox_config(const struct ovfs_config *config,
+					    const struct storage_paths *paths)
 {
 	bool namespaces = config->sandbox.mode == OVFS_SANDBOX_NAMESPACE;
+	bool files = config->storage.type == OVFS_STORAGE_FS;
+	uint64_t drain_s = files ? 0 : config->cache.drain_timeout_ns / 1000000000;
 	uint64_t off = config->sandbox.disable;
 
 	return (struct sandbox_config){
@@ -66,11 +75,13 @@ static struct sandbox_config sandbox_config(const struct ovfs_config *config)
 		.seccomp = config->sandbox.seccomp == OVFS_SECCOMP_LOG ? SANDBOX_SECCOMP_LOG
 								       : SANDBOX_SECCOMP_KILL,
 		.readonly = config->storage.readonly,
-		.root = config->storage.root,
+		.root = files ? config->storage.root : NULL,
+		.paths = paths->path,
+		.network = config->storage.type == OVFS_STORAGE_S3,
 		.modcaps = config->sandbox.modcaps,
 		.chroot = config->sandbox.mode == OVFS_SANDBOX_CHROOT,
 		.max_files = config->fuse.fd_limit,
-		.stop_timeout_s = STOP_TIMEOUT_S,
+		.stop_timeout_s = STOP_TIMEOUT_S + (unsigned)drain_s,
 		.cleanup = remove_socket,
 		.cleanup_arg = (void *)config,
 	};
@@ -87,6 +98,10 @@ static void signal_ready(struct loop_fd *entry, uint32_t events)
 	if (info.ssi_signo == SIGHUP) {
 		log_warn("reload_unsupported",
 			 "hint=\"restart ovfs to apply a new configuration\"");
+		return;
+	}
+	if (info.ssi_signo == SIGUSR1) {
+		mount_log(d->mount);
 		return;
 	}
 	log_info("stopping", "signal=%u", info.ssi_signo);
@@ -110,6 +125,7 @@ static struct err *signals_block(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
 	signal(SIGPIPE, SIG_IGN);
 	return sigprocmask(SIG_BLOCK, set, NULL) < 0 ? err_errno(errno, "sigprocmask") : NULL;
 }
@@ -128,40 +144,84 @@ static struct err *daemon_watch(struct daemon *d, const sigset_t *set, int super
 	return ret < 0 ? err_errno(-ret, "epoll_ctl") : NULL;
 }
 
-/* From the open socket to the end of the daemon. */
-static struct err *daemon_run(struct daemon *d, const struct ovfs_config *config, int listen_fd,
-			      bool *contained)
+/* What there is to be served, for the log. */
+static const char *storage_name(const struct ovfs_config *config)
 {
-	struct sandbox_config isolation = sandbox_config(config);
+	switch (config->storage.type) {
+	case OVFS_STORAGE_S3:
+		return config->storage.s3.bucket;
+	case OVFS_STORAGE_MEMORY:
+		return "memory";
+	default:
+		return config->storage.root;
+	}
+}
+
+/* Serves until a signal. */
+static void daemon_serve(struct daemon *d, const struct ovfs_config *config)
+{
+	log_info("ready", "socket=\"%s\" root=\"%s\"",
+		 config->socket.path ? config->socket.path : "inherited", storage_name(config));
+	loop_run(d->loop);
+	d->unwritten = mount_free(d->mount);
+	if (d->unwritten)
+		log_error("stopped", "status=%d unwritten=%u", EXIT_UNWRITTEN, d->unwritten);
+	else
+		log_info("stopped", "status=0");
+}
+
+/* From the open socket to the end of the daemon. */
+static struct err *daemon_run(struct daemon *d, const struct ovfs_config *config,
+			      const struct sandbox_config *isolation, int listen_fd)
+{
 	struct sandbox sandbox;
 	struct err *e;
 	sigset_t set;
 
 	e = signals_block(&set);
 	if (!e)
-		e = sandbox_enter(&sandbox, &isolation);
+		e = sandbox_enter(&sandbox, isolation);
 	if (e)
 		return e;
-	*contained = sandbox.contained;
+	d->contained = sandbox.contained;
 	umask(0); /* the guest's kernel has applied the caller's */
 
 	e = loop_new(&d->loop);
 	if (!e)
 		e = daemon_watch(d, &set, sandbox.supervisor_fd);
 	if (!e)
-		e = sandbox_seal(&isolation);
+		e = sandbox_seal(isolation);
 	if (!e)
 		e = mount_new(&d->mount, config, d->loop, listen_fd, sandbox.root_fd,
 			      sandbox.proc_self_fd);
-	if (!e) {
-		log_info("ready", "socket=\"%s\" root=\"%s\"",
-			 config->socket.path ? config->socket.path : "inherited",
-			 config->storage.root);
-		loop_run(d->loop);
-		mount_free(d->mount);
-		log_info("stopped", "status=0");
-	}
+	if (!e)
+		daemon_serve(d, config);
 	loop_free(d->loop);
+	return e;
+}
+
+/* The socket, the sandbox, and all that is inside of it. */
+static struct err *daemon_start(struct daemon *d, const struct ovfs_config *config)
+{
+	struct storage_paths paths;
+	struct sandbox_config isolation;
+	int listen_fd = config->socket.fd;
+	struct err *e;
+
+	e = storage_paths_init(&paths, config);
+	if (e)
+		return e;
+	if (listen_fd != OVFS_SOCKET_FD_NONE)
+		e = listener_adopt(listen_fd);
+	else
+		e = listener_open(&listen_fd, config->socket.path, config->socket.gid);
+	if (!e) {
+		isolation = sandbox_config(config, &paths);
+		e = daemon_run(d, config, &isolation, listen_fd);
+		if (!d->contained)
+			remove_socket((void *)config);
+	}
+	storage_paths_destroy(&paths);
 	return e;
 }
 
@@ -169,8 +229,7 @@ int main(int argc, char **argv)
 {
 	struct daemon d = { .signal_fd = -1 };
 	struct options options;
-	bool contained = false;
-	int status, listen_fd = -1;
+	int status;
 	struct err *e;
 
 	status = options_load(&options, argc, argv, stdout, stderr);
@@ -181,21 +240,10 @@ int main(int argc, char **argv)
 		log_set_journal(options.config.log.target == OVFS_LOG_JOURNAL);
 	options_log_notes(&options);
 
-	if (options.config.socket.fd != OVFS_SOCKET_FD_NONE) {
-		listen_fd = options.config.socket.fd;
-		e = listener_adopt(listen_fd);
-	} else {
-		e = listener_open(&listen_fd, options.config.socket.path,
-				  options.config.socket.gid);
-	}
-	if (!e) {
-		e = daemon_run(&d, &options.config, listen_fd, &contained);
-		if (!contained)
-			remove_socket(&options.config);
-	}
+	e = daemon_start(&d, &options.config);
 	if (e)
 		fprintf(stderr, "ovfs: %s\n", err_msg(e));
-	status = e ? EXIT_FAILURE : EXIT_SUCCESS;
+	status = e ? EXIT_FAILURE : d.unwritten ? EXIT_UNWRITTEN : EXIT_SUCCESS;
 	err_free(e);
 	options_free(&options);
 	return status;

@@ -10,8 +10,8 @@
 
 #include "base/log.h"
 #include "base/workers.h"
-#include "fs/filefs/filefs.h"
 #include "fuse/session.h"
+#include "storage.h"
 #include "virtio/device.h"
 
 /* How long a stopping queue waits for a storage that does not answer. */
@@ -25,7 +25,7 @@ struct mount {
 	struct virtio_device_ops device_ops;
 	struct virtio_device *device;
 	struct fuse_session *session;
-	struct fs *fs;
+	struct storage *storage;
 	struct workers *workers;
 };
 
@@ -103,29 +103,6 @@ static void mount_listen(struct mount *m)
 		m->listening = true;
 }
 
-static struct err *mount_open_storage(struct mount *m, const struct ovfs_config *config,
-				      int root_fd, int proc_self_fd)
-{
-	struct filefs_config fs_config = {
-		.readonly = config->storage.readonly,
-		.cache = (enum filefs_cache)config->fuse.cache,
-		.attr_timeout_ns = config->fuse.attr_timeout_ns,
-		.entry_timeout_ns = config->fuse.entry_timeout_ns,
-		.negative_timeout_ns = config->fuse.negative_timeout_ns,
-		.writeback = config->fuse.writeback,
-		.xattr = config->fuse.xattr,
-		.posix_acl = config->fuse.posix_acl,
-		.posix_locks = config->fuse.posix_locks,
-		.announce_submounts = config->fuse.announce_submounts,
-		.allow_direct_io = config->fuse.allow_direct_io,
-		.readdirplus = config->fuse.readdirplus,
-		.inode_file_handles = config->fuse.inode_file_handles,
-		.fd_limit = config->fuse.fd_limit,
-	};
-
-	return filefs_new(&m->fs, &fs_config, root_fd, proc_self_fd, m->workers);
-}
-
 static struct err *mount_open_device(struct mount *m, const struct ovfs_config *config)
 {
 	struct virtio_device_config device_config = {
@@ -136,7 +113,7 @@ static struct err *mount_open_device(struct mount *m, const struct ovfs_config *
 		.drain_timeout_ms = MOUNT_DRAIN_TIMEOUT_MS,
 	};
 
-	m->session = fuse_session_new(m->fs, config->fuse.max_write);
+	m->session = fuse_session_new(storage_fs(m->storage), config->fuse.max_write);
 	if (!m->session)
 		return err_errno(ENOMEM, "FUSE session");
 	m->device_ops = (struct virtio_device_ops){
@@ -156,16 +133,17 @@ struct err *mount_new(struct mount **out, const struct ovfs_config *config, stru
 
 	if (!m) {
 		close(listen_fd);
-		close(root_fd);
+		if (root_fd >= 0)
+			close(root_fd);
 		return err_errno(ENOMEM, "mount");
 	}
 	m->loop = loop;
 	m->listen_fd = listen_fd;
 	e = workers_new(&m->workers, "ovfs", config->worker.threads);
-	if (e)
+	if (!e)
+		e = storage_new(&m->storage, config, m->workers, root_fd, proc_self_fd);
+	else if (root_fd >= 0)
 		close(root_fd);
-	else
-		e = mount_open_storage(m, config, root_fd, proc_self_fd);
 	if (!e)
 		e = mount_open_device(m, config);
 	if (e) {
@@ -177,10 +155,17 @@ struct err *mount_new(struct mount **out, const struct ovfs_config *config, stru
 	return NULL;
 }
 
-void mount_free(struct mount *m)
+void mount_log(struct mount *m)
 {
+	storage_log(m->storage);
+}
+
+unsigned mount_free(struct mount *m)
+{
+	unsigned left;
+
 	if (!m)
-		return;
+		return 0;
 	if (m->listening)
 		loop_fd_remove(m->loop, &m->listen_entry);
 	close(m->listen_fd);
@@ -190,7 +175,7 @@ void mount_free(struct mount *m)
 	if (m->session)
 		fuse_session_free(m->session);
 	workers_free(m->workers);
-	if (m->fs)
-		m->fs->ops->free(m->fs);
+	left = storage_free(m->storage);
 	free(m);
+	return left;
 }

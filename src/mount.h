@@ -5,7 +5,7 @@
  *
  *	virtio_device  --request-->  fuse_session  --fs_submit-->  fs (driver)
  *
- * and owns all of them, with the worker pool. Control loop's thread.
+ * and owns all of them, with the worker pool; storage.h makes the driver. Control loop's thread.
  */
 #ifndef OVFS_MOUNT_H
 #define OVFS_MOUNT_H
@@ -17,13 +17,18 @@
 struct mount;
 
 /*
- * @listen_fd is the mount's from now on, also on failure; so is @root_fd.
- * @proc_self_fd is borrowed (see filefs_new()). @config outlives the mount.
+ * @listen_fd is the mount's from now on, also on failure; so is @root_fd (-1 for a storage
+ * that is no directory). @proc_self_fd is borrowed (see filefs_new()). @config outlives
+ * the mount. Blocks until the storage has answered.
  */
 struct err *mount_new(struct mount **out, const struct ovfs_config *config, struct loop *loop,
 		      int listen_fd, int root_fd, int proc_self_fd);
 
-/* Disconnects the guest, completing its requests, and frees. Accepts NULL. */
-void mount_free(struct mount *mount);
+/* Logs what the storage was asked for so far. */
+void mount_log(struct mount *mount);
+
+/* Disconnects the guest, completing its requests, writes what is not written yet, and
+ * frees. The number of files that could not be written; see the log. Accepts NULL. */
+unsigned mount_free(struct mount *mount);
 
 #endif

@@ -73,7 +73,7 @@ static volatile sig_atomic_t supervisor_stop_timeout_s;
 static void supervisor_forward(int signum)
 {
 	kill(supervised_pid, signum);
-	if (signum != SIGHUP)
+	if (signum == SIGTERM || signum == SIGINT)
 		alarm((unsigned)supervisor_stop_timeout_s);
 }
 
@@ -98,7 +98,7 @@ static const char *supervisor_reason(int signum)
 /* The process outside: passes signals on, waits, cleans up, exits alike. */
 _Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
 {
-	static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP };
+	static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
 	struct sigaction sa = { .sa_handler = supervisor_forward };
 	int status = 0;
 	sigset_t none;

@@ -86,8 +86,9 @@ struct sandbox {
 /*
  * Enters every stage up to capabilities, in order. With another root, a PID
  * namespace or the filter this forks: the caller goes on as a new process (with SANDBOX_PID as
- * process 1 of its namespace) while the original process waits outside, passes SIGTERM, SIGINT and
- * SIGHUP on, and exits with the status of the inner one. The descriptors in *@out are the caller's.
+ * process 1 of its namespace) while the original process waits outside, passes SIGTERM, SIGINT,
+ * SIGHUP and SIGUSR1 on, and exits with the status of the inner one. The descriptors in *@out are
+ * the caller's.
  */
 struct err *sandbox_enter(struct sandbox *out, const struct sandbox_config *config);
 

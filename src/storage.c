@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "storage.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cache/cache.h"
+#include "fs/filefs/filefs.h"
+#include "fs/objectfs/objectfs.h"
+#include "storage_stack.h"
+
+#define DAY_NS 86400000000000ull
+
+#ifndef OVFS_OBJECTS
+#define storage_open_objects(storage, config, workers)                                             \
+	((void)(storage), err_new("this build has no object storage"))
+#endif
+
+struct storage {
+	struct fs *fs;
+	/* Of objects only. */
+	struct storage_stack *stack;
+	struct cache *cache;
+	/* Commits in the background must not wait for those of the mount, who may be waiting
+	 * for them. */
+	struct workers *flushers;
+	struct cache_storage *files;
+	uint64_t drain_timeout_ns;
+};
+
+static struct err *storage_open_files(struct storage *storage, const struct ovfs_config *config,
+				      struct workers *workers, int root_fd, int proc_self_fd)
+{
+	struct filefs_config fs_config = {
+		.readonly = config->storage.readonly,
+		.cache = (enum filefs_cache)config->fuse.cache,
+		.attr_timeout_ns = config->fuse.attr_timeout_ns,
+		.entry_timeout_ns = config->fuse.entry_timeout_ns,
+		.negative_timeout_ns = config->fuse.negative_timeout_ns,
+		.writeback = config->fuse.writeback,
+		.xattr = config->fuse.xattr,
+		.posix_acl = config->fuse.posix_acl,
+		.posix_locks = config->fuse.posix_locks,
+		.announce_submounts = config->fuse.announce_submounts,
+		.allow_direct_io = config->fuse.allow_direct_io,
+		.readdirplus = config->fuse.readdirplus,
+		.inode_file_handles = config->fuse.inode_file_handles,
+		.fd_limit = config->fuse.fd_limit,
+	};
+
+	return filefs_new(&storage->fs, &fs_config, root_fd, proc_self_fd, workers);
+}
+
+#ifdef OVFS_OBJECTS
+static struct err *storage_open_cache(struct storage *storage, const struct ovfs_config *config)
+{
+	struct pool_config pool = {
+		.size = config->cache.size,
+		.huge_pages = (enum pool_huge_pages)config->cache.huge_pages,
+	};
+	const struct cache_storage_config files = {
+		.store = storage_stack_store(storage->stack),
+		.workers = storage->flushers,
+		.write_back = config->cache.write_back,
+		.write_back_delay_ns = config->cache.write_back_delay_ns,
+		.dirty_percent = config->cache.dirty_limit,
+		.expiration = config->cache.expiration,
+		.expiration_ns = config->cache.expiration_time_ns,
+		.wait_timeout_ns = config->cache.wait_timeout_ns,
+		.read_ahead_max = config->cache.read_ahead,
+		.part_size = config->cache.part_size,
+		.parts_in_flight = config->cache.parts_in_flight,
+		.conflict = config->cache.on_conflict == OVFS_CONFLICT_OVERWRITE
+				    ? CACHE_CONFLICT_OVERWRITE
+				    : CACHE_CONFLICT_FAIL,
+	};
+	struct err *e;
+
+	for (unsigned bit = 0; bit < 32 && pool.classes < POOL_CLASSES_MAX; bit++) {
+		if (config->cache.block_sizes & 1ull << bit)
+			pool.block_sizes[pool.classes++] = 1u << bit;
+	}
+	e = cache_new(&storage->cache, &pool);
+	if (!e)
+		e = cache_storage_new(&storage->files, storage->cache, &files);
+	return e ? err_wrap(e, "cache") : NULL;
+}
+
+/* A time-out that the guest's, and our own, knowledge of the tree has. */
+static uint64_t storage_timeout(const struct ovfs_config *config, uint64_t configured)
+{
+	switch (config->fuse.cache) {
+	case OVFS_CACHE_ALWAYS:
+		return DAY_NS;
+	case OVFS_CACHE_NEVER:
+		return 0;
+	default:
+		return configured;
+	}
+}
+
+static struct err *storage_open_objects(struct storage *storage, const struct ovfs_config *config,
+					struct workers *workers)
+{
+	const struct objectfs_config fs_config = {
+		.readonly = config->storage.readonly,
+		.uid = config->object.uid,
+		.gid = config->object.gid,
+		.file_mode = config->object.file_mode,
+		.dir_mode = config->object.dir_mode,
+		.ignore_unsupported = config->object.on_unsupported == OVFS_UNSUPPORTED_IGNORE,
+		.write_back = config->cache.write_back,
+		.attr_timeout_ns = storage_timeout(config, config->fuse.attr_timeout_ns),
+		.entry_timeout_ns = storage_timeout(config, config->fuse.entry_timeout_ns),
+		.negative_timeout_ns = storage_timeout(config, config->fuse.negative_timeout_ns),
+		.readdirplus = config->fuse.readdirplus,
+		.listing_max = config->object.listing_max,
+		.rename_max = config->object.rename_max,
+		.statfs_size = config->object.statfs_size,
+	};
+	struct err *e;
+
+	storage->drain_timeout_ns = config->cache.drain_timeout_ns;
+	e = storage_stack_new(&storage->stack, config);
+	if (!e)
+		e = workers_new(&storage->flushers, "ovfs-flush", config->worker.threads);
+	if (!e)
+		e = storage_open_cache(storage, config);
+	if (!e)
+		e = objectfs_new(&storage->fs, &fs_config, storage_stack_store(storage->stack),
+				 storage->files, workers);
+	return e;
+}
+
+#endif
+
+struct err *storage_new(struct storage **out, const struct ovfs_config *config,
+			struct workers *workers, int root_fd, int proc_self_fd)
+{
+	struct storage *storage = calloc(1, sizeof(*storage));
+	struct err *e;
+
+	if (!storage) {
+		if (root_fd >= 0)
+			close(root_fd);
+		return err_errno(ENOMEM, "storage");
+	}
+	if (config->storage.type == OVFS_STORAGE_FS)
+		e = storage_open_files(storage, config, workers, root_fd, proc_self_fd);
+	else
+		e = storage_open_objects(storage, config, workers);
+	if (e) {
+		storage_free(storage);
+		return e;
+	}
+	*out = storage;
+	return NULL;
+}
+
+struct fs *storage_fs(struct storage *storage)
+{
+	return storage->fs;
+}
+
+void storage_log(struct storage *storage)
+{
+	struct cache_storage_usage usage;
+
+	if (!storage->stack)
+		return;
+#ifdef OVFS_OBJECTS
+	storage_stack_log(storage->stack);
+	cache_storage_usage(storage->files, &usage);
+	log_info("cache_usage",
+		 "files=%llu bytes=%llu dirty_files=%llu dirty_bytes=%llu hits=%llu misses=%llu "
+		 "fetched=%llu commits=%llu commit_failures=%llu",
+		 (unsigned long long)usage.files, (unsigned long long)usage.bytes,
+		 (unsigned long long)usage.dirty_files, (unsigned long long)usage.dirty_bytes,
+		 (unsigned long long)usage.hits, (unsigned long long)usage.misses,
+		 (unsigned long long)usage.fetched, (unsigned long long)usage.commits,
+		 (unsigned long long)usage.commit_failures);
+#else
+	(void)usage;
+#endif
+}
+
+unsigned storage_free(struct storage *storage)
+{
+	unsigned left = 0;
+
+	if (!storage)
+		return 0;
+	/* The driver first: it lets go of its files, which are then the cache's alone. */
+	if (storage->fs)
+		storage->fs->ops->free(storage->fs);
+#ifdef OVFS_OBJECTS
+	if (storage->files) {
+		left = cache_storage_drain(storage->files, storage->drain_timeout_ns);
+		storage_log(storage);
+		cache_storage_free(storage->files);
+	}
+	workers_free(storage->flushers);
+	cache_free(storage->cache);
+	storage_stack_free(storage->stack);
+#endif
+	free(storage);
+	return left;
+}

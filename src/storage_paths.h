@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a storage has to see of the host's files from within the sandbox: for the
+ * network, how names are resolved and whom to trust; for s3, where credentials are, in
+ * folders whose files others replace.
+ */
+#ifndef OVFS_STORAGE_PATHS_H
+#define OVFS_STORAGE_PATHS_H
+
+#include "base/err.h"
+#include "conf/conf.h"
+#include "sandbox/sandbox.h"
+
+struct storage_paths {
+	/* For sandbox_config.paths. */
+	struct sandbox_path path[32];
+	size_t count;
+	char *home_files[2]; /* owned; in path */
+};
+
+/*
+ * Reads the environment, and sets HOME in it when it is not: who looks for the home
+ * folder later, inside, finds no /etc/passwd. Only the main thread exists.
+ */
+struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_config *config)
+	__attribute__((warn_unused_result));
+
+void storage_paths_destroy(struct storage_paths *paths);
+
+#endif

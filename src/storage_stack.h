@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object storage of a mount: a service with its layers and the transfer loop that
+ * runs them, as configured.
+ *
+ *	metrics -> retry -> throttle -> limit -> timeout -> metrics -> s3 or memory
+ *
+ * The upper metrics count what the mount asked for, the lower ones what the service
+ * was asked.
+ *
+ * Made and freed by one thread. In between, the store is everybody's (store/operator.h).
+ */
+#ifndef OVFS_STORAGE_STACK_H
+#define OVFS_STORAGE_STACK_H
+
+#include "base/err.h"
+#include "conf/conf.h"
+#include "store/operator.h"
+
+struct storage_stack;
+
+/*
+ * Starts the loop on a thread of its own, and has the service answer once: an error
+ * says what is wrong with the configuration, the credentials or the way to the service.
+ * @config is of type s3 or memory; not kept. Blocks until that answer (or a time-out).
+ */
+struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_config *config)
+	__attribute__((warn_unused_result));
+
+/* The top, borrowed. */
+struct store *storage_stack_store(struct storage_stack *stack);
+
+/* Logs, for each kind of operation, what was asked for and what the service was asked
+ * so far. Any thread. */
+void storage_stack_log(struct storage_stack *stack);
+
+/* Nothing is in flight. Accepts NULL. */
+void storage_stack_free(struct storage_stack *stack);
+
+#endif
