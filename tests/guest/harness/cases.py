@@ -10,6 +10,7 @@ import re
 class Case:
     def __init__(self, path):
         self.name = os.path.basename(path)[:-len(".sh")]
+        self.folder = os.path.basename(os.path.dirname(path))
         self.summary = ""
         self.debian = None
         self.limit = 30
@@ -35,8 +36,8 @@ class Case:
             raise ValueError(f"{path}: {key}: {value}?")
 
 
-def load(guest_dir, patterns):
+def load(guest_dir, patterns, folder="cases"):
     """The cases whose name matches one of the patterns (all, without any)."""
-    cases = [Case(path) for path in sorted(glob.glob(f"{guest_dir}/cases/*.sh"))]
+    cases = [Case(path) for path in sorted(glob.glob(f"{guest_dir}/{folder}/*.sh"))]
     return [case for case in cases
             if not patterns or any(fnmatch.fnmatch(case.name, p) for p in patterns)]

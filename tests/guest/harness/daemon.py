@@ -184,6 +184,26 @@ class OvfsByDefault(Ovfs):
     settings = {}
 
 
+class OvfsOnBucket(Ovfs):
+    """ovfs on object storage; `tables` of a subclass say which."""
+
+    tables = {}
+    can_readonly = False
+
+    def argv(self):
+        path = self.socket + ".toml"
+        tables = {"socket_settings": {"socket_path": self.socket, "tag": self.tag,
+                                      "num_request_queues": self.queues}, **self.tables}
+        if in_chroot():
+            tables["sandbox_settings"] = {"mode": "chroot"}
+        with open(path, "w", encoding="utf-8") as conf:
+            os.fchmod(conf.fileno(), 0o600)
+            for name, keys in tables.items():
+                conf.write(f"[{name}]\n" + "".join(
+                    f"{key} = {toml(value)}\n" for key, value in keys.items()))
+        return [*self.command, f"--config-file={path}"]
+
+
 class VirtiofsdRust(Daemon):
     """The virtiofsd of Debian 13 and newer."""
 

@@ -48,6 +48,9 @@ class Guest:
         self.output = {}
         self.limits = {}
         self.folder = export
+        # Of commands on the host; with a bucket, where that one is.
+        self.host_environment = {}
+        self.bucket = None
         self.hung = False
         os.makedirs(run_dir, exist_ok=True)
 
@@ -146,10 +149,13 @@ class Guest:
 
     def case(self, case):
         """Run one case of cases/; Failure when it fails, Hung when it hangs."""
-        self.folder = os.path.join(self.export, case.name)
+        if self.bucket is None:
+            self.folder = os.path.join(self.export, case.name)
+        else:
+            self.host_environment["S3"] = f"{self.bucket}/{case.name}"
         try:
-            rc, output = self.sh(f"SCALE={self.scale} sh $GUEST_DIR/run-case.sh {case.name}",
-                                 case.limit, case.name)
+            rc, output = self.sh(f"SCALE={self.scale} sh $GUEST_DIR/run-case.sh {case.name} "
+                                 f"{case.folder}", case.limit, case.name)
         finally:
             self.folder = self.export
         if rc in (124, 137, 143):
@@ -183,7 +189,7 @@ class Guest:
         """Run a command that a case asked for; the answer's line."""
         path = f"{self.tools.bin_dir}:{os.environ['PATH']}"
         result = subprocess.run(["sh", "-c", command], cwd=self.folder, text=True, timeout=60,
-                                env={**os.environ, "PATH": path},
+                                env={**os.environ, "PATH": path, **self.host_environment},
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, errors="replace", check=False)
         text = result.stdout.strip().split("\n")[-1][:1000]

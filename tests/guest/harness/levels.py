@@ -11,7 +11,7 @@ import importlib
 import os
 import subprocess
 
-from . import qemu
+from . import bucket, cases as case_files, qemu
 from .report import Failure
 from .site import Site
 
@@ -73,6 +73,22 @@ def uml(plan, cases):
     with plan.site("uml") as site:
         site.run_cases("uml", cases)
     plan.play_scenarios("uml")
+
+
+def uml_s3(plan, _):
+    """User-mode Linux on a bucket of a real S3 server, with cases of its own (cases-s3)."""
+    if not plan.has(plan.tools.need_uml):
+        return
+    server = bucket.Server(plan.tools.repository, plan.work_dir)
+    try:
+        if not plan.has(server.start):
+            return
+        with plan.site("uml-s3") as site:
+            server.give_bucket(site)
+            site.run_cases("uml", case_files.load(plan.tools.guest_dir, plan.patterns, "cases-s3"))
+        plan.play_scenarios("uml-s3", server.give_bucket)
+    finally:
+        server.end()
 
 
 def uml_new(plan, cases):
@@ -140,6 +156,7 @@ def qemu_new(plan, cases):
 # Cases that put much, or much at a time, through the rings.
 RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 
-LEVELS = {"local": local, "uml": uml, "uml-new": uml_new, "qemu": qemu_level, "qemu-new": qemu_new}
+LEVELS = {"local": local, "uml": uml, "uml-s3": uml_s3, "uml-new": uml_new, "qemu": qemu_level,
+          "qemu-new": qemu_new}
 # The longest first, since several run at a time.
 DEFAULT = ("uml", "qemu", "uml-new", "qemu-new")

@@ -27,6 +27,8 @@ class Site:
         self.daemon_class = KINDS[daemon_kind]
         self.accelerator = "tcg"
         self.uml_options = {}
+        # See bucket.py.
+        self.bucket = None
         self.daemons = []
         self.guests = []
         self.count = 0
@@ -86,6 +88,9 @@ class Site:
         else:
             guest = QemuGuest(run_dir, self.export, sockets, self.tools,
                               accelerator=self.accelerator, **options)
+        if self.bucket is not None:
+            guest.bucket = self.bucket.remote
+            guest.host_environment = dict(self.bucket.environment)
         self.guests.append(guest)
         return guest
 
@@ -112,7 +117,16 @@ class Site:
             if guest is not None:
                 self.report.check(f"{self.name}: power off", guest.poweroff)
             for daemon in daemons:
+                if self.bucket is not None and guest is not None:
+                    # It has data to write still, perhaps.
+                    self.report.check(f"{self.name}: the daemon ends", self.stop_well, daemon)
                 daemon.kill()
+
+    @staticmethod
+    def stop_well(daemon):
+        code = daemon.stop()
+        if code != 0:
+            raise Failure(f"exit code {code} on SIGTERM", daemon.log_tail())
 
     def suitable(self, kind, cases):
         suitable = []
