@@ -123,6 +123,20 @@ static inline bool block_try_evict(struct block *b)
 	return false;
 }
 
+/* Gives the caller's pin back, and makes the block FREE with the same step, when that was the
+ * last pin and it is clean. Not in two steps: a block that is not pinned may be somebody
+ * else's a moment later. */
+static inline bool block_unpin_evict(struct block *b)
+{
+	uint32_t old = atomic_load_explicit(&b->state, memory_order_acquire), new;
+
+	do {
+		new = (old & ~BLOCK_HOT) == 1 ? BLOCK_FREE : old - 1;
+	} while (!atomic_compare_exchange_weak_explicit(&b->state, &old, new, memory_order_acq_rel,
+							memory_order_acquire));
+	return new == BLOCK_FREE;
+}
+
 static inline uint64_t block_range(uint32_t start, uint32_t end)
 {
 	return (uint64_t)start << 32 | end;

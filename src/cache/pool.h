@@ -52,8 +52,8 @@ struct pool_owner {
 };
 
 /*
- * Asked to give @block up. Makes it FREE with block_try_evict(), forgets it, and says whose
- * it was, or says NULL when it is in use, dirty, or no longer what it was. Afterwards
+ * Asked to give @block up. Makes it FREE with block_try_evict(), forgets it, and says who
+ * held it; or says NULL when it is in use, dirty, or no longer what it was. Afterwards
  * the pool reuses the block; the function does not call pool_put(). Called from inside of
  * pool_get(), thus with the locks that its caller holds (a file's), on any thread, with no
  * lock of the pool held.

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which block goes first: the order of eviction of the blocks of one class and one owner.
+ *
+ * Not plain LRU: a hit would have to move the block under a lock, and reading one
+ * large file once would push out everything else. Instead two FIFO queues (after
+ * "S3-FIFO", Yang and others, SOSP 2023), where a hit only sets a bit in the block's
+ * state, see block_touch():
+ *
+ *	small	what is new, about a tenth. At its end, who was hit twice moves to main; all
+ *		others go, and leave a fingerprint in the ghost.
+ *	main	at its end, who was hit since it was last here goes round once more for each
+ *		remembered hit; all others go.
+ *	ghost	fingerprints of what left small. Who comes back while it is known here was
+ *		evicted too early, and is added to main.
+ *
+ * So a scan passes through the small queue and touches nothing else.
+ *
+ * One hit does not save a block, for the reader that caused the fetch is often counted
+ * as one. Who reads a block in many small pieces, one after the other, must not
+ * count each as a hit.
+ *
+ * Blocks are linked by number, so a list costs 24 bytes and links 8 bytes a block; the ghost
+ * costs 4 bytes a block.
+ *
+ * Threads: the caller's lock, that of the class in the pool, covers all of it. Nothing here
+ * is called on a hit.
+ */
+#ifndef OVFS_CACHE_LRU_H
+#define OVFS_CACHE_LRU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cache/block.h"
+
+/* block->queue. Written with the lock; LRU_NONE can be relied on without it by whoever
+ * made the block FREE or has not added it yet. */
+enum lru_place {
+	LRU_NONE,
+	LRU_SMALL,
+	LRU_MAIN,
+	LRU_LIMBO,    /* taken out by lru_victim(), its eviction is being tried */
+	LRU_ABANDONED /* given back by its holder while in limbo */
+};
+
+struct lru_queue {
+	block_id oldest, newest;
+	uint32_t count;
+};
+
+/* All zero is empty. */
+struct lru {
+	struct lru_queue small, main;
+};
+
+/* Fingerprints of evicted blocks, of a class. @print: zeroed, of @size, a power of two;
+ * owned by the caller. */
+struct lru_ghost {
+	uint32_t *print;
+	uint32_t size;
+};
+
+static inline uint32_t lru_count(const struct lru *lru)
+{
+	return lru->small.count + lru->main.count;
+}
+
+/* Adds the block numbered @id as the newest; to main when the ghost knows it or @to_main.
+ * @held: how many blocks the class has on its lists, which is how far back the
+ * ghost remembers. @ghost may be NULL. */
+void lru_add(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, block_id id,
+	     bool to_main, uint32_t held, uint32_t now_ms);
+
+/* It is on one of @lru's queues. */
+void lru_remove(struct lru *lru, struct block *blocks, block_id id);
+
+/* Takes out, into LRU_LIMBO, the block to evict next, looking at no more than *@steps
+ * blocks, which is counted down. BLOCK_NONE when all of those were in use, dirty or hit. */
+block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
+		    unsigned *steps, uint32_t now_ms);
+
+/* The block at the end of the queue from which lru_victim() would take; for its age. */
+block_id lru_oldest(const struct lru *lru);
+
+#endif

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks in use. Each owner has lists of its own for each class (cache/lru.h), so that
+ * choosing whose memory is taken is choosing a list.
+ *
+ * Shares: with n owners, each is entitled to 1/n of the arena. Memory is taken from whoever is
+ * furthest above that, or from the one who asks; from nobody else. As long as there is
+ * free memory, or somebody who is above, all get what they want.
+ *
+ * An eviction is tried without a lock, for evict() is other people's code. Meanwhile the block
+ * is on no list, in limbo, and its holder may give it back all the same: pool_put()
+ * then marks it as abandoned, and leaves the rest to whoever finds evict() refused. So a
+ * block never begins a new life while a thread looks at it as what it was.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <time.h>
+
+#include "base/util.h"
+#include "cache/pool_priv.h"
+
+/* Blocks of a list that one search looks at, and evict() that it has refused. */
+#define SEARCH_STEPS 256u
+#define SEARCH_REFUSED 16u
+/* Blocks whose slabs one look at a class collects. */
+#define LOOK_STEPS 64u
+/* Owners that one search looks at. */
+#define SEARCH_OWNERS 256u
+
+/* Fit for ages, which are differences. */
+static uint32_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint32_t)ts.tv_sec * 1000u + (uint32_t)(ts.tv_nsec / 1000000);
+}
+
+static uint64_t owner_bytes(const struct pool_owner *owner)
+{
+	return atomic_load_explicit(&owner->bytes, memory_order_acquire);
+}
+
+static uint64_t share(const struct pool *pool)
+{
+	uint32_t owners = atomic_load_explicit(&pool->owners, memory_order_relaxed);
+
+	return pool_arena_bytes(pool) / MAX(owners, 1u);
+}
+
+bool owner_below_share(const struct pool *pool, const struct pool_owner *owner)
+{
+	return owner_bytes(owner) <= share(pool);
+}
+
+/* Whose list of @class is to be searched for @owner. With the lock of the class. */
+static struct pool_owner *owner_choose(struct pool *pool, unsigned class,
+				       const struct pool_owner *owner)
+{
+	struct pool_class *c = &pool->class[class];
+	uint64_t most = share(pool);
+	struct pool_owner *own = pool->owner[owner->number], *best = NULL;
+
+	for (uint32_t i = 0; i < MIN(pool->owner_end, SEARCH_OWNERS); i++) {
+		struct pool_owner *o;
+
+		if (++c->cursor >= pool->owner_end)
+			c->cursor = 0;
+		o = pool->owner[c->cursor];
+		if (!o || !lru_count(&o->lru[class]) || owner_bytes(o) <= most)
+			continue;
+		best = o;
+		most = owner_bytes(o);
+	}
+	if (!best && lru_count(&own->lru[class]))
+		best = own;
+	return best;
+}
+
+/* Lets evict() try a block that is in limbo. */
+static bool evict_try(struct pool *pool, unsigned class, struct block *b)
+{
+	struct pool_class *c = &pool->class[class];
+	block_id id = pool_block_id(pool, b);
+	struct pool_owner *owner = pool->evict(pool->evict_arg, b);
+	bool abandoned;
+
+	if (owner) {
+		atomic_store_explicit(&b->queue, LRU_NONE, memory_order_relaxed);
+		owner_discharge(pool, owner, class);
+		atomic_fetch_add_explicit(&pool->evicted, 1, memory_order_relaxed);
+		return true;
+	}
+	pthread_mutex_lock(&c->lock);
+	abandoned = atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_ABANDONED;
+	if (abandoned) {
+		atomic_store_explicit(&b->queue, LRU_NONE, memory_order_relaxed);
+	} else {
+		/* Somebody uses it. */
+		c->listed++;
+		lru_add(&pool->owner[b->owner]->lru[class], NULL, pool->arena.block, id, true,
+			c->listed, now_ms());
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (abandoned)
+		slab_block_put(pool, class, id);
+	return false;
+}
+
+block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
+{
+	struct pool_class *c = &pool->class[class];
+	unsigned steps = SEARCH_STEPS;
+
+	for (unsigned refused = 0; refused < SEARCH_REFUSED; refused++) {
+		struct pool_owner *from;
+		block_id id = BLOCK_NONE;
+
+		pthread_mutex_lock(&c->lock);
+		from = owner_choose(pool, class, owner);
+		if (from)
+			id = lru_victim(&from->lru[class], &c->ghost, pool->arena.block, c->listed,
+					&steps, now_ms());
+		if (id)
+			c->listed--;
+		pthread_mutex_unlock(&c->lock);
+		if (!id)
+			break;
+		if (!evict_try(pool, class, &pool->arena.block[id]))
+			continue;
+		/* Another thread may be after the slab. */
+		if (!slab_block_aside(pool, id))
+			return id;
+	}
+	return BLOCK_NONE;
+}
+
+bool evict_block(struct pool *pool, unsigned class, block_id id)
+{
+	struct pool_class *c = &pool->class[class];
+	struct block *b = &pool->arena.block[id];
+	uint8_t queue;
+	bool listed;
+
+	pthread_mutex_lock(&c->lock);
+	queue = atomic_load_explicit(&b->queue, memory_order_relaxed);
+	listed = queue == LRU_SMALL || queue == LRU_MAIN;
+	if (listed) {
+		lru_remove(&pool->owner[b->owner]->lru[class], pool->arena.block, id);
+		c->listed--;
+		atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return listed && evict_try(pool, class, b);
+}
+
+void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner,
+		struct evict_outlook *out)
+{
+	struct pool_class *c = &pool->class[class];
+	struct pool_owner *from;
+
+	out->count = 0;
+	pthread_mutex_lock(&c->lock);
+	from = owner_choose(pool, class, owner);
+	if (from) {
+		block_id id = lru_oldest(&from->lru[class]);
+
+		out->age_ms = now_ms() - pool->arena.block[id].added;
+		out->excess = !owner_below_share(pool, from);
+		for (unsigned i = 0; id && i < LOOK_STEPS && out->count < EVICT_SLABS; i++) {
+			uint32_t slab = slab_of(pool, id);
+
+			if (!out->count || out->slab[out->count - 1] != slab)
+				out->slab[out->count++] = slab;
+			id = pool->arena.block[id].next;
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void pool_add(struct pool *pool, struct block *b)
+{
+	struct pool_class *c = &pool->class[b->class];
+
+	pthread_mutex_lock(&c->lock);
+	c->listed++;
+	lru_add(&pool->owner[b->owner]->lru[b->class], &c->ghost, pool->arena.block,
+		pool_block_id(pool, b), false, c->listed, now_ms());
+	pthread_mutex_unlock(&c->lock);
+}
+
+bool evict_forget(struct pool *pool, struct block *b, struct pool_owner *owner)
+{
+	struct pool_class *c = &pool->class[b->class];
+	bool limbo = false;
+	uint8_t queue;
+
+	if (atomic_load_explicit(&b->queue, memory_order_relaxed) != LRU_NONE) {
+		pthread_mutex_lock(&c->lock);
+		queue = atomic_load_explicit(&b->queue, memory_order_relaxed);
+		limbo = queue == LRU_LIMBO;
+		if (limbo) {
+			atomic_store_explicit(&b->queue, LRU_ABANDONED, memory_order_relaxed);
+		} else {
+			c->listed--;
+			lru_remove(&owner->lru[b->class], pool->arena.block,
+				   pool_block_id(pool, b));
+		}
+		pthread_mutex_unlock(&c->lock);
+	}
+	/* b is not ours any more when it is in limbo. */
+	owner_discharge(pool, owner, (unsigned)(c - pool->class));
+	return !limbo;
+}
+
+/* ---- Owners ---- */
+
+static void lock_classes(struct pool *pool)
+{
+	for (unsigned i = 0; i < pool->classes; i++)
+		pthread_mutex_lock(&pool->class[i].lock);
+}
+
+static void unlock_classes(struct pool *pool)
+{
+	for (unsigned i = pool->classes; i > 0; i--)
+		pthread_mutex_unlock(&pool->class[i - 1].lock);
+}
+
+int pool_owner_init(struct pool *pool, struct pool_owner *owner)
+{
+	uint32_t number;
+
+	*owner = (struct pool_owner){ 0 };
+	lock_classes(pool);
+	number = pool->owner_low;
+	while (number < POOL_OWNERS_MAX && pool->owner[number])
+		number++;
+	if (number < POOL_OWNERS_MAX) {
+		owner->number = (uint16_t)number;
+		pool->owner[number] = owner;
+		pool->owner_low = number + 1;
+		pool->owner_end = MAX(pool->owner_end, number + 1);
+		atomic_fetch_add_explicit(&pool->owners, 1, memory_order_relaxed);
+	}
+	unlock_classes(pool);
+	return number < POOL_OWNERS_MAX ? 0 : -ENOSPC;
+}
+
+void pool_owner_exit(struct pool *pool, struct pool_owner *owner)
+{
+	while (owner_bytes(owner) > 0)
+		sched_yield();
+	lock_classes(pool);
+	pool->owner[owner->number] = NULL;
+	pool->owner_low = MIN(pool->owner_low, owner->number);
+	while (pool->owner_end > 0 && !pool->owner[pool->owner_end - 1])
+		pool->owner_end--;
+	atomic_fetch_sub_explicit(&pool->owners, 1, memory_order_relaxed);
+	unlock_classes(pool);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: what pool_get() does when its class has no free block and no slab is
+ * bare. In this order:
+ *
+ *	1. blocks that a drain of the class' own slabs set aside
+ *	2. slabs of other classes with all blocks free
+ *	3. slabs of other classes at least half free: what is in use there is evicted. The
+ *	   class keeps the free blocks elsewhere to put it back into.
+ *	4. eviction: of one block of the class, or of a whole slab of the class
+ *	   whose oldest block is more than twice as old, or belongs to an owner above its
+ *	   share while the one who asks is below. With it go its neighbours, whosever they
+ *	   are; of the slabs of some of the oldest blocks, the one is taken
+ *	   where the fewest of these were hit
+ *	5. any slab that can be emptied
+ *
+ * Fragmentation. Memory is lost to a class, though free, when it lies in blocks of
+ * others. By 2 and 3 a class that asks does not stop short of slabs half free: what
+ * remains free in any other class is less than half of the class' slabs, and
+ * when nothing else is left to take, by 5, only in slabs with a block that cannot be
+ * evicted, because it is dirty, being filled, or pinned. tests/unit/test-cache-pool-trade.c
+ * measures it.
+ */
+#include "base/util.h"
+#include "cache/pool_priv.h"
+
+#define TRADE_TRIES 3
+/* How much older, as a factor and in milliseconds, another class' oldest block has to be. */
+#define TRADE_AGE_FACTOR 2u
+#define TRADE_AGE_MS 50u
+/* Slabs that step 5 looks at, of a class. */
+#define TRADE_SWEEP 64u
+
+#define COST_NEVER UINT32_MAX
+
+/* A block, when there is one without taking anything from anybody. */
+static block_id take_free(struct pool *pool, unsigned class)
+{
+	block_id id = slab_block_get(pool, class);
+
+	return id ? id : slab_carve(pool, class);
+}
+
+/* What is lost with the slab: blocks that were hit. COST_NEVER: one that cannot be evicted. */
+static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab)
+{
+	const struct block *b = &pool->arena.block[slab_first(pool, slab)];
+	uint32_t cost = 0;
+
+	for (uint32_t i = 0; i < pool->class[class].per_slab; i++, b += class_step(pool, class)) {
+		uint32_t state = atomic_load_explicit(&b->state, memory_order_relaxed);
+
+		if (state & BLOCK_FREE)
+			continue;
+		if (state & ~BLOCK_HOT)
+			return COST_NEVER;
+		cost += state & BLOCK_HOT ||
+			atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_MAIN;
+	}
+	return cost;
+}
+
+/* Makes the slab of @from bare, when that can be done. */
+static bool slab_empty(struct pool *pool, unsigned from, uint32_t slab)
+{
+	block_id id = slab_first(pool, slab);
+	uint32_t step = class_step(pool, from);
+
+	if (!slab_drain_begin(pool, from, slab))
+		return false;
+	for (uint32_t i = 0; i < pool->class[from].per_slab; i++, id += step)
+		if (evict_block(pool, from, id))
+			slab_block_put(pool, from, id);
+		else if (!block_is(&pool->arena.block[id], BLOCK_FREE))
+			break;
+	slab_rotate(pool, from);
+	return slab_drain_end(pool, from, slab);
+}
+
+static bool take_sparse(struct pool *pool, unsigned from)
+{
+	uint32_t least = MAX(pool->class[from].per_slab / 2, 1u);
+	uint32_t slab = slab_find_sparse(pool, from, least);
+
+	return slab && slab_cost(pool, from, slab) != COST_NEVER && slab_empty(pool, from, slab);
+}
+
+static bool take_any(struct pool *pool, unsigned from)
+{
+	for (unsigned i = 0; i < TRADE_SWEEP; i++) {
+		uint32_t slab = slab_find_any(pool, from);
+
+		if (!slab)
+			return false;
+		if (slab_cost(pool, from, slab) != COST_NEVER && slab_empty(pool, from, slab))
+			return true;
+	}
+	return false;
+}
+
+static bool take_old(struct pool *pool, unsigned from, const struct evict_outlook *look)
+{
+	uint32_t best = 0, least = COST_NEVER;
+
+	for (unsigned i = 0; i < look->count; i++) {
+		uint32_t slab = look->slab[i], cost = slab_cost(pool, from, slab);
+
+		if (cost < least) {
+			best = slab;
+			least = cost;
+		}
+	}
+	return best && slab_empty(pool, from, best);
+}
+
+/* 2 and 3. */
+static bool take_idle(struct pool *pool, unsigned class)
+{
+	for (unsigned i = 0; i < pool->classes; i++) {
+		if (i == class || !slab_drain_empty(pool, i))
+			continue;
+		slab_rotate(pool, i);
+		return true;
+	}
+	for (unsigned i = 0; i < pool->classes; i++)
+		if (i != class && take_sparse(pool, i))
+			return true;
+	return false;
+}
+
+/* 4: whether @other's is to be taken rather than @own. */
+static bool trade_wanted(const struct evict_outlook *own, const struct evict_outlook *other,
+			 bool below)
+{
+	if (!other->count)
+		return false;
+	if (!own->count)
+		return true;
+	if (below && own->excess != other->excess)
+		return other->excess;
+	return other->age_ms > own->age_ms * (uint64_t)TRADE_AGE_FACTOR + TRADE_AGE_MS;
+}
+
+static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *owner)
+{
+	bool below = owner_below_share(pool, owner);
+	struct evict_outlook own, look[POOL_CLASSES_MAX];
+	unsigned best = class;
+	block_id id;
+
+	evict_look(pool, class, owner, &own);
+	look[class] = own;
+	for (unsigned i = 0; i < pool->classes; i++) {
+		if (i == class)
+			continue;
+		evict_look(pool, i, owner, &look[i]);
+		if (trade_wanted(&own, &look[i], below) &&
+		    (best == class || look[i].age_ms > look[best].age_ms))
+			best = i;
+	}
+	if (best != class && take_old(pool, best, &look[best])) {
+		id = take_free(pool, class);
+		if (id)
+			return id;
+	}
+	id = evict_one(pool, class, owner);
+	for (unsigned i = 0; i < pool->classes && !id; i++)
+		if (i != class && i != best && take_old(pool, i, &look[i]))
+			id = take_free(pool, class);
+	return id;
+}
+
+block_id trade_get(struct pool *pool, unsigned class, struct pool_owner *owner)
+{
+	for (unsigned tries = 0; tries < TRADE_TRIES; tries++) {
+		block_id id = BLOCK_NONE;
+
+		if (slab_drain_cancel_all(pool, class) || take_idle(pool, class))
+			id = take_free(pool, class);
+		if (!id)
+			id = take_used(pool, class, owner);
+		for (unsigned i = 0; i < pool->classes && !id; i++)
+			if (i != class && take_any(pool, i))
+				id = take_free(pool, class);
+		if (!id) /* somebody else's eviction may have been in the way */
+			id = take_free(pool, class);
+		if (id)
+			return id;
+	}
+	return BLOCK_NONE;
+}
