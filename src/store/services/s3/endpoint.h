@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 
-#define S3_HOST_MAX 256	  /* bytes with the NUL, as below */
+#define S3_HOST_MAX 256 /* bytes with the NUL, as below */
 #define S3_REGION_MAX 64
 #define S3_BUCKET_MAX 256 /* services other than Amazon allow more than 63 */
 
@@ -27,7 +27,7 @@ struct s3_endpoint {
 	bool region_known; /* configured, part of the host, or learnt */
 
 	/* Of requests: */
-	char host[S3_HOST_MAX + S3_BUCKET_MAX]; /* as in the Host header */
+	char host[S3_HOST_MAX + S3_BUCKET_MAX];	    /* as in the Host header */
 	char path[S3_HOST_MAX + S3_BUCKET_MAX + 2]; /* before the key, ends with '/' */
 };
 

@@ -29,12 +29,12 @@
 
 /* Why an operation failed, for s3_check(). */
 struct s3_failure {
-	unsigned status;	     /* 0: no answer */
+	unsigned status; /* 0: no answer */
 	CURLcode curl_code;
 	char curl_text[CURL_ERROR_SIZE];
 	struct s3_error error;
-	int64_t date_ns;	     /* the service's clock; 0: not told */
-	bool no_credentials;	     /* there are none to sign with */
+	int64_t date_ns;     /* the service's clock; 0: not told */
+	bool no_credentials; /* there are none to sign with */
 };
 
 struct s3 {
@@ -109,8 +109,8 @@ struct s3_request {
 	int xml_error;	   /* of the parser */
 	uint64_t expected; /* READ: bytes of data */
 	uint64_t received;
-	bool cut;	   /* READ: more than that will come */
-	bool verify;	   /* READ: compare crc with answer.checksum at the end */
+	bool cut;    /* READ: more than that will come */
+	bool verify; /* READ: compare crc with answer.checksum at the end */
 	struct s3_crc crc;
 
 	/* LIST, LIST_SESSIONS */
