@@ -4,7 +4,8 @@
 import os
 
 from ground.fuse import RENAME_EXCHANGE, RENAME_NOREPLACE, ROOT
-from ground.stage import case, check, equal, eventually, fails
+from ground.manykeys import ManyKeys
+from ground.stage import at_most, case, check, equal, eventually, fails
 from ground.tools import pattern
 
 IGNORE = {"object_settings": {"on_unsupported": "ignore"}}
@@ -227,6 +228,37 @@ def remove_while_listing(stage):
     equal(met, names)
     mount.rmdir("d")
     equal(stage.bucket.keys(), [])
+
+
+@case("a directory of 1,000,000 objects is listed without holding them all", limit=300)
+def million(stage):
+    keys = ManyKeys(1000000)
+    stage.cleanups.append(keys.end)
+    mount = stage.mount(storage__endpoint=keys.endpoint, storage__root=None, cache__size="16MiB")
+    equal([entry.name for entry in mount.scan("")], ["d"])
+    before = keys.listings
+    node, handle = mount.opendir("d")
+    count, offset, last, marks, memory = 0, 0, "", {}, 0
+    while entries := mount.read_entries(node, handle, offset, plus=False):
+        for entry in entries:
+            if entry.name not in (".", ".."):
+                check(entry.name > last, f"{entry.name} after {last}")
+                last = entry.name
+                count += 1
+        if count // 100000 not in marks:
+            marks[count // 100000] = (entries[-1].offset, last)
+            memory = max(memory, mount.daemon.memory_kib())
+        offset = entries[-1].offset
+    equal(count, 1000000)
+    at_most(keys.listings - before, 1010, "requests for 1,000,000 entries")
+    at_most(memory, (16 + 64) * 1024, "KiB of memory while listing")
+    # telldir and seekdir, far apart and backwards.
+    for offset, name in sorted(marks.values(), reverse=True):
+        entries = mount.read_entries(node, handle, offset, 4096, plus=False)
+        if name < last:
+            equal(entries[0].name, f"key-{int(name[4:]) + 1:07}", f"the entry after {name}")
+    mount.releasedir(node, handle)
+    equal(mount.stat("d/key-0777777").size, 777777)
 
 
 @case("inode numbers are the same after a restart, and on another host")

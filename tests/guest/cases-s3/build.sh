@@ -7,11 +7,17 @@ for i in $(seq 20); do
 	echo "int f$i(int x) { return x + $i; }" >f$i.c
 done
 {
-	echo '#include <stdio.h>'
-	for i in $(seq 20); do echo "int f$i(int);"; done
+	cat <<'END'
+#include <stdio.h>
+#define CALL(n) int f##n(int);
+END
+	for i in $(seq 20); do echo "CALL($i)"; done
+	echo '#define RUN(n) s = f##n(s);'
 	echo 'int main(void) { int s = 0;'
-	for i in $(seq 20); do echo "s = f$i(s);"; done
-	echo 'printf("%d\n", s); return 0; }'
+	for i in $(seq 20); do echo "RUN($i)"; done
+	cat <<'END'
+printf("%d\n", s); return 0; }
+END
 } >main.c
 cat >Makefile <<'END'
 OBJECTS = $(patsubst %.c,%.o,$(wildcard f*.c))

@@ -53,7 +53,9 @@ class Bucket:
             "RCLONE_CONFIG": "/dev/null", "RCLONE_S3_PROVIDER": "Minio",
             "RCLONE_S3_ENDPOINT": minio.endpoint, "RCLONE_S3_REGION": minio.region,
             "RCLONE_S3_ACCESS_KEY_ID": minio.access_key,
-            "RCLONE_S3_SECRET_ACCESS_KEY": minio.secret_key}
+            "RCLONE_S3_SECRET_ACCESS_KEY": minio.secret_key,
+            # Somebody's setting for Amazon's tools; rclone refuses to start with it.
+            "AWS_CA_BUNDLE": ""}
 
     def tables(self):
         return {

@@ -183,7 +183,8 @@ class Stage:
         self.mounts = []
         self.cleanups = []
         self.number = 0
-        if needs == "own-server":
+        self.own_server = needs == "own-server"
+        if self.own_server:
             self.server = MinIO(ground.work_dir).start()
             self.cleanups.append(self.server.end)
             self.proxy = Proxy(self.server.endpoint, ground.work_dir)
@@ -284,7 +285,7 @@ class Stage:
             daemon.kill()
         for cleanup in reversed(self.cleanups):
             cleanup()
-        if not self.cleanups:
+        if not self.own_server:
             self.proxy.clear()
             self.proxy.accept()
             self.bucket.remove()
