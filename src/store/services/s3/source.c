@@ -192,15 +192,23 @@ void s3_sources_destroy(struct s3_sources *s)
 static void report_add(struct s3_lookup *l, const char *fmt, va_list ap)
 {
 	struct s3_text *t = &l->report;
-	size_t room;
+	size_t room, from;
 	int len;
 
 	if (t->len > 0)
 		s3_text_add(t, "; ");
 	room = t->size - t->len;
 	len = vsnprintf(t->buf + t->len, room, fmt, ap);
+	from = t->len;
 	if (len > 0)
 		t->len += MIN((size_t)len, room - 1);
+	/* It goes into one line of the log, in quotes; a part may be what a server said. */
+	for (size_t i = from; i < t->len; i++) {
+		if ((unsigned char)t->buf[i] < 0x20)
+			t->buf[i] = ' ';
+		else if (t->buf[i] == '"')
+			t->buf[i] = '\'';
+	}
 }
 
 enum s3_outcome s3_nothing(struct s3_lookup *l, const char *fmt, ...)
@@ -278,7 +286,7 @@ enum s3_outcome s3_found(struct s3_lookup *l, const char *source, const char *ac
 		return s3_failed(l, -EACCES, "%s: the keys have blanks or control characters",
 				 source);
 	if (expires && !s3_time_parse(expires, &expires_ns))
-		return s3_failed(l, -EACCES, "%s: the keys expire at \"%.40s\", which is no time",
+		return s3_failed(l, -EACCES, "%s: the keys expire at '%.40s', which is no time",
 				 source, expires);
 	clock_gettime(CLOCK_REALTIME, &now);
 	if (expires && expires_ns / 1000000000 <= now.tv_sec)

@@ -202,11 +202,11 @@ enum s3_outcome s3_source_container(struct s3_lookup *l)
 	len = relative ? snprintf(url, sizeof(url), ECS_ORIGIN "%s", relative)
 		       : snprintf(url, sizeof(url), "%s", full);
 	if (len < 0 || (size_t)len >= sizeof(url) || (relative && *relative != '/'))
-		return s3_failed(l, -EACCES, "container: \"%.80s\" is no path",
+		return s3_failed(l, -EACCES, "container: '%.80s' is no path",
 				 relative ? relative : full);
 	if (!url_trusted(url))
-		return s3_failed(l, -EACCES,
-				 "container: \"%s\" is neither https nor on this machine", url);
+		return s3_failed(l, -EACCES, "container: '%s' is neither https nor on this machine",
+				 url);
 	outcome = container_header(l, header);
 	if (outcome == S3_FOUND)
 		outcome = keys_get(l, "container", url, *header ? header : NULL);

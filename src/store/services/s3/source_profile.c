@@ -135,7 +135,7 @@ static enum s3_outcome profile_keys(struct s3_lookup *l, const struct profile *p
 
 	if (!p->value[ACCESS_KEY_ID] || !p->value[SECRET_ACCESS_KEY])
 		return s3_failed(
-			l, -EACCES, "profile \"%s\": %s is set without %s", p->name,
+			l, -EACCES, "profile '%s': %s is set without %s", p->name,
 			property_names[p->value[ACCESS_KEY_ID] ? ACCESS_KEY_ID : SECRET_ACCESS_KEY],
 			property_names[p->value[ACCESS_KEY_ID] ? SECRET_ACCESS_KEY
 							       : ACCESS_KEY_ID]);
@@ -165,12 +165,12 @@ static enum s3_outcome named_source(struct s3_lookup *l, const struct profile *p
 		outcome = s3_source_ec2(l);
 	else
 		return s3_failed(l, -EACCES,
-				 "profile \"%s\": credential_source is \"%s\": it must be "
+				 "profile '%s': credential_source is '%s': it must be "
 				 "Environment, EcsContainer or Ec2InstanceMetadata",
 				 p->name, source);
 	if (outcome != S3_NOTHING)
 		return outcome;
-	return s3_failed(l, -EACCES, "profile \"%s\": its credential_source has no keys", p->name);
+	return s3_failed(l, -EACCES, "profile '%s': its credential_source has no keys", p->name);
 }
 
 /* What the role of @p is assumed with. */
@@ -179,22 +179,21 @@ static enum s3_outcome role_base(struct s3_lookup *l, const struct profile *p, u
 	const char *source = p->value[SOURCE_PROFILE];
 
 	if (source && p->value[CREDENTIAL_SOURCE])
-		return s3_failed(
-			l, -EACCES,
-			"profile \"%s\": both source_profile and credential_source are set",
-			p->name);
+		return s3_failed(l, -EACCES,
+				 "profile '%s': both source_profile and credential_source are set",
+				 p->name);
 	if (p->value[CREDENTIAL_SOURCE])
 		return named_source(l, p);
 	if (!source)
 		return s3_failed(l, -EACCES,
-				 "profile \"%s\": role_arn is set without source_profile, "
+				 "profile '%s': role_arn is set without source_profile, "
 				 "credential_source or web_identity_token_file",
 				 p->name);
 	if (!strcmp(source, p->name) && profile_has_keys(p))
 		return profile_keys(l, p);
 	if (depth == ROLE_CHAIN_MAX)
 		return s3_failed(l, -EACCES,
-				 "profile \"%s\": source_profile leads in a circle, or over more "
+				 "profile '%s': source_profile leads in a circle, or over more "
 				 "than %d profiles",
 				 p->name, ROLE_CHAIN_MAX);
 	return profile_resolve(l, source, depth + 1);
@@ -228,11 +227,11 @@ static enum s3_outcome profile_role(struct s3_lookup *l, const struct profile *p
 
 	if (p->value[MFA_SERIAL])
 		return s3_failed(l, -EACCES,
-				 "profile \"%s\": mfa_serial is not supported: nobody is there to "
+				 "profile '%s': mfa_serial is not supported: nobody is there to "
 				 "type the code",
 				 p->name);
 	if (!role_duration(p, &role.duration_s))
-		return s3_failed(l, -EACCES, "profile \"%s\": duration_seconds is \"%s\"", p->name,
+		return s3_failed(l, -EACCES, "profile '%s': duration_seconds is '%s'", p->name,
 				 p->value[DURATION_SECONDS]);
 	if (!p->value[WEB_IDENTITY_TOKEN_FILE]) {
 		outcome = role_base(l, p, depth);
@@ -254,15 +253,14 @@ static enum s3_outcome profile_use(struct s3_lookup *l, const struct profile *p,
 		return profile_keys(l, p);
 	if (p->value[CREDENTIAL_PROCESS])
 		return s3_failed(l, -EACCES,
-				 "profile \"%s\": credential_process is not supported: ovfs starts "
+				 "profile '%s': credential_process is not supported: ovfs starts "
 				 "no programs",
 				 p->name);
 	if (p->value[SSO_SESSION] || p->value[SSO_START_URL])
-		return s3_failed(
-			l, -EACCES,
-			"profile \"%s\": sso is not supported: it needs a browser to log in",
-			p->name);
-	return s3_nothing(l, "profile \"%s\": it has neither keys nor a role", p->name);
+		return s3_failed(l, -EACCES,
+				 "profile '%s': sso is not supported: it needs a browser to log in",
+				 p->name);
+	return s3_nothing(l, "profile '%s': it has neither keys nor a role", p->name);
 }
 
 static const char *file_state(int ret)
@@ -288,11 +286,11 @@ static enum s3_outcome profile_resolve(struct s3_lookup *l, const char *name, un
 	credentials = profile_read(&p, &s->credentials_file, false);
 	needed = needed || unreadable(config) || unreadable(credentials);
 	if (p.no_memory)
-		outcome = s3_failed(l, -ENOMEM, "profile \"%s\": out of memory", name);
+		outcome = s3_failed(l, -ENOMEM, "profile '%s': out of memory", name);
 	else if (p.exists)
 		outcome = profile_use(l, &p, depth);
 	else
-		outcome = s3_nothing(l, "profile \"%s\": %s: %s, %s: %s", name,
+		outcome = s3_nothing(l, "profile '%s': %s: %s, %s: %s", name,
 				     s->credentials_file.path, file_state(credentials),
 				     s->config_file.path, file_state(config));
 	if (outcome == S3_NOTHING && needed) {

@@ -219,15 +219,14 @@ static enum s3_outcome call_init(struct s3_lookup *l, struct call *c, const char
 	if (!region)
 		region = l->sources->region;
 	if (region && !region_valid(region))
-		return s3_failed(l, -EACCES, "%s: \"%s\" is no region", c->source, region);
+		return s3_failed(l, -EACCES, "%s: '%s' is no region", c->source, region);
 	c->region = region ? region : "us-east-1";
 	c->form = malloc(FORM_MAX);
 	c->url = endpoint_url(l->sources, region);
 	if (!c->form || !c->url)
 		return s3_failed(l, -ENOMEM, "%s: out of memory", c->source);
 	if (strpbrk(c->url, "?#") || !s3_url_split(c->url, &tls, &c->host, NULL, &c->path))
-		return s3_failed(l, -EACCES, "%s: \"%s\" is no endpoint for STS", c->source,
-				 c->url);
+		return s3_failed(l, -EACCES, "%s: '%s' is no endpoint for STS", c->source, c->url);
 	s3_text_init(&c->body, c->form, FORM_MAX);
 	return S3_FOUND;
 }
@@ -391,7 +390,7 @@ enum s3_outcome s3_assume_role(struct s3_lookup *l, const struct s3_role *role, 
 		outcome = call_send_signed(l, &c, base);
 	}
 	if (outcome != S3_FOUND)
-		s3_nothing(l, "that was role_arn \"%s\" with the keys %s of source %s", role->arn,
+		s3_nothing(l, "that was role_arn '%s' with the keys %s of source %s", role->arn,
 			   base->access_key_id, base->source);
 	call_free(&c);
 	s3_credentials_put(base);
