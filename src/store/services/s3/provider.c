@@ -6,7 +6,7 @@
  * lock, and publishes what came of it. A failure is remembered for a while, so that a
  * thousand requests without keys are one look-up each second and not a thousand.
  *
- * #syscalls clone clone3 rseq set_robust_list futex exit madvise mmap mprotect munmap
+ * #syscalls rseq set_robust_list futex exit madvise mmap mprotect munmap
  * #syscalls openat newfstatat fstat read close clock_gettime getrandom
  */
 #include <errno.h>

@@ -7,7 +7,9 @@
  * libcurl connects, and its resolver has a thread for each name that it looks up:
  * #syscalls socket connect sendto recvfrom sendmsg recvmsg sendmmsg poll ppoll
  * #syscalls getsockname getpeername setsockopt getsockopt bind shutdown socketpair
- * #syscalls fcntl ioctl uname clone clone3 newfstatat
+ * #syscalls fcntl ioctl uname newfstatat
+ * and reads the resolver's files, as OpenSSL does its own:
+ * #syscalls openat access lseek fstat
  */
 #include "store/services/s3/transfer.h"
 
