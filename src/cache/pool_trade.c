@@ -4,22 +4,25 @@
  * bare. In this order:
  *
  *	1. blocks that a drain of the class' own slabs set aside
- *	2. slabs of other classes with all blocks free
- *	3. slabs of other classes at least half free: what is in use there is evicted. The
- *	   class keeps the free blocks elsewhere to put it back into.
+ *	2. slabs with all blocks free, of other classes that have more than one slab's worth
+ *	   of free blocks. That much a class may keep, for a slab that was
+ *	   just carved would go back and forth otherwise.
+ *	3. slabs at least half free, of the same. What is in use there is evicted; the
+ *	   class keeps free blocks elsewhere to put it back into.
  *	4. eviction: of one block of the class, or of a whole slab of the class
  *	   whose oldest block is more than twice as old, or belongs to an owner above its
  *	   share while the one who asks is below. With it go its neighbours, whosever they
  *	   are; of the slabs of some of the oldest blocks, the one is taken
  *	   where the fewest of these were hit
- *	5. any slab that can be emptied
+ *	5. as 2 and 3, down to the last block
+ *	6. any slab that can be emptied, for an owner below its share
  *
  * Fragmentation. Memory is lost to a class, though free, when it lies in blocks of
- * others. By 2 and 3 a class that asks does not stop short of slabs half free: what
- * remains free in any other class is less than half of the class' slabs, and
- * when nothing else is left to take, by 5, only in slabs with a block that cannot be
- * evicted, because it is dirty, being filled, or pinned. tests/unit/test-cache-pool-trade.c
- * measures it.
+ * others. Evicting begins when no other class has more free blocks than fill one slab, or than
+ * leave its slabs less than half free: what is free then is at most half of the slabs of
+ * the class, and usually a slab. And pool_get() fails only when no slab of another class is
+ * half free, unless those have a block that cannot be evicted, because it is dirty, being
+ * filled, or pinned. tests/unit/test-cache-pool-trade.c measures it.
  */
 #include "base/util.h"
 #include "cache/pool_priv.h"
@@ -113,17 +116,25 @@ static bool take_old(struct pool *pool, unsigned from, const struct evict_outloo
 	return best && slab_empty(pool, from, best);
 }
 
-/* 2 and 3. */
-static bool take_idle(struct pool *pool, unsigned class)
+/* Whether the class has more free blocks than it may keep for itself. */
+static bool class_idles(const struct pool *pool, unsigned class)
+{
+	const struct pool_class *c = &pool->class[class];
+
+	return atomic_load_explicit(&c->free, memory_order_relaxed) > c->per_slab;
+}
+
+/* 2 and 3; with @all 5. */
+static bool take_idle(struct pool *pool, unsigned class, bool all)
 {
 	for (unsigned i = 0; i < pool->classes; i++) {
-		if (i == class || !slab_drain_empty(pool, i))
+		if (i == class || !(all || class_idles(pool, i)) || !slab_drain_empty(pool, i))
 			continue;
 		slab_rotate(pool, i);
 		return true;
 	}
 	for (unsigned i = 0; i < pool->classes; i++)
-		if (i != class && take_sparse(pool, i))
+		if (i != class && (all || class_idles(pool, i)) && take_sparse(pool, i))
 			return true;
 	return false;
 }
@@ -170,18 +181,32 @@ static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *
 	return id;
 }
 
+/* 6. */
+static block_id take_forced(struct pool *pool, unsigned class, struct pool_owner *owner)
+{
+	block_id id = BLOCK_NONE;
+
+	if (!owner_below_share(pool, owner))
+		return BLOCK_NONE;
+	for (unsigned i = 0; i < pool->classes && !id; i++)
+		if (i != class && take_any(pool, i))
+			id = take_free(pool, class);
+	return id;
+}
+
 block_id trade_get(struct pool *pool, unsigned class, struct pool_owner *owner)
 {
 	for (unsigned tries = 0; tries < TRADE_TRIES; tries++) {
 		block_id id = BLOCK_NONE;
 
-		if (slab_drain_cancel_all(pool, class) || take_idle(pool, class))
+		if (slab_drain_cancel_all(pool, class) || take_idle(pool, class, false))
 			id = take_free(pool, class);
 		if (!id)
 			id = take_used(pool, class, owner);
-		for (unsigned i = 0; i < pool->classes && !id; i++)
-			if (i != class && take_any(pool, i))
-				id = take_free(pool, class);
+		if (!id && take_idle(pool, class, true))
+			id = take_free(pool, class);
+		if (!id)
+			id = take_forced(pool, class, owner);
 		if (!id) /* somebody else's eviction may have been in the way */
 			id = take_free(pool, class);
 		if (id)
