@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stack that a configuration asks for: its layers, its limits, and the one message
+ * when the service cannot be used. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "conf/conf.h"
+#include "conf/schema.h"
+#include "storage_stack.h"
+
+/* @text as the daemon would load it. */
+static void configure(struct ovfs_config *config, const char *text)
+{
+	struct conf_load *load = ovfs_config_load_new(config);
+	const struct conf_problem *problem;
+	size_t count;
+
+	conf_load_text(load, "f", text, strlen(text));
+	ovfs_config_check(load, config);
+	problem = conf_load_problems(load, &count);
+	if (count > 0)
+		fail_msg("%s", problem[0].text);
+	conf_load_free(load);
+}
+
+#define HEAD "[socket_settings]\nsocket_path = \"s\"\n[storage_settings]\n"
+
+static int put(struct store *store, const char *key, size_t len)
+{
+	struct store_op *op = calloc(1, sizeof(*op));
+	char *data = calloc(1, len);
+	struct iovec iov = { data, len };
+	int ret;
+
+	op->opcode = STORE_PUT;
+	op->key = key;
+	op->data = iov_cursor(&iov, 1);
+	op->length = len;
+	ret = store_call(store, op);
+	free(data);
+	free(op);
+	return ret;
+}
+
+static void test_layers(void **state)
+{
+	static const char *const names[] = { "metrics", "retry",   "throttle", "limit",
+					     "timeout", "metrics", "memory" };
+	struct ovfs_config config;
+	struct storage_stack *stack;
+	struct store *store;
+	size_t n = 0;
+
+	(void)state;
+	configure(&config, HEAD "type = \"memory\"\n");
+	assert_null(storage_stack_new(&stack, &config));
+	for (store = storage_stack_store(stack); store; store = store->next) {
+		assert_true(n < ARRAY_SIZE(names));
+		assert_string_equal(store->ops->name, names[n++]);
+	}
+	assert_int_equal(n, ARRAY_SIZE(names));
+	storage_stack_free(stack);
+	ovfs_config_free(&config);
+}
+
+static void test_memory(void **state)
+{
+	struct ovfs_config config;
+	struct storage_stack *stack;
+
+	(void)state;
+	configure(&config, HEAD "type = \"memory\"\ncapacity = \"1MiB\"\n");
+	assert_null(storage_stack_new(&stack, &config));
+	assert_int_equal(put(storage_stack_store(stack), "a", 600000), 0);
+	assert_int_equal(put(storage_stack_store(stack), "b", 600000), -ENOSPC);
+	storage_stack_log(stack);
+	storage_stack_free(stack);
+	ovfs_config_free(&config);
+}
+
+/* A port of this machine where nobody listens. */
+static unsigned closed_port(void)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+	close(fd);
+	return ntohs(addr.sin_port);
+}
+
+static void expect_error(const char *text, const char *word)
+{
+	struct ovfs_config config;
+	struct storage_stack *stack = NULL;
+	struct err *e;
+
+	configure(&config, text);
+	e = storage_stack_new(&stack, &config);
+	if (!e)
+		fail_msg("no error for %s", text);
+	if (!strstr(err_msg(e), word))
+		fail_msg("\"%s\" is not in \"%s\"", word, err_msg(e));
+	err_free(e);
+	ovfs_config_free(&config);
+}
+
+#define S3 HEAD "type = \"s3\"\nbucket = \"bucket\"\n"
+#define KEYS "access_key_id = \"a\"\nsecret_access_key = \"s\"\n"
+
+static void test_service_that_cannot_be_used(void **state)
+{
+	char text[512];
+
+	(void)state;
+	snprintf(text, sizeof(text), S3 KEYS "endpoint = \"http://127.0.0.1:%u\"\n", closed_port());
+	expect_error(text, "endpoint");
+	expect_error(S3 KEYS "server_side_encryption_customer_algorithm = \"AES256\"\n"
+			     "server_side_encryption_customer_key = \"short\"\n",
+		     "server_side_encryption_customer_key");
+	expect_error(S3 KEYS "ca_bundle = \"/dev/null\"\n", "ca_bundle");
+	expect_error(S3 KEYS "default_storage_class = \"a\\r\\nb\"\n", "default_storage_class");
+}
+
+static int quiet(void **state)
+{
+	(void)state;
+	log_set_level(LOG_LEVEL_ERROR);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_service_that_cannot_be_used),
+	};
+
+	return cmocka_run_group_tests(tests, quiet, NULL);
+}
