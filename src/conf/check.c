@@ -290,6 +290,8 @@ void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
 		check_s3(load, &config->storage.s3);
 	check_cache(load, config);
 	check_layers(load, config);
+	if (config->worker.threads == 0)
+		config->worker.threads = config->storage.type == OVFS_STORAGE_FS ? 16 : 64;
 	if (config->socket.fd != OVFS_SOCKET_FD_NONE)
 		check_socket_fd(load, config->socket.fd);
 	else

@@ -212,7 +212,7 @@ struct ovfs_config {
 		char *modcaps;	  /* "+sys_admin:-chown": form checked, names not. NULL: none */
 	} sandbox;
 	struct {
-		unsigned threads; /* at most, for each mount */
+		unsigned threads; /* at most, for each mount; not 0 once checked */
 	} worker;
 	struct {
 		enum log_level level;

@@ -243,14 +243,13 @@ static const struct conf_key keys_sandbox[] = {
 };
 
 static const struct conf_key keys_worker[] = {
-	/* Enough to keep a disk or a network file system busy from one guest; they
-	 * start on demand. */
+	/* Enough to keep a disk or a network file system busy from one guest; with
+	 * objects a thread waits for each answer of the service. They start on demand. */
 	{ .name = "threads",
 	  .doc = "How many threads at most work on requests that may block. They are started as "
-		 "needed.",
+		 "needed. 0: 16 for type fs, 64 for s3 and memory.",
 	  .type = CONF_INTEGER,
-	  .standard = "16",
-	  .min = 1,
+	  .standard = "0",
 	  .max = 1024,
 	  FIELD(worker.threads) },
 };

@@ -237,6 +237,7 @@ static void test_founding_file(void **state)
 	assert_int_equal(c.storage.type, OVFS_STORAGE_S3);
 	assert_string_equal(c.storage.s3.bucket, "<bucket>");
 	assert_string_equal(c.storage.s3.secret_access_key, "<secret_access_key>");
+	assert_int_equal(c.worker.threads, 64);
 	assert_true(c.cache.enabled);
 	assert_true(c.cache.size > 0 && c.cache.size <= 4ull << 30);
 	assert_int_equal(c.cache.expiration_time_ns, 60000000000);
