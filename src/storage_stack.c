@@ -17,8 +17,9 @@
 
 #define MS_NS 1000000u
 
-/* For the answer of the first request, once a connection stands. */
-#define STACK_CHECK_MS 20000u
+/* For the answer of the first request, once a connection stands, however patient the
+ * configuration is otherwise: a person or a boot waits for it. */
+#define STACK_CHECK_NS (20000ull * MS_NS)
 
 struct storage_stack {
 	struct loop *loop;
@@ -162,6 +163,17 @@ static struct err *stack_start(struct storage_stack *stack)
 	return NULL;
 }
 
+/* How long the check at start may take. */
+static uint32_t stack_check_ms(const struct ovfs_config *config)
+{
+	uint64_t ns = config->storage.s3.connect_timeout_ns +
+		      MIN(config->timeout.silence_max_ns, STACK_CHECK_NS);
+
+	if (config->retry.total_ns)
+		ns = MIN(ns, config->retry.total_ns);
+	return (uint32_t)MAX(ns / MS_NS, 1u);
+}
+
 struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_config *config)
 {
 	bool s3 = config->storage.type == OVFS_STORAGE_S3;
@@ -178,9 +190,7 @@ struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_conf
 	if (!e)
 		e = stack_start(stack);
 	if (!e && s3)
-		e = s3_check(stack->service,
-			     STACK_CHECK_MS +
-				     (uint32_t)(config->storage.s3.connect_timeout_ns / MS_NS));
+		e = s3_check(stack->service, stack_check_ms(config));
 	if (e) {
 		storage_stack_free(stack);
 		return e;
