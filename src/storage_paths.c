@@ -11,7 +11,7 @@
  * /etc/ssl as a whole would show the private keys of other services. */
 static const struct sandbox_path system_paths[] = {
 	{ "/etc/resolv.conf", true },
-	{ "/etc/hosts", false },
+	{ "/etc/hosts", true },
 	{ "/etc/nsswitch.conf", false },
 	{ "/etc/host.conf", false },
 	{ "/etc/gai.conf", false },

@@ -13,14 +13,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -67,63 +65,6 @@ static struct err *sandbox_enter_user(void)
 	return ret ? sandbox_refused(-ret, SANDBOX_USER, "map the user into its namespace") : NULL;
 }
 
-static volatile sig_atomic_t supervised_pid;
-static volatile sig_atomic_t supervisor_stop_timeout_s;
-
-static void supervisor_forward(int signum)
-{
-	kill(supervised_pid, signum);
-	if (signum == SIGTERM || signum == SIGINT)
-		alarm((unsigned)supervisor_stop_timeout_s);
-}
-
-static void supervisor_give_up(int signum)
-{
-	(void)signum;
-	kill(supervised_pid, SIGKILL);
-}
-
-static const char *supervisor_reason(int signum)
-{
-	switch (signum) {
-	case SIGSYS:
-		return " reason=\"system call not in the seccomp list\"";
-	case SIGKILL:
-		return " reason=\"did not stop in time, or killed from outside\"";
-	default:
-		return "";
-	}
-}
-
-/* The process outside: passes signals on, waits, cleans up, exits alike. */
-_Noreturn static void supervise(pid_t pid, const struct sandbox_config *config)
-{
-	static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
-	struct sigaction sa = { .sa_handler = supervisor_forward };
-	int status = 0;
-	sigset_t none;
-
-	supervised_pid = pid;
-	supervisor_stop_timeout_s = (int)config->stop_timeout_s;
-	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
-		sigaction(forwarded[i], &sa, NULL);
-	sa.sa_handler = supervisor_give_up;
-	sigaction(SIGALRM, &sa, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (config->cleanup)
-		config->cleanup(config->cleanup_arg);
-	if (WIFSIGNALED(status)) {
-		log_error("daemon_killed", "signal=%d core=%d%s", WTERMSIG(status),
-			  WCOREDUMP(status) != 0, supervisor_reason(WTERMSIG(status)));
-		_exit(128 + WTERMSIG(status));
-	}
-	_exit(WEXITSTATUS(status));
-}
-
 /*
  * Forks, into a new PID namespace if that is asked for; only the inner process
  * returns. Without the namespace the fork is for the cleanup, which an inner
@@ -143,7 +84,7 @@ static struct err *sandbox_enter_pid(struct sandbox *out, const struct sandbox_c
 		return err_errno(errno, "sandbox: fork");
 	if (pid > 0) {
 		close(alive[0]);
-		supervise(pid, config); /* keeps alive[1] to its end */
+		sandbox_supervise(pid, config); /* keeps alive[1] to its end */
 	}
 	close(alive[1]);
 	out->supervisor_fd = alive[0];

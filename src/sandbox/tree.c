@@ -6,7 +6,8 @@
  * Symbolic links on the way to a path are made again in the new tree, so that the
  * path means there what it means outside (/etc/resolv.conf is often one, into /run). Who
  * replaces a file by renaming another one over it would leave us with the old one; hence
- * paths of which the whole folder is shown, and each that a link in it leads into.
+ * paths of which the whole folder is shown, and each that a link in it leads into. Where
+ * that is a folder like /etc, the process outside looks after the file (supervisor.c).
  *
  * The tmpfs is built on /proc, which exists wherever we run and holds none of the paths; in
  * the end it is "/", and the host's /proc is gone with the rest.
@@ -126,8 +127,7 @@ static int tree_bind(const char *path, bool folder)
 	return ret;
 }
 
-/* Folders in which so many things live that none of them is shown whole. */
-static bool tree_is_broad(const char *folder)
+bool sandbox_is_broad(const char *folder)
 {
 	const char *home = getenv("HOME");
 
@@ -148,7 +148,7 @@ static int tree_show(const struct sandbox_path *shown)
 		bool last = walk.todo[strspn(walk.todo, "/")] == '\0';
 
 		/* Also when the file is not there yet. A link in it may lead on. */
-		if (last && shown->folder && !tree_is_broad(walk.done))
+		if (last && shown->folder && !sandbox_is_broad(walk.done))
 			ret = tree_bind(walk.done, true);
 		if (ret < 0)
 			break;

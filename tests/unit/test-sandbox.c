@@ -309,6 +309,49 @@ static void without_a_directory_there_is_an_empty_tree(void **state)
 	assert_exit(status, 0);
 }
 
+/* As /etc/resolv.conf: bound alone, for its folder is the home folder here, and replaced. */
+static void body_replaced(void)
+{
+	struct sandbox_path alone[2] = { { in_single, true } };
+	struct sandbox_config config = no_directory();
+	struct sandbox sandbox;
+	struct stat st = { 0 };
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/single", root);
+	snprintf(in_single, sizeof(in_single), "%s/single/one", root);
+	CHECK(mkdir(path, 0755) == 0 && mknod(in_single, S_IFREG | 0644, 0) == 0);
+	setenv("HOME", path, 1);
+	config.paths = alone;
+	if (fork() == 0) {
+		usleep(200000);
+		snprintf(path, sizeof(path), "%s/single/two", root);
+		fd = open(path, O_CREAT | O_WRONLY, 0644);
+		CHECK(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
+		CHECK(rename(path, in_single) == 0);
+		_exit(0);
+	}
+	enter(&sandbox, &config);
+	for (int i = 0; i < 100 && st.st_size == 0; i++) {
+		CHECK(stat(in_single, &st) == 0);
+		usleep(20000);
+	}
+	CHECK(st.st_size == 3 && is_readonly(in_single));
+}
+
+static void file_that_is_bound_alone_is_kept_current(void **state)
+{
+	int status;
+
+	(void)state;
+	if (in_chroot())
+		return;
+	status = in_child(body_replaced);
+	remove_paths();
+	assert_exit(status, 0);
+}
+
 static void body_no_capabilities(void)
 {
 	struct sandbox_config config = no_directory();
@@ -559,6 +602,7 @@ int main(void)
 		cmocka_unit_test(namespaces_hide_the_host),
 		cmocka_unit_test(capabilities_are_those_of_file_operations),
 		cmocka_unit_test(without_a_directory_there_is_an_empty_tree),
+		cmocka_unit_test(file_that_is_bound_alone_is_kept_current),
 		cmocka_unit_test(without_a_directory_there_are_no_capabilities),
 		cmocka_unit_test(storage_behind_the_network_is_reached),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)

@@ -69,7 +69,7 @@ static void test_names_and_certificates(void **state)
 
 	(void)state;
 	assert_true(has(&paths, "/etc/resolv.conf", true));
-	assert_true(has(&paths, "/etc/hosts", false));
+	assert_true(has(&paths, "/etc/hosts", true));
 	assert_true(has(&paths, "/etc/ssl/certs", false));
 	assert_true(has(&paths, "/srv/ca.pem", false));
 	assert_true(has(&paths, "/srv/key.pem", false));
