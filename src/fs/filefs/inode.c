@@ -29,6 +29,7 @@ int inode_table_init(struct inode_table *t, struct filefs *fs, unsigned ring_siz
 
 		pthread_mutex_init(&shard->lock, NULL);
 		shard->count = 0;
+		shard->memo = NULL;
 		shard->mask = SHARD_BUCKETS_MIN - 1;
 		shard->buckets = calloc(SHARD_BUCKETS_MIN, sizeof(shard->buckets[0]));
 	}
@@ -62,6 +63,7 @@ void inode_table_fini(struct inode_table *t)
 	}
 	for (unsigned i = 0; i < INODE_SHARDS; i++) {
 		free(t->shards[i].buckets);
+		free(t->shards[i].memo);
 		pthread_mutex_destroy(&t->shards[i].lock);
 	}
 	free(t->ring);
@@ -201,7 +203,15 @@ static void inode_count_lookup(struct inode *inode, uint64_t *nodeid)
 	*nodeid = slot_id(inode);
 }
 
-enum inode_match inode_find(struct inode_table *t, const struct inode_key *key, bool made,
+/* An entry of the mounts' table may come to mean another mount, but not the root's. */
+static bool inode_memo_covers(const struct inode_table *t, uint32_t mount)
+{
+	const struct inode *root = slot_peek(&t->slots, FUSE_ROOT_ID);
+
+	return mount == atomic_load(&root->mount);
+}
+
+enum inode_match inode_find(struct inode_table *t, struct inode_key *key, bool made,
 			    uint64_t *nodeid)
 {
 	uint64_t hash = inode_hash(t, key->mount, key->ino);
@@ -213,6 +223,8 @@ enum inode_match inode_find(struct inode_table *t, const struct inode_key *key, 
 	inode = inode_index_find(t, shard, hash, key);
 	if (inode)
 		match = inode_same(inode, key, made);
+	else if (!made && inode_memo_covers(t, key->mount))
+		handle_memo_find(shard->memo, hash, key);
 	if (match == INODE_FOUND)
 		inode_count_lookup(inode, nodeid);
 	pthread_mutex_unlock(&shard->lock);
@@ -310,6 +322,10 @@ void inode_forget(struct inode_table *t, uint64_t nodeid, uint64_t n)
 	if (nodeid != FUSE_ROOT_ID && inode->nlookup) {
 		inode->nlookup -= MIN(n, inode->nlookup);
 		if (!inode->nlookup) {
+			/* Not one that is known to be dead. */
+			if ((atomic_load(&inode->flags) & INODE_INDEXED) &&
+			    inode_memo_covers(t, atomic_load(&inode->mount)))
+				handle_memo_keep(&shard->memo, hash, inode);
 			inode_index_remove(t, shard, hash, inode);
 			gone = slot_kill(inode, nodeid);
 		}
@@ -326,6 +342,7 @@ void inode_mark_stale(struct inode_table *t, struct inode *inode)
 	struct inode_shard *shard = inode_shard(t, hash);
 
 	pthread_mutex_lock(&shard->lock);
+	handle_memo_drop(shard->memo, hash, inode->ino);
 	inode_index_remove(t, shard, hash, inode);
 	pthread_mutex_unlock(&shard->lock);
 }

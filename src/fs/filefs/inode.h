@@ -12,7 +12,7 @@
  * the inode, one by each open handle. The index finds inodes with a lookup
  * count by (mount, inode number); it never holds one that is known to be dead.
  *
- * Locks: a shard's lock covers its chains and nlookup, hash_next and INDEXED of the
+ * Locks: a shard's lock covers its chains, its memo and nlookup, hash_next and INDEXED of the
  * inodes in it. ring_lock covers the ring. Neither is held over a call that may
  * wait for a device, and they do not nest.
  */
@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "fs/filefs/memo.h"
 #include "fs/slots.h"
 
 struct filefs;
@@ -67,6 +68,7 @@ struct inode_shard {
 	uint32_t *buckets; /* heads of chains of inode indices */
 	uint32_t mask;
 	uint32_t count;
+	struct handle_memo *memo; /* of inodes on the root's mount; NULL until one is forgotten */
 };
 
 struct inode_table {
@@ -99,6 +101,7 @@ struct inode_key {
 	uint64_t ino;
 	uint64_t btime_ns;
 	int32_t handle_type;
+	bool verified;	    /* the handle was seen to lead to this inode */
 	uint8_t handle_len; /* 0: not known */
 	uint8_t handle[INODE_HANDLE_MAX];
 };
@@ -111,9 +114,10 @@ enum inode_match {
 
 /*
  * Finds an inode by @key and counts a lookup. @made: the file is new, only an
- * equal handle or nothing is the same. *@nodeid is valid for INODE_FOUND.
+ * equal handle or nothing is the same. *@nodeid is valid for INODE_FOUND; for INODE_UNKNOWN
+ * @key may have got the handle that the inode had when the guest forgot it.
  */
-enum inode_match inode_find(struct inode_table *t, const struct inode_key *key, bool made,
+enum inode_match inode_find(struct inode_table *t, struct inode_key *key, bool made,
 			    uint64_t *nodeid);
 
 /*

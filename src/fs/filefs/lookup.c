@@ -2,8 +2,8 @@
 /*
  * Names to nodeids, and back: LOOKUP, FORGET, BATCH_FORGET.
  *
- * A name whose inode the guest knows costs one statx. A new one costs a
- * name_to_handle_at more, or where there are no handles an openat and a statx of
+ * A name whose inode the guest knows, or knew not long ago (memo.h), costs one statx. A
+ * new one costs a name_to_handle_at more, or where there are no handles an openat and a statx of
  * what was opened.
  */
 /* #syscalls statx name_to_handle_at openat close */
@@ -26,6 +26,7 @@ static void lookup_key(const struct statx *stx, uint32_t mount, struct inode_key
 		stx->stx_mask & STATX_BTIME
 			? (uint64_t)stx->stx_btime.tv_sec * 1000000000u + stx->stx_btime.tv_nsec
 			: 0;
+	key->verified = false;
 	key->handle_len = 0;
 	key->handle_type = 0;
 }
@@ -96,10 +97,12 @@ int filefs_lookup_name(struct filefs_session *s, const struct inode *parent, int
 		return 0;
 	}
 	ret = -EOPNOTSUPP;
-	if (mounts->table[mount].handles)
+	if (key.handle_len)
+		ret = 0;
+	else if (mounts->table[mount].handles)
 		ret = inode_key_handle(&key, dirfd, name);
 	if (ret == 0) {
-		ret = inode_add(&s->inodes, &key, -1, false, &nodeid, NULL);
+		ret = inode_add(&s->inodes, &key, -1, key.verified, &nodeid, NULL);
 	} else if (ret == -EOPNOTSUPP) {
 		ret = lookup_add_open(s, dirfd, name, &stx, &mount, &nodeid);
 	} else {
