@@ -31,8 +31,9 @@ class Bucket:
         return self
 
     def put(self, key, data=b"", **more):
-        """Returns the ETag."""
-        return self.client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data, **more)["ETag"]
+        """Returns the ETag, which MinIO does not give for keys that end in a slash."""
+        return self.client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data,
+                                      **more).get("ETag")
 
     def get(self, key):
         return self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()

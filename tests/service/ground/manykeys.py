@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bucket of a million objects that nobody had to write.
+"""Buckets that nobody had to write: what a real server is too slow to be filled with for a
+test, and keys that MinIO does not store although S3 does.
 
-It answers listings, of both versions, with keys made up on the way, and nothing else: the one
-thing that a real server is too slow to be filled with for a test.
+They answer listings, of both versions, and GET and HEAD of objects; nothing is checked, least
+of all signatures.
 """
 
+import bisect
 import http.server
 import threading
 import urllib.parse
+import xml.sax.saxutils
 
 PAGE = 1000
+ROW = ("<Contents><Key>{}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+       '<ETag>"{:032x}"</ETag><Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>')
 
 
-class ManyKeys:
-    """Keys `d/key-0000000` ... in a bucket of any name; size of each is its number."""
+class FakeBucket:
+    """The HTTP side. A subclass has rows(query) and get(key)."""
 
-    def __init__(self, count):
-        self.count = count
+    def __init__(self):
         self.listings = 0
-        keys = self
+        bucket = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -26,21 +30,25 @@ class ManyKeys:
             def do_GET(self):
                 url = urllib.parse.urlsplit(self.path)
                 query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
-                bucket, _, key = url.path[1:].partition("/")
-                if not bucket or key:
-                    self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+                _, _, key = urllib.parse.unquote(url.path[1:]).partition("/")
+                if key:
+                    data = bucket.get(key)
+                    self.answer(404 if data is None else 200, data or b"")
                 else:
-                    self.answer(200, keys.listing(query))
+                    bucket.listings += 1
+                    self.answer(200, page(query, *bucket.rows(query)), "application/xml")
 
-            def do_HEAD(self):
-                self.answer(404, b"")
+            do_HEAD = do_GET
 
-            def answer(self, status, body):
+            def answer(self, status, body, kind="application/octet-stream"):
                 self.send_response(status)
-                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("ETag", f'"{hash(body) & 0xffffffffffff:032x}"')
+                self.send_header("Last-Modified", "Fri, 02 Jan 2026 03:04:05 GMT")
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, *_):
                 pass
@@ -53,6 +61,67 @@ class ManyKeys:
     def end(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+def page(query, rows, last):
+    """The document of a page; `last` is what the next one comes after, or "" at the end."""
+    last = xml.sax.saxutils.escape(last)
+    token = (f"<NextContinuationToken>{last}</NextContinuationToken><NextMarker>{last}"
+             "</NextMarker>") if last else ""
+    return ('<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns='
+            f'"http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>'
+            f"<Prefix>{xml.sax.saxutils.escape(query.get('prefix', ''))}</Prefix>"
+            f"<KeyCount>{len(rows)}</KeyCount><IsTruncated>{'true' if last else 'false'}"
+            f"</IsTruncated>{token}{''.join(rows)}</ListBucketResult>").encode()
+
+
+def bounds(query):
+    """(prefix, the key that the page comes after, rows at most)."""
+    return (query.get("prefix", ""),
+            max(query.get(name, "") for name in ("continuation-token", "start-after", "marker")),
+            min(PAGE, int(query.get("max-keys", PAGE))))
+
+
+class GivenKeys(FakeBucket):
+    """{key: content}, all of which fit into a page."""
+
+    def __init__(self, objects):
+        self.objects = objects
+        self.sorted = sorted(objects, key=str.encode)
+        super().__init__()
+
+    def get(self, key):
+        return self.objects.get(key)
+
+    def rows(self, query):
+        prefix, after, limit = bounds(query)
+        rows, seen = [], set()
+        for key in self.sorted[bisect.bisect_right(self.sorted, after):]:
+            if not key.startswith(prefix):
+                continue
+            name, slash, _ = key[len(prefix):].partition("/")
+            if query.get("delimiter") == "/" and slash:
+                if name not in seen:
+                    rows.append("<CommonPrefixes><Prefix>"
+                                f"{xml.sax.saxutils.escape(prefix + name)}/</Prefix>"
+                                "</CommonPrefixes>")
+                seen.add(name)
+            else:
+                rows.append(ROW.format(xml.sax.saxutils.escape(key),
+                                       hash(self.objects[key]) & 0xffffffffffff,
+                                       len(self.objects[key])))
+        return rows[:limit], ""
+
+
+class ManyKeys(FakeBucket):
+    """Keys `d/key-0000000` ... in a bucket of any name; size of each is its number."""
+
+    def __init__(self, count):
+        self.count = count
+        super().__init__()
+
+    def get(self, key):
+        return None
 
     @staticmethod
     def key(number):
@@ -67,36 +136,23 @@ class ManyKeys:
         digits = key[len("d/key-"):]
         return min(self.count, int(digits[:7].ljust(7, "0")) + (1 if len(digits) >= 7 else 0))
 
-    def listing(self, query):
-        self.listings += 1
-        prefix = query.get("prefix", "")
-        limit = min(PAGE, int(query.get("max-keys", PAGE)))
-        after = max(query.get("continuation-token", ""), query.get("start-after", ""),
-                    query.get("marker", ""))
-        rows, more, last = [], False, ""
+    def rows(self, query):
+        prefix, after, limit = bounds(query)
         if query.get("delimiter") == "/" and "d/".startswith(prefix) and prefix != "d/":
-            if after < "d/":
-                rows.append("<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>")
-        elif self.key(0).startswith(prefix) or prefix.startswith("d/"):
-            number = self.first_after(after)
-            while number < self.count and len(rows) < limit:
-                last = self.key(number)
-                if not last.startswith(prefix):
-                    if last > prefix:
-                        break
-                    number = self.first_after(prefix) if prefix > last else number + 1
-                    if self.key(number - 1).startswith(prefix) and number:
-                        number -= 1
-                    continue
-                rows.append(f"<Contents><Key>{last}</Key><LastModified>2026-01-02T03:04:05.000Z"
-                            f'</LastModified><ETag>"{number:032x}"</ETag><Size>{number}</Size>'
-                            "<StorageClass>STANDARD</StorageClass></Contents>")
-                number += 1
-            more = number < self.count and self.key(number).startswith(prefix)
-        token = (f"<NextContinuationToken>{last}</NextContinuationToken><NextMarker>{last}"
-                 "</NextMarker>") if more else ""
-        return ('<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns='
-                f'"http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>{prefix}</Prefix>'
-                f"<MaxKeys>{limit}</MaxKeys><KeyCount>{len(rows)}</KeyCount>"
-                f"<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(rows)}"
-                "</ListBucketResult>").encode()
+            return (["<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>"]
+                    if after < "d/" else [], "")
+        # From where both conditions begin to hold, as long as the prefix does.
+        number = self.first_after(after)
+        if prefix > self.key(0):
+            number = max(number, self.first_after(prefix) - prefix.startswith("d/key-"))
+        number = max(number, 0)
+        rows, last = [], ""
+        while number < self.count and len(rows) < limit:
+            last = self.key(number)
+            if last.startswith(prefix):
+                rows.append(ROW.format(last, number, number))
+            elif last > prefix:
+                return rows, ""
+            number += 1
+        more = number < self.count and self.key(number).startswith(prefix)
+        return rows, last if more else ""
