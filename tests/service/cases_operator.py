@@ -7,17 +7,18 @@ import subprocess
 
 from harness.report import Failure
 
+from ground.servers import Proxy, make_certificate
 from ground.stage import case, check, equal
 
 
-def contract(stage, test="", endpoint=None):
+def contract(stage, test="", endpoint=None, ca_bundle=""):
     """Run store-contract on an empty bucket."""
     environment = os.environ | {
         "OVFS_TEST_S3_ENDPOINT": endpoint or stage.server.endpoint,
         "OVFS_TEST_S3_BUCKET": stage.bucket.name, "OVFS_TEST_S3_ROOT": stage.bucket.prefix,
         "OVFS_TEST_S3_REGION": stage.server.region,
         "AWS_ACCESS_KEY_ID": stage.server.access_key,
-        "AWS_SECRET_ACCESS_KEY": stage.server.secret_key}
+        "AWS_SECRET_ACCESS_KEY": stage.server.secret_key, "OVFS_TEST_S3_CA": ca_bundle}
     program = os.path.join(os.path.dirname(stage.ground.fuse_pipe), "store-contract")
     result = subprocess.run([program, *([test] if test else [])], env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
@@ -59,3 +60,22 @@ def operator_requests(stage):
             # Over plain HTTP the payload is signed.
             sha = entry["headers"].get("x-amz-content-sha256", "")
             check(re.fullmatch("[0-9a-f]{64}", sha), f"the payload's hash: {sha}")
+
+
+@case("over TLS: certificates are verified, payloads are not hashed")
+def operator_tls(stage):
+    pem, crt = make_certificate(stage.dir)
+    proxy = Proxy(stage.server.endpoint, stage.ground.work_dir, pem)
+    stage.cleanups.append(proxy.end)
+    contract(stage, "", proxy.endpoint, crt)
+    hashes = {entry["headers"].get("x-amz-content-sha256") for entry in proxy.log()
+              if entry["op"] in ("PutObject", "UploadPart") and entry["up"]}
+    equal(hashes, {"UNSIGNED-PAYLOAD"})
+    proxy.reset()
+    try:
+        contract(stage, "it_answers_the_check", proxy.endpoint)
+    except Failure as failure:
+        check("ertificate" in failure.details, f"the certificate is named: {failure.details}")
+    else:
+        raise Failure("a certificate that nobody vouches for was accepted")
+    equal(proxy.requests(), {}, "requests over a connection that is not trusted")

@@ -4,7 +4,7 @@
  * real server. TAP on standard output. The server comes from the environment:
  *
  *	OVFS_TEST_S3_ENDPOINT, OVFS_TEST_S3_BUCKET, OVFS_TEST_S3_REGION, OVFS_TEST_S3_ROOT,
- *	AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+ *	OVFS_TEST_S3_CA, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
  *
  * The bucket (below the root) is empty at the start. Where the memory service, which the unit
  * tests hold against the same contract, knows each write as a version, S3 may know each content
@@ -41,6 +41,7 @@ static void env_s3(struct env *env)
 		.bucket = getenv("OVFS_TEST_S3_BUCKET"),
 		.region = getenv("OVFS_TEST_S3_REGION"),
 		.root = getenv("OVFS_TEST_S3_ROOT"),
+		.ca_bundle = getenv("OVFS_TEST_S3_CA"),
 		.access_key_id = getenv("AWS_ACCESS_KEY_ID"),
 		.secret_access_key = getenv("AWS_SECRET_ACCESS_KEY"),
 		.disable_config_load = true,

@@ -121,10 +121,13 @@ class External:
 class Proxy:
     """Our end of the fault proxy's control socket; see tests/service/faultproxy."""
 
-    def __init__(self, upstream, work_dir):
+    def __init__(self, upstream, work_dir, cert=None):
+        """`cert`: a file with certificate and key; clients then speak TLS to the proxy."""
+        self.scheme = "https" if cert else "http"
         self.control_path = tempfile.mktemp(prefix="proxy.", suffix=".sock", dir=work_dir)
         self.process = subprocess.Popen(
-            [f"{SERVICE_DIR}/faultproxy", "--upstream", upstream, "--control", self.control_path],
+            [f"{SERVICE_DIR}/faultproxy", "--upstream", upstream, "--control", self.control_path,
+             *(["--cert", cert] if cert else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:
@@ -136,7 +139,7 @@ class Proxy:
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def order(self, do, **fields):
         self.link.sendall(json.dumps({"do": do, **fields}).encode() + b"\n")
@@ -183,3 +186,18 @@ class Proxy:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+
+def make_certificate(folder):
+    """For 127.0.0.1, signed by itself: (file with certificate and key, certificate alone)."""
+    pem, crt = f"{folder}/server.pem", f"{folder}/server.crt"
+    result = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=ovfs test", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", pem, "-out", crt],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode != 0:
+        raise Failure("openssl can make no certificate", result.stdout)
+    with open(pem, "a", encoding="ascii") as both, open(crt, encoding="ascii") as one:
+        both.write(one.read())
+    return pem, crt
