@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys from metadata services and STS, played by a server on loopback: what is asked, what is
- * made of the answers, and when it is asked again. */
-#include "s3-keys-fixture.h"
+/* Keys from metadata services and STS: what is asked, what is made of the answers, and that
+ * nothing secret is logged. */
+#include "s3-keys-world.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,155 +11,15 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "http-fixture.h"
 
 #define EC2_PATH "/latest/meta-data/iam/security-credentials/"
-
-/* What the server plays. The test writes while nobody asks, or under the lock. */
-struct world {
-	struct http_server server;
-	pthread_mutex_t lock;
-	int status;	   /* other than 200: that, with @body */
-	const char *body;  /* NULL: keys */
-	unsigned delay_ms; /* before the answer */
-	int lives_s;	   /* of the keys given out */
-	unsigned given;	   /* sets of keys so far: the next ones are IDn, SECRETn, TOKENn */
-	bool same;	   /* always the first set again */
-
-	/* Of the last request. */
-	char target[2048], authorization[2048], token[256], action[64], role[256];
-	char session[64], external[64], duration[16], identity[64], security[128], host[64];
-};
-
-struct test {
-	struct keys *keys;
-	struct world world;
-};
-
-static void answer_keys(struct world *w, bool xml, char *out, size_t size)
-{
-	unsigned n = w->same ? 1 : w->given + 1;
-	char when[32];
-
-	w->given++;
-	keys_time(when, w->lives_s);
-	if (xml)
-		snprintf(out, size,
-			 "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">"
-			 "<AssumeRoleResult><AssumedRoleUser><Arn>a</Arn></AssumedRoleUser>\n"
-			 "<Credentials><AccessKeyId>ID%u</AccessKeyId><SecretAccessKey>SECRET%u"
-			 "</SecretAccessKey><SessionToken>TOKEN%u</SessionToken>"
-			 "<Expiration>%s</Expiration></Credentials></AssumeRoleResult>"
-			 "</AssumeRoleResponse>",
-			 n, n, n, when);
-	else
-		snprintf(out, size,
-			 "{\"Code\":\"Success\",\"Type\":\"AWS-HMAC\",\"AccessKeyId\":\"ID%u\","
-			 "\"SecretAccessKey\":\"SECRET%u\",\"Token\":\"TOKEN%u\","
-			 "\"Expiration\":\"%s\"}",
-			 n, n, n, when);
-}
-
-static void note_request(struct world *w, const struct http_request *r)
-{
-	strcpy(w->target, r->target);
-	http_header(r, "authorization", w->authorization, sizeof(w->authorization));
-	http_header(r, "x-aws-ec2-metadata-token", w->token, sizeof(w->token));
-	http_header(r, "x-amz-security-token", w->security, sizeof(w->security));
-	http_header(r, "host", w->host, sizeof(w->host));
-	http_form(r, "Action", w->action, sizeof(w->action));
-	http_form(r, "RoleArn", w->role, sizeof(w->role));
-	http_form(r, "RoleSessionName", w->session, sizeof(w->session));
-	http_form(r, "ExternalId", w->external, sizeof(w->external));
-	http_form(r, "DurationSeconds", w->duration, sizeof(w->duration));
-	http_form(r, "WebIdentityToken", w->identity, sizeof(w->identity));
-}
-
-/* EC2's metadata service below /latest, a container's at /keys, STS elsewhere. */
-static void handle(struct http_server *server, const struct http_request *r, struct http_answer *a)
-{
-	struct world *w = server->arg;
-	char ttl[16];
-
-	pthread_mutex_lock(&w->lock);
-	note_request(w, r);
-	a->delay_ms = w->delay_ms;
-	a->status = w->status;
-	if (w->status != 200)
-		snprintf(a->body, sizeof(a->body), "%s", w->body ? w->body : "");
-	else if (!strcmp(r->target, "/latest/api/token"))
-		snprintf(a->body, sizeof(a->body), "%s",
-			 !strcmp(r->method, "PUT") &&
-					 *http_header(r, "x-aws-ec2-metadata-token-ttl-seconds",
-						      ttl, sizeof(ttl))
-				 ? "imds-token"
-				 : "");
-	else if (!strncmp(r->target, "/latest/", 8) && strcmp(w->token, "imds-token") != 0)
-		a->status = 401;
-	else if (!strcmp(r->target, EC2_PATH))
-		strcpy(a->body, "my role\n");
-	else if (w->body)
-		snprintf(a->body, sizeof(a->body), "%s", w->body);
-	else
-		answer_keys(w, !strcmp(r->method, "POST"), a->body, sizeof(a->body));
-	pthread_mutex_unlock(&w->lock);
-}
-
-static void world_set(struct world *w, int status, const char *body)
-{
-	pthread_mutex_lock(&w->lock);
-	w->status = status;
-	w->body = body;
-	pthread_mutex_unlock(&w->lock);
-}
-
-static int set_up(void **state)
-{
-	struct test *t = calloc(1, sizeof(*t));
-
-	assert_non_null(t);
-	keys_set_up((void **)&t->keys);
-	pthread_mutex_init(&t->world.lock, NULL);
-	t->world.status = 200;
-	t->world.lives_s = 3600;
-	t->world.server.handle = handle;
-	t->world.server.arg = &t->world;
-	http_server_start(&t->world.server);
-	*state = t;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	struct test *t = *state;
-
-	keys_tear_down((void **)&t->keys);
-	http_server_stop(&t->world.server);
-	pthread_mutex_destroy(&t->world.lock);
-	free(t);
-	return 0;
-}
-
-static void use_ec2(struct test *t)
-{
-	unsetenv("AWS_EC2_METADATA_DISABLED");
-	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", t->world.server.origin, 1);
-}
-
-static void use_container(struct test *t)
-{
-	char url[128];
-
-	snprintf(url, sizeof(url), "%s/keys?x=1", t->world.server.origin);
-	setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url, 1);
-}
 
 static void test_ec2(void **state)
 {
 	struct test *t = *state;
 	struct s3_credentials *c;
 
-	use_ec2(t);
+	world_use_ec2(t);
 	keys_provider(t->keys, NULL);
 	keys_expect(t->keys, "ec2", "ID1", "SECRET1", "TOKEN1");
 	assert_string_equal(t->world.target, EC2_PATH "my%20role");
@@ -181,7 +41,7 @@ static void test_ec2_without_role(void **state)
 {
 	struct test *t = *state;
 
-	use_ec2(t);
+	world_use_ec2(t);
 	world_set(&t->world, 404, NULL);
 	keys_provider(t->keys, NULL);
 	keys_expect_error(t->keys, -EACCES, "/latest/api/token answered HTTP 404", NULL);
@@ -235,8 +95,8 @@ static void test_container(void **state)
 	struct test *t = *state;
 	char path[128];
 
-	use_ec2(t); /* comes later in the chain */
-	use_container(t);
+	world_use_ec2(t); /* comes later in the chain */
+	world_use_container(t);
 	keys_provider(t->keys, NULL);
 	keys_expect(t->keys, "container", "ID1", "SECRET1", "TOKEN1");
 	assert_string_equal(t->world.target, "/keys?x=1");
@@ -282,7 +142,7 @@ static void test_container_elsewhere(void **state)
 	keys_provider(t->keys, NULL);
 	keys_expect_error(t->keys, -EACCES, "is no path", NULL);
 	unsetenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-	use_container(t);
+	world_use_container(t);
 	setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "a\r\nb: c", 1);
 	keys_provider(t->keys, NULL);
 	keys_expect_error(t->keys, -EACCES, "has a line break", NULL);
@@ -427,7 +287,7 @@ static void test_profile_roles(void **state)
 	keys_provider(t->keys, &(struct s3_provider_config){ .profile = "env" });
 	keys_expect(t->keys, "role", "ID6", "SECRET6", "TOKEN6");
 	assert_non_null(strstr(t->world.authorization, "=ENV/"));
-	use_container(t);
+	world_use_container(t);
 	keys_provider(t->keys, &(struct s3_provider_config){ .profile = "box" });
 	keys_expect(t->keys, "role", "ID8", "SECRET8", "TOKEN8");
 	assert_non_null(strstr(t->world.authorization, "=ID7/"));
@@ -474,229 +334,60 @@ static void test_web_identity(void **state)
 	assert_string_equal(t->world.role, "p");
 }
 
-static void expect_within(struct test *t, const char *id, unsigned ms)
-{
-	struct s3_credentials *c;
+/* ---- The log. ---- */
 
-	for (unsigned waited = 0;; waited += 20) {
-		c = s3_provider_get(t->keys->provider);
-		if (c && !strcmp(c->access_key_id, id))
-			break;
-		s3_credentials_put(c);
-		assert_true(waited < ms);
-		usleep(20000);
+static char log_path[] = "/tmp/ovfs-test-log.XXXXXX";
+
+/* From here on it goes into a file. */
+static int log_catch(void **state)
+{
+	int fd = mkstemp(log_path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_true(dup2(fd, STDERR_FILENO) >= 0);
+	close(fd);
+	return 0;
+}
+
+/* After all that came and went above: nothing secret is in it. */
+static void test_log(void **state)
+{
+	static const char *const secrets[] = { "SECRET", "TOKEN1", "TOKEN2",	"imds-token",
+					       "abc",	 "ey.J0",  "from-file", "Signature=" };
+	FILE *f = fopen(log_path, "r");
+	bool events = false;
+	char line[8192];
+
+	(void)state;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		print_message("%s", line);
+		events = events || strstr(line, "credentials_found");
+		for (size_t i = 0; i < ARRAY_SIZE(secrets); i++)
+			assert_null(strstr(line, secrets[i]));
 	}
-	s3_credentials_put(c);
+	fclose(f);
+	unlink(log_path);
+	assert_true(events);
 }
 
-/* Before they expire, without anybody asking, and while they are there. */
-static void test_renewal(void **state)
-{
-	struct test *t = *state;
-
-	use_container(t);
-	t->world.lives_s = 3;
-	keys_provider(t->keys, NULL);
-	keys_expect(t->keys, "container", "ID1", "SECRET1", "TOKEN1");
-	expect_within(t, "ID2", 2500);
-	expect_within(t, "ID3", 2500);
-}
-
-/* When renewal fails, the old keys serve until they expire; then they do not. */
-static void test_renewal_fails(void **state)
-{
-	struct test *t = *state;
-	struct s3_credentials *c;
-	unsigned asked;
-
-	use_container(t);
-	t->world.lives_s = 5;
-	keys_provider(t->keys, NULL);
-	keys_expect(t->keys, "container", "ID1", "SECRET1", "TOKEN1");
-	world_set(&t->world, 500, NULL);
-	asked = t->world.server.requests;
-	for (int i = 0; i < 400 && t->world.server.requests == asked; i++)
-		usleep(10000);
-	assert_true(t->world.server.requests > asked);
-	c = s3_provider_get(t->keys->provider);
-	assert_non_null(c);
-	assert_string_equal(c->access_key_id, "ID1");
-	while (c->expires_ns / 1000000000 > time(NULL))
-		usleep(20000);
-	usleep(20000);
-	s3_credentials_put(c);
-	assert_null(s3_provider_get(t->keys->provider));
-	keys_expect_error(t->keys, -EIO, "HTTP 500", NULL);
-
-	/* And all is well again when the service is. */
-	pthread_mutex_lock(&t->world.lock);
-	t->world.status = 200;
-	t->world.lives_s = 3600;
-	pthread_mutex_unlock(&t->world.lock);
-	for (int i = 0; i < 100; i++) {
-		if (keys_wait(t->keys, NULL, &c) == 0)
-			break;
-		usleep(100000);
-	}
-	assert_non_null(c);
-	assert_string_equal(c->access_key_id, "ID2");
-	s3_credentials_put(c);
-}
-
-/* The service did not take them: others at once, for all who come with the old ones. */
-static void test_refused(void **state)
-{
-	struct test *t = *state;
-	struct s3_credentials *old, *new, *again;
-
-	use_container(t);
-	keys_provider(t->keys, NULL);
-	assert_int_equal(keys_wait(t->keys, NULL, &old), 0);
-	assert_int_equal(keys_wait(t->keys, old, &new), 0);
-	assert_string_equal(new->access_key_id, "ID2");
-	assert_int_equal(keys_wait(t->keys, old, &again), 0);
-	assert_ptr_equal(again, new);
-	assert_int_equal(t->world.server.requests, 2);
-	s3_credentials_put(again);
-	s3_credentials_put(old);
-
-	/* No others: refused, and not asked again at once. */
-	pthread_mutex_lock(&t->world.lock);
-	t->world.same = true;
-	t->world.given = 0;
-	pthread_mutex_unlock(&t->world.lock);
-	assert_int_equal(keys_wait(t->keys, new, &old), 0);
-	assert_string_equal(old->access_key_id, "ID1");
-	s3_credentials_put(new);
-	assert_int_equal(keys_wait(t->keys, old, &new), -EACCES);
-	assert_int_equal(t->world.server.requests, 4);
-	for (int i = 0; i < 10; i++)
-		assert_int_equal(keys_wait(t->keys, old, &new), -EACCES);
-	assert_int_equal(t->world.server.requests, 4);
-	s3_credentials_put(old);
-}
-
-struct crowd {
-	struct s3_provider_wait wait;
-	atomic_int *left;
-	int error;
-};
-
-static void crowd_ready(struct s3_provider_wait *wait, struct s3_credentials *credentials,
-			int error)
-{
-	struct crowd *c = container_of(wait, struct crowd, wait);
-
-	c->error = error;
-	s3_credentials_put(credentials);
-	atomic_fetch_sub(c->left, 1);
-}
-
-static void crowd_wait(struct test *t, struct crowd *crowd, size_t count, atomic_int *left)
-{
-	atomic_store(left, (int)count);
-	for (size_t i = 0; i < count; i++) {
-		crowd[i] = (struct crowd){ .wait.ready = crowd_ready, .left = left };
-		s3_provider_wait(t->keys->provider, &crowd[i].wait, NULL);
-	}
-}
-
-/* Many who wait are one request. */
-static void test_crowd(void **state)
-{
-	struct test *t = *state;
-	struct crowd crowd[100];
-	atomic_int left;
-
-	use_container(t);
-	t->world.delay_ms = 200;
-	keys_provider(t->keys, NULL);
-	crowd_wait(t, crowd, ARRAY_SIZE(crowd), &left);
-	while (atomic_load(&left) > 0)
-		usleep(1000);
-	for (size_t i = 0; i < ARRAY_SIZE(crowd); i++)
-		assert_int_equal(crowd[i].error, 0);
-	assert_int_equal(t->world.server.requests, 1);
-}
-
-/* Whoever is cancelled is told so; the others get theirs. */
-static void test_cancel(void **state)
-{
-	struct test *t = *state;
-	struct crowd crowd[10];
-	atomic_int left;
-
-	use_container(t);
-	t->world.delay_ms = 500;
-	keys_provider(t->keys, NULL);
-	crowd_wait(t, crowd, ARRAY_SIZE(crowd), &left);
-	for (size_t i = 0; i < 5; i++)
-		s3_provider_cancel(t->keys->provider, &crowd[i].wait);
-	while (atomic_load(&left) > 5)
-		usleep(1000);
-	assert_null(s3_provider_get(t->keys->provider));
-	while (atomic_load(&left) > 0)
-		usleep(1000);
-	for (size_t i = 0; i < ARRAY_SIZE(crowd); i++)
-		assert_int_equal(crowd[i].error, i < 5 ? -ECANCELED : 0);
-	s3_provider_cancel(t->keys->provider, &crowd[9].wait); /* too late */
-}
-
-/* The end does not wait for a server that hangs. */
-static void test_stop(void **state)
-{
-	struct test *t = *state;
-	struct timespec before, after;
-	struct crowd crowd[1];
-	atomic_int left;
-
-	use_container(t);
-	t->world.delay_ms = 60000;
-	keys_provider(t->keys, NULL);
-	crowd_wait(t, crowd, 1, &left);
-	while (t->world.server.requests == 0)
-		usleep(1000);
-	s3_provider_cancel(t->keys->provider, &crowd[0].wait);
-	while (atomic_load(&left) > 0)
-		usleep(1000);
-	clock_gettime(CLOCK_MONOTONIC, &before);
-	keys_provider_free(t->keys);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	assert_true(after.tv_sec - before.tv_sec < 4); /* the request's own limit is 5 s */
-}
-
-static void test_hangs(void **state)
-{
-	struct test *t = *state;
-
-	use_container(t);
-	t->world.delay_ms = 60000;
-	keys_provider(t->keys, NULL);
-	keys_expect_error(t->keys, -ETIMEDOUT, "container: ", NULL);
-}
-
-#define NET_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WORLD_TEST(test) cmocka_unit_test_setup_teardown(test, world_set_up, world_tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		NET_TEST(test_ec2),
-		NET_TEST(test_ec2_without_role),
-		NET_TEST(test_ec2_absent),
-		NET_TEST(test_container),
-		NET_TEST(test_container_elsewhere),
-		NET_TEST(test_assume_role),
-		NET_TEST(test_assume_role_refused),
-		NET_TEST(test_profile_roles),
-		NET_TEST(test_web_identity),
-		NET_TEST(test_renewal),
-		NET_TEST(test_renewal_fails),
-		NET_TEST(test_refused),
-		NET_TEST(test_crowd),
-		NET_TEST(test_cancel),
-		NET_TEST(test_stop),
-		NET_TEST(test_hangs),
+		WORLD_TEST(test_ec2),
+		WORLD_TEST(test_ec2_without_role),
+		WORLD_TEST(test_ec2_absent),
+		WORLD_TEST(test_container),
+		WORLD_TEST(test_container_elsewhere),
+		WORLD_TEST(test_assume_role),
+		WORLD_TEST(test_assume_role_refused),
+		WORLD_TEST(test_profile_roles),
+		WORLD_TEST(test_web_identity),
+		cmocka_unit_test(test_log),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, log_catch, NULL);
 }

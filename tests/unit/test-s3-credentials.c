@@ -307,7 +307,7 @@ static void test_rotated_file(void **state)
 	snprintf(path, sizeof(path), "%s/.aws/credentials", k->home);
 	keys_write(k, "new", "[default]\naws_access_key_id=A\naws_secret_access_key=2\n");
 	assert_int_equal(rename(temporary, path), 0);
-	usleep(1100 * 1000); /* the pause after the refusal */
+	usleep(1300 * 1000); /* the pause after the refusal */
 	assert_int_equal(keys_wait(k, old, &new), 0);
 	assert_string_equal(new->secret_access_key, "2");
 	s3_credentials_put(new);
@@ -326,7 +326,7 @@ static void test_pause(void **state)
 	assert_int_equal(keys_wait(k, NULL, &c), -EACCES);
 	keys_write(k, "credentials", CREDENTIALS);
 	assert_int_equal(keys_wait(k, NULL, &c), -EACCES);
-	usleep(1100 * 1000);
+	usleep(1300 * 1000);
 	keys_expect(k, "profile", "FILE", "file/secret+", NULL);
 }
 

@@ -53,7 +53,8 @@ struct s3_provider {
 	int error;     /* of the last failure */
 	char *message; /* of the last look-up when that failed; or NULL */
 	struct store_random random;
-	struct log_limit failures;
+	unsigned failed; /* look-ups in a row */
+	struct log_limit refusals;
 };
 
 /* ---- Snapshots. ---- */
@@ -134,7 +135,8 @@ static void back_off(struct s3_provider *p)
 {
 	p->backoff_ns =
 		p->backoff_ns ? MIN(2 * p->backoff_ns, BACKOFF_LONGEST_NS) : BACKOFF_FIRST_NS;
-	p->retry_at_ns = loop_now_ns() + p->backoff_ns;
+	p->retry_at_ns =
+		loop_now_ns() + p->backoff_ns + store_random_below(&p->random, p->backoff_ns / 4);
 }
 
 /* Well before the end; what does not live long, half-way. */
@@ -168,13 +170,14 @@ static void publish_found(struct s3_provider *p, const struct s3_lookup *l)
 	p->renew_at_ns = delay ? loop_now_ns() + delay : 0;
 	free(p->message);
 	p->message = NULL;
+	p->failed = 0;
 
 	list_for_each (at, &p->waiting) {
 		if (same_keys(p->current, list_entry(at, struct s3_provider_wait, link)->refused))
 			refused = true;
 	}
 	if (refused) {
-		log_limited(&p->failures, LOG_LEVEL_ERROR, "credentials_refused",
+		log_limited(&p->refusals, LOG_LEVEL_ERROR, "credentials_refused",
 			    "source=\"%s\" access_key_id=%s hint=\"the service refuses these keys "
 			    "and their source has no others\"",
 			    p->current->source, p->current->access_key_id);
@@ -186,6 +189,29 @@ static void publish_found(struct s3_provider *p, const struct s3_lookup *l)
 	wait_answer_all(p, 0);
 }
 
+/* At the first, the second, the fourth, ... failure in a row: what lasts for days is still
+ * said, but seldom. */
+static bool is_power_of_two(unsigned n)
+{
+	return (n & (n - 1)) == 0;
+}
+
+static void log_failure(const struct s3_provider *p, const struct s3_lookup *l, bool still)
+{
+	uint64_t left = still ? time_left(p->current) : 0;
+
+	if (!still)
+		log_error("credentials_missing", "failures=%u tried=\"%s\"", p->failed,
+			  l->report.buf);
+	else if (left == UINT64_MAX)
+		log_warn("credentials_not_renewed", "failures=%u tried=\"%s\"", p->failed,
+			 l->report.buf);
+	else
+		log_warn("credentials_not_renewed",
+			 "failures=%u valid_for_s=%" PRIu64 " tried=\"%s\"", p->failed,
+			 left / SECOND_NS, l->report.buf);
+}
+
 static void publish_failed(struct s3_provider *p, const struct s3_lookup *l)
 {
 	bool still = usable(p->current);
@@ -195,14 +221,9 @@ static void publish_failed(struct s3_provider *p, const struct s3_lookup *l)
 	p->message = strdup(l->report.buf);
 	back_off(p);
 	p->renew_at_ns = still ? p->retry_at_ns : 0;
-	if (still)
-		log_limited(&p->failures, LOG_LEVEL_WARN, "credentials_not_renewed",
-			    "valid_for_s=%" PRIu64 " tried=\"%s\"",
-			    p->current->expires_ns ? time_left(p->current) / SECOND_NS : UINT64_MAX,
-			    l->report.buf);
-	else if (l->error != -ECANCELED)
-		log_limited(&p->failures, LOG_LEVEL_ERROR, "credentials_missing", "tried=\"%s\"",
-			    l->report.buf);
+	p->failed++;
+	if (l->error != -ECANCELED && is_power_of_two(p->failed))
+		log_failure(p, l, still);
 	wait_answer_all(p, l->error);
 }
 
@@ -232,6 +253,7 @@ static void *provider_main(void *arg)
 	struct s3_lookup *l = &p->lookup;
 	enum s3_outcome outcome;
 
+	pthread_setname_np(pthread_self(), "s3-keys");
 	pthread_mutex_lock(&p->lock);
 	while (!p->stopping) {
 		if (!provider_sleep(p))

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "store/services/s3/date.h"
 #include "store/services/s3/source.h"
 
 #define ROLE_DURATION_MIN_S 900	  /* of STS */
@@ -234,37 +235,6 @@ enum s3_outcome s3_failed(struct s3_lookup *l, int error, const char *fmt, ...)
 
 /* ---- What was found. ---- */
 
-bool s3_time_parse(const char *text, int64_t *ns)
-{
-	struct tm tm = { 0 };
-	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	int hours = 0, minutes = 0, end = -1;
-	time_t seconds;
-
-	if (!rest)
-		return false;
-	if (*rest == '.') {
-		rest++;
-		rest += strspn(rest, "0123456789");
-	}
-	if (*rest == '+' || *rest == '-') {
-		if (sscanf(rest + 1, "%2d:%2d%n", &hours, &minutes, &end) != 2 || end < 0)
-			return false;
-		if (*rest == '-') {
-			hours = -hours;
-			minutes = -minutes;
-		}
-		rest += 1 + end;
-	} else if (*rest++ != 'Z') {
-		return false;
-	}
-	seconds = timegm(&tm) - hours * 3600 - minutes * 60;
-	if (*rest != '\0' || seconds < 0 || seconds > INT64_MAX / 1000000000)
-		return false;
-	*ns = seconds * INT64_C(1000000000);
-	return true;
-}
-
 /* What may stand in a header: a line break in a key would forge one. */
 static bool printable(const char *text)
 {
@@ -285,7 +255,7 @@ enum s3_outcome s3_found(struct s3_lookup *l, const char *source, const char *ac
 	if (!printable(access_key_id) || !printable(session_token))
 		return s3_failed(l, -EACCES, "%s: the keys have blanks or control characters",
 				 source);
-	if (expires && !s3_time_parse(expires, &expires_ns))
+	if (expires && !s3_time_parse_iso(expires, &expires_ns))
 		return s3_failed(l, -EACCES, "%s: the keys expire at '%.40s', which is no time",
 				 source, expires);
 	clock_gettime(CLOCK_REALTIME, &now);

@@ -145,8 +145,4 @@ enum s3_outcome s3_assume_role(struct s3_lookup *l, const struct s3_role *role, 
 enum s3_outcome s3_assume_web_identity(struct s3_lookup *l, const struct s3_role *role,
 				       const struct s3_secret_file *file, const char *region);
 
-/* "2013-05-24T00:00:00Z", with a fraction or an offset, as nanoseconds since the epoch; false
- * when it is none. */
-bool s3_time_parse(const char *text, int64_t *ns);
-
 #endif
