@@ -41,7 +41,7 @@ PKGS_QEMU="qemu-system-x86 busybox-static cpio xz-utils libc6-dev gcc"
 PKGS_CASES="acl attr git rsync sqlite3 tar e2fsprogs util-linux"
 
 # Independent clients, to see what a bucket holds.
-PKGS_SERVICE="python3 python3-boto3 rclone ca-certificates"
+PKGS_SERVICE="python3 python3-boto3 rclone openssl ca-certificates"
 
 PKGS_TEST="$PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
