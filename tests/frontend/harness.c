@@ -48,7 +48,10 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 		fprintf(file, "tag = \"%s\"\n", o->tag);
 	if (o && o->socket)
 		fprintf(file, "%s\n", o->socket);
-	fprintf(file, "[storage_settings]\ntype = \"fs\"\nroot = \"%s\"\n", d->root);
+	if (o && o->memory)
+		fprintf(file, "[storage_settings]\ntype = \"memory\"\n");
+	else
+		fprintf(file, "[storage_settings]\ntype = \"fs\"\nroot = \"%s\"\n", d->root);
 	if (o && o->storage)
 		fprintf(file, "%s\n", o->storage);
 	fprintf(file, "[log]\nlevel = \"%s\"\n", o && o->log_level ? o->log_level : "debug");

@@ -31,6 +31,7 @@ struct daemon_options {
 	const char *log_level;	     /* NULL: debug */
 	const char *socket;	     /* more lines for [socket_settings] */
 	const char *storage;	     /* and for [storage_settings] */
+	bool memory;		     /* objects in memory in place of the shared directory */
 	const char *extra;	     /* more lines of TOML, with tables of their own */
 };
 
