@@ -165,8 +165,9 @@ static int read_accept(struct s3_request *request)
 		answer->meta.size = answer->range_size;
 		sent = answer->range_end - begin + 1;
 	} else {
-		/* The range was not looked at: the whole object comes. */
-		if (request->transfer.status != 200 || !answer->has_length)
+		/* The range was not looked at: the whole object comes. What has no ETag
+		 * is no object, but the page of somebody between us and the service. */
+		if (request->transfer.status != 200 || !answer->has_length || !answer->meta.etag[0])
 			return -EIO;
 		answer->meta.size = answer->length;
 		if (op->offset >= answer->length) {
@@ -177,8 +178,7 @@ static int read_accept(struct s3_request *request)
 			return -EIO;
 		sent = answer->length;
 	}
-	if (given(op->if_match) && answer->meta.etag[0] &&
-	    strcmp(op->if_match, answer->meta.etag) != 0)
+	if (given(op->if_match) && strcmp(op->if_match, answer->meta.etag) != 0)
 		return -ESTALE;
 	op->meta = answer->meta;
 	request->expected = MIN(sent, wanted);

@@ -27,8 +27,9 @@ struct build {
 	struct s3_sign_pair headers[S3_SIGN_HEADERS_MAX];
 	size_t header_count;
 	struct s3_text scratch;
-	bool has_body; /* the operation's data */
-	bool has_xml;  /* request->body */
+	char hash[S3_SIGN_HASH_SIZE]; /* of the body; the signature refers to it */
+	bool has_body;		      /* the operation's data */
+	bool has_xml;		      /* request->body */
 	int error;
 };
 
@@ -503,7 +504,7 @@ static void build(struct build *b)
 
 /* ---- Signing, and the form that libcurl wants ---- */
 
-static const char *payload_hash(struct build *b, char hash[static S3_SIGN_HASH_SIZE])
+static const char *payload_hash(struct build *b)
 {
 	struct s3_request *request = b->request;
 	struct s3_transfer *transfer = &request->transfer;
@@ -515,17 +516,18 @@ static const char *payload_hash(struct build *b, char hash[static S3_SIGN_HASH_S
 		return S3_EMPTY_PAYLOAD;
 	if (b->has_body && b->s3->endpoint.tls && !b->s3->config.sign_payload)
 		return S3_UNSIGNED_PAYLOAD;
-	err = s3_sign_payload_hash(b->s3->signer, transfer->body, (size_t)transfer->body_len, hash);
+	err = s3_sign_payload_hash(b->s3->signer, transfer->body, (size_t)transfer->body_len,
+				   b->hash);
 	if (err)
 		fail(b, err);
-	return hash;
+	return b->hash;
 }
 
 static int sign(struct build *b)
 {
 	struct s3_request *request = b->request;
 	struct s3_endpoint *endpoint = &b->s3->endpoint;
-	char hash[S3_SIGN_HASH_SIZE], path[sizeof(endpoint->path)];
+	char path[sizeof(endpoint->path)];
 	struct s3_sign_request wanted = {
 		.method = b->method,
 		.host = endpoint->host,
@@ -535,7 +537,7 @@ static int sign(struct build *b)
 		.query_count = b->query_count,
 		.headers = b->headers,
 		.header_count = b->header_count,
-		.payload_hash = payload_hash(b, hash),
+		.payload_hash = payload_hash(b),
 		.now = time(NULL),
 	};
 
