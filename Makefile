@@ -8,7 +8,7 @@ TSAN_BUILD ?= build-tsan
 FUZZ_BUILD ?= build-fuzz
 FUZZ_SECONDS ?= 20
 
-.PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan fuzz lint \
+.PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan check-spin fuzz lint \
 	bench install clean
 
 all: $(BUILD)/build.ninja
@@ -38,6 +38,10 @@ check-asan:
 
 check-tsan:
 	BUILD=$(TSAN_BUILD) SANITIZE=thread scripts/test.sh unit frontend
+
+# The model of the pool's free lists, by spin; also part of check-unit.
+check-spin:
+	tests/spin/run.sh
 
 # Each fuzz target for FUZZ_SECONDS, from its corpus in tests/fuzz/corpus.
 fuzz:

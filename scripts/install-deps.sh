@@ -43,7 +43,10 @@ PKGS_CASES="acl attr git rsync sqlite3 tar e2fsprogs util-linux"
 # Independent clients, to see what a bucket holds.
 PKGS_SERVICE="python3 python3-boto3 rclone openssl ca-certificates"
 
-PKGS_TEST="$PKGS_UML $PKGS_QEMU $PKGS_CASES"
+# The model checker, for the free lists of the block pool.
+PKGS_MODEL="spin gcc libc6-dev"
+
+PKGS_TEST="$PKGS_MODEL $PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
 PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3"
 
