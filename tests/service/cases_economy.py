@@ -176,7 +176,7 @@ def seed_table(stage):
 
 
 def list_node(mount, node):
-    handle, _, _ = struct.unpack("<QIi", mount.pipe.call(OPENDIR, node, struct.pack("<II", 0, 0), 16))
+    handle, _, _ = struct.unpack("<QIi", mount.pipe.call(OPENDIR, node, bytes(8), 16))
     offset = 0
     while entries := mount.read_entries(node, handle, offset):
         offset = entries[-1].offset
@@ -188,8 +188,8 @@ def mkdir_in(mount, node, name):
 
 
 def create_in(mount, node, name):
-    data = mount.pipe.call(CREATE, node, struct.pack("<IIII", os.O_RDWR | os.O_CREAT, 0o100644, 0, 0) +
-                           name_bytes(name), 144)
+    body = struct.pack("<IIII", os.O_RDWR | os.O_CREAT, 0o100644, 0, 0) + name_bytes(name)
+    data = mount.pipe.call(CREATE, node, body, 144)
     file = File(mount, struct.unpack_from("<Q", data)[0], struct.unpack_from("<Q", data, 128)[0], 0)
     file.close()
 

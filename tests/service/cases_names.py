@@ -10,11 +10,11 @@ from ground.tools import pattern
 
 IGNORE = {"object_settings": {"on_unsupported": "ignore"}}
 # What an object's key may hold, and a URL or an XML document may not.
-ODD = ["a b", " lead", "trail ", "100%", "%41", "%2F", "a+b", "a&b=c", "what?", "hash#", "semi;colon",
-       "quote'", 'double"', "<tag>", "comma,", "star*", "tilde~", "dollar$", "at@", "brackets[]{}",
-       "back`tick", "pipe|", "caret^", "excl!", "paren()", "colon:", "eq=", "..dots", "...", "-dash",
-       "umlaut-äöüß", "кириллица", "日本語", "e\u0301 combining", "emoji-\U0001F600", "a" * 255,
-       "ä" * 127]
+ODD = ["a b", " lead", "trail ", "100%", "%41", "%2F", "a+b", "a&b=c", "what?", "hash#",
+       "semi;colon", "quote'", 'double"', "<tag>", "comma,", "star*", "tilde~", "dollar$", "at@",
+       "brackets[]{}", "back`tick", "pipe|", "caret^", "excl!", "paren()", "colon:", "eq=",
+       "..dots", "...", "-dash", "umlaut-äöüß", "кириллица", "日本語", "e\u0301 combining",
+       "emoji-\U0001F600", "a" * 255, "ä" * 127]
 
 
 @case("a prefix without a marker is a directory; with one, too; and the root always")

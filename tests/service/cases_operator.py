@@ -65,7 +65,7 @@ def operator_requests(stage):
 @case("over TLS: certificates are verified, payloads are not hashed")
 def operator_tls(stage):
     pem, crt = make_certificate(stage.dir)
-    proxy = Proxy(stage.server.endpoint, stage.ground.work_dir, pem)
+    proxy = Proxy(stage.server.endpoint, stage.ground.work_dir, pem, stage.ground.external)
     stage.cleanups.append(proxy.end)
     contract(stage, "", proxy.endpoint, crt)
     hashes = {entry["headers"].get("x-amz-content-sha256") for entry in proxy.log()

@@ -117,7 +117,8 @@ def credentials_from_elsewhere(stage):
             ("environment", none, variables),
             ("profile", none | {"profile": "other"},
              {"AWS_SHARED_CREDENTIALS_FILE": f"{folder}/.aws/credentials"}),
-            ("file", {"secret_access_key": None, "secret_access_key_file": f"{folder}/secret"}, {})):
+            ("file", {"secret_access_key": None,
+                      "secret_access_key_file": f"{folder}/secret"}, {})):
         kept = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         try:

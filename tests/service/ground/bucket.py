@@ -41,7 +41,8 @@ class Bucket:
     def sum(self, key):
         """SHA-256 of an object, for those that are too large to compare."""
         digest = hashlib.sha256()
-        for piece in self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].iter_chunks(1 << 20):
+        body = self.client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"]
+        for piece in body.iter_chunks(1 << 20):
             digest.update(piece)
         return digest.hexdigest()
 
@@ -66,7 +67,8 @@ class Bucket:
     def delete(self, *keys):
         for at in range(0, len(keys), 1000):
             self.client.delete_objects(Bucket=self.name, Delete={
-                "Objects": [{"Key": self.prefix + key} for key in keys[at:at + 1000]], "Quiet": True})
+                "Quiet": True,
+                "Objects": [{"Key": self.prefix + key} for key in keys[at:at + 1000]]})
 
     def keys(self, prefix=""):
         """All keys, sorted as the service sorts them."""

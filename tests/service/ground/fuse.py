@@ -357,8 +357,8 @@ class Mount:
     def start_rename(self, old, new, flags=0):
         old_folder, old_name = self.parent(old)
         new_folder, new_name = self.parent(new)
-        names = name_bytes(old_name) + name_bytes(new_name)
-        return self.pipe.start(RENAME2, old_folder, struct.pack("<QII", new_folder, flags, 0) + names)
+        body = struct.pack("<QII", new_folder, flags, 0) + name_bytes(old_name) + name_bytes(new_name)
+        return self.pipe.start(RENAME2, old_folder, body)
 
     def rename(self, old, new, flags=0):
         self.start_rename(old, new, flags).result(300)

@@ -121,13 +121,14 @@ class External:
 class Proxy:
     """Our end of the fault proxy's control socket; see tests/service/faultproxy."""
 
-    def __init__(self, upstream, work_dir, cert=None):
-        """`cert`: a file with certificate and key; clients then speak TLS to the proxy."""
+    def __init__(self, upstream, work_dir, cert=None, resign=False):
+        """`cert`: a file with certificate and key; clients then speak TLS to the proxy.
+        `resign`: the server has a name of its own, that signatures must be for."""
         self.scheme = "https" if cert else "http"
         self.control_path = tempfile.mktemp(prefix="proxy.", suffix=".sock", dir=work_dir)
         self.process = subprocess.Popen(
             [f"{SERVICE_DIR}/faultproxy", "--upstream", upstream, "--control", self.control_path,
-             *(["--cert", cert] if cert else [])],
+             *(["--cert", cert] if cert else []), *(["--resign"] if resign else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line:

@@ -164,7 +164,7 @@ class Ground:
 
     def start(self):
         self.server = (External() if self.external else MinIO(self.work_dir)).start()
-        self.proxy = Proxy(self.server.endpoint, self.work_dir)
+        self.proxy = Proxy(self.server.endpoint, self.work_dir, resign=self.external)
 
     def end(self):
         if self.proxy:
@@ -183,7 +183,7 @@ class Stage:
         self.mounts = []
         self.cleanups = []
         self.number = 0
-        self.own_server = needs == "own-server"
+        self.own_server = needs == "own-server" or bool(needs and ground.external)
         if self.own_server:
             self.server = MinIO(ground.work_dir).start()
             self.cleanups.append(self.server.end)
@@ -199,7 +199,7 @@ class Stage:
     def make_bucket(self):
         """A fresh bucket; of somebody else's server, a fresh folder in his."""
         unique = uuid.uuid4().hex[:10]
-        if self.ground.external:
+        if self.ground.external and not self.own_server:
             return Bucket(self.server, os.environ["OVFS_TEST_S3_BUCKET"],
                           f"ovfs-test/{self.name}-{unique}/")
         return Bucket(self.server, f"ovfs-{unique}").make()
@@ -219,7 +219,8 @@ class Stage:
         `keys`: "table__key"s of it, in short."""
         self.number += 1
         socket = f"{self.dir}/{self.number}.sock"
-        base = {"socket_settings": {"socket_path": socket, "tag": "ovfs"}, "log": {"level": "debug"}}
+        base = {"socket_settings": {"socket_path": socket, "tag": "ovfs"},
+                "log": {"level": "debug"}}
         if in_chroot():
             base["sandbox_settings"] = {"mode": "chroot"}
         short = {}

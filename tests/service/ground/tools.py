@@ -30,7 +30,8 @@ def put_large(bucket, key, length, seed):
     parts = [{"PartNumber": number, "ETag": bucket.client.upload_part(
         PartNumber=number, Body=data, **names)["ETag"]}
              for number, data in enumerate(pieces(seed, length), 1)]
-    return bucket.client.complete_multipart_upload(MultipartUpload={"Parts": parts}, **names)["ETag"]
+    names["MultipartUpload"] = {"Parts": parts}
+    return bucket.client.complete_multipart_upload(**names)["ETag"]
 
 
 def digest_of(length, seed, change=None):
