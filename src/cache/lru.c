@@ -77,10 +77,11 @@ static void ghost_add(struct lru_ghost *ghost, const struct block *b, uint32_t h
 
 static bool ghost_take(struct lru_ghost *ghost, const struct block *b, uint32_t held)
 {
-	uint32_t print = lru_print(b), *entry;
+	uint32_t print, *entry;
 
 	if (!ghost || !b->file)
 		return false;
+	print = lru_print(b);
 	entry = ghost_entry(ghost, print, held);
 	if (*entry != print)
 		return false;
@@ -116,11 +117,6 @@ static const struct lru_queue *lru_next_queue(const struct lru *lru)
 	return (uint64_t)lru->small.count * SMALL_PART >= lru_count(lru) ? &lru->small : &lru->main;
 }
 
-block_id lru_oldest(const struct lru *lru)
-{
-	return lru_next_queue(lru)->oldest;
-}
-
 /* Forgets hits: one of two, or all. */
 static void block_cool(struct block *b, bool all)
 {
@@ -130,30 +126,41 @@ static void block_cool(struct block *b, bool all)
 				  memory_order_relaxed);
 }
 
-block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
-		    unsigned *steps, uint32_t now_ms)
+block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms)
 {
 	while (*steps > 0 && lru_count(lru) > 0) {
-		block_id id = lru_oldest(lru);
+		block_id id = lru_next_queue(lru)->oldest;
 		struct block *b = &blocks[id];
 		uint32_t state = atomic_load_explicit(&b->state, memory_order_relaxed);
 		bool small = atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL;
 		uint32_t hot = state & BLOCK_HOT;
 
+		if (state == hot && (small ? hot != BLOCK_HOT : !hot))
+			return id;
 		--*steps;
 		lru_remove(lru, blocks, id);
-		if (state & ~BLOCK_HOT) {
-			/* In use: another round, in the same queue. */
-			lru_add(lru, NULL, blocks, id, !small, held, now_ms);
-		} else if (small ? hot == BLOCK_HOT : hot != 0) {
+		if (state == hot) {
 			block_cool(b, small);
-			lru_add(lru, NULL, blocks, id, true, held, now_ms);
+			lru_add(lru, NULL, blocks, id, true, 0, now_ms);
 		} else {
-			if (small)
-				ghost_add(ghost, b, held);
-			atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);
-			return id;
+			/* In use: another round, in the same queue. */
+			lru_add(lru, NULL, blocks, id, !small, 0, now_ms);
 		}
 	}
 	return BLOCK_NONE;
+}
+
+block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
+		    unsigned *steps, uint32_t now_ms)
+{
+	block_id id = lru_look(lru, blocks, steps, now_ms);
+	struct block *b = &blocks[id];
+
+	if (!id)
+		return BLOCK_NONE;
+	if (atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL)
+		ghost_add(ghost, b, held);
+	lru_remove(lru, blocks, id);
+	atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);
+	return id;
 }

@@ -75,12 +75,12 @@ void lru_add(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, blo
 /* It is on one of @lru's queues. */
 void lru_remove(struct lru *lru, struct block *blocks, block_id id);
 
-/* Takes out, into LRU_LIMBO, the block to evict next, looking at no more than *@steps
- * blocks, which is counted down. BLOCK_NONE when all of those were in use, dirty or hit. */
+/* The block to evict next, looking at no more than *@steps blocks, which is counted down.
+ * Those that were hit or are in use get their further round. BLOCK_NONE when all were. */
+block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms);
+
+/* Takes that block out, into LRU_LIMBO. */
 block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
 		    unsigned *steps, uint32_t now_ms);
-
-/* The block at the end of the queue from which lru_victim() would take; for its age. */
-block_id lru_oldest(const struct lru *lru);
 
 #endif

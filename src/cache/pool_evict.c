@@ -22,8 +22,9 @@
 /* Blocks of a list that one search looks at, and evict() that it has refused. */
 #define SEARCH_STEPS 256u
 #define SEARCH_REFUSED 16u
-/* Blocks whose slabs one look at a class collects. */
-#define LOOK_STEPS 64u
+/* Blocks that one look at a class passes over, and whose slabs it collects. Each look lets
+ * those that were hit go round, so that a class that needs no memory itself ages too. */
+#define LOOK_STEPS 32u
 /* Owners that one search looks at. */
 #define SEARCH_OWNERS 256u
 
@@ -154,27 +155,29 @@ bool evict_block(struct pool *pool, unsigned class, block_id id)
 	return listed && evict_try(pool, class, b);
 }
 
-void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner,
+void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner, unsigned effort,
 		struct evict_outlook *out)
 {
 	struct pool_class *c = &pool->class[class];
+	unsigned steps = LOOK_STEPS << 3 * effort;
 	struct pool_owner *from;
+	block_id id = BLOCK_NONE;
 
 	out->count = 0;
 	pthread_mutex_lock(&c->lock);
 	from = owner_choose(pool, class, owner);
-	if (from) {
-		block_id id = lru_oldest(&from->lru[class]);
-
+	if (from)
+		id = lru_look(&from->lru[class], pool->arena.block, &steps, now_ms());
+	if (id) {
 		out->age_ms = now_ms() - pool->arena.block[id].added;
 		out->excess = !owner_below_share(pool, from);
-		for (unsigned i = 0; id && i < LOOK_STEPS && out->count < EVICT_SLABS; i++) {
-			uint32_t slab = slab_of(pool, id);
+	}
+	for (unsigned i = 0; id && i < LOOK_STEPS && out->count < EVICT_SLABS; i++) {
+		uint32_t slab = slab_of(pool, id);
 
-			if (!out->count || out->slab[out->count - 1] != slab)
-				out->slab[out->count++] = slab;
-			id = pool->arena.block[id].next;
-		}
+		if (!out->count || out->slab[out->count - 1] != slab)
+			out->slab[out->count++] = slab;
+		id = pool->arena.block[id].next;
 	}
 	pthread_mutex_unlock(&c->lock);
 }

@@ -178,14 +178,14 @@ bool evict_block(struct pool *pool, unsigned class, block_id id);
 
 #define EVICT_SLABS 8u
 
-/* With what evict_one() would begin. */
+/* With what evict_one() would begin. @effort: 0 and up, how far to look. */
 struct evict_outlook {
 	uint32_t age_ms;	    /* of the first */
 	bool excess;		    /* of an owner above its share */
 	unsigned count;		    /* 0: with nothing */
 	uint32_t slab[EVICT_SLABS]; /* of the first and some after that */
 };
-void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner,
+void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner, unsigned effort,
 		struct evict_outlook *out);
 
 /* Whether @owner holds less than its share. */

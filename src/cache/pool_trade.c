@@ -31,6 +31,8 @@
 /* How much older, as a factor and in milliseconds, another class' oldest block has to be. */
 #define TRADE_AGE_FACTOR 2u
 #define TRADE_AGE_MS 50u
+/* No slab is taken from another class for its age when more than this part was hit. */
+#define TRADE_HOT_PART 8u
 /* Slabs that step 5 looks at, of a class. */
 #define TRADE_SWEEP 64u
 
@@ -57,8 +59,7 @@ static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab
 			continue;
 		if (state & ~BLOCK_HOT)
 			return COST_NEVER;
-		cost += state & BLOCK_HOT ||
-			atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_MAIN;
+		cost += (state & BLOCK_HOT) != 0;
 	}
 	return cost;
 }
@@ -101,9 +102,11 @@ static bool take_any(struct pool *pool, unsigned from)
 	return false;
 }
 
-static bool take_old(struct pool *pool, unsigned from, const struct evict_outlook *look)
+/* The slab of an old block, when it costs less than @least. */
+static bool take_old(struct pool *pool, unsigned from, const struct evict_outlook *look,
+		     uint32_t least)
 {
-	uint32_t best = 0, least = COST_NEVER;
+	uint32_t best = 0;
 
 	for (unsigned i = 0; i < look->count; i++) {
 		uint32_t slab = look->slab[i], cost = slab_cost(pool, from, slab);
@@ -152,31 +155,34 @@ static bool trade_wanted(const struct evict_outlook *own, const struct evict_out
 	return other->age_ms > own->age_ms * (uint64_t)TRADE_AGE_FACTOR + TRADE_AGE_MS;
 }
 
-static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *owner)
+static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *owner,
+			  unsigned effort)
 {
 	bool below = owner_below_share(pool, owner);
 	struct evict_outlook own, look[POOL_CLASSES_MAX];
 	unsigned best = class;
+	uint32_t least;
 	block_id id;
 
-	evict_look(pool, class, owner, &own);
+	evict_look(pool, class, owner, effort, &own);
 	look[class] = own;
 	for (unsigned i = 0; i < pool->classes; i++) {
 		if (i == class)
 			continue;
-		evict_look(pool, i, owner, &look[i]);
+		evict_look(pool, i, owner, effort, &look[i]);
 		if (trade_wanted(&own, &look[i], below) &&
 		    (best == class || look[i].age_ms > look[best].age_ms))
 			best = i;
 	}
-	if (best != class && take_old(pool, best, &look[best])) {
+	least = own.count ? pool->class[best].per_slab / TRADE_HOT_PART + 1 : COST_NEVER;
+	if (best != class && take_old(pool, best, &look[best], least)) {
 		id = take_free(pool, class);
 		if (id)
 			return id;
 	}
 	id = evict_one(pool, class, owner);
 	for (unsigned i = 0; i < pool->classes && !id; i++)
-		if (i != class && i != best && take_old(pool, i, &look[i]))
+		if (i != class && take_old(pool, i, &look[i], COST_NEVER))
 			id = take_free(pool, class);
 	return id;
 }
@@ -202,7 +208,7 @@ block_id trade_get(struct pool *pool, unsigned class, struct pool_owner *owner)
 		if (slab_drain_cancel_all(pool, class) || take_idle(pool, class, false))
 			id = take_free(pool, class);
 		if (!id)
-			id = take_used(pool, class, owner);
+			id = take_used(pool, class, owner, tries);
 		if (!id && take_idle(pool, class, true))
 			id = take_free(pool, class);
 		if (!id)
