@@ -136,6 +136,11 @@ def process_cpu_s(pid):
         return 0.0
 
 
+def on_cpus(cpus):
+    """What to put before a command so that it keeps to these processors; all for none."""
+    return ["taskset", "-c", ",".join(str(cpu) for cpu in cpus)] if cpus else []
+
+
 class Daemon:
     """One running daemon on one socket; a context manager that ends it."""
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 
-from .daemon import PEERS, REPO
+from .daemon import PEERS, REPO, on_cpus
 
 BOOT_TIMEOUT_S = 60
 
@@ -24,12 +24,13 @@ class GuestError(RuntimeError):
 class Guest:
     """A booted guest. `devices` maps tags to sockets; each is mounted at /run/TAG."""
 
-    def __init__(self, workdir, devices, memory="2G"):
+    def __init__(self, workdir, devices, cpus=(), memory="2G"):
         self.workdir = workdir
         self.out = os.path.join(workdir, "guest.out")
         init = os.path.join(workdir, "guest-init.sh")
         shutil.copy(os.path.join(REPO, "bench", "guest-init.sh"), init)
-        argv = [PEERS, "exec", "--", "linux.uml", f"mem={memory}", "quiet", "rootfstype=hostfs"]
+        argv = on_cpus(cpus) + [PEERS, "exec", "--", "linux.uml", f"mem={memory}"]
+        argv += ["quiet", "rootfstype=hostfs"]
         argv += ["rootflags=/", "rw", f"init={init}", "con=null", "con0=fd:0,fd:1"]
         argv += [f"virtio_uml.device={socket}:26" for socket in devices.values()]
         self.log = open(os.path.join(workdir, "guest.log"), "ab")

@@ -6,7 +6,7 @@ kernel in between, so what is measured is the daemon and the host's files.
 import json
 import subprocess
 
-from .daemon import Daemon
+from .daemon import Daemon, on_cpus
 
 
 class Row:
@@ -65,7 +65,8 @@ def queues_for(kind, row):
 def run(bench, daemon, row, count=0):
     """Runs the generator once against a listening daemon; its JSON as a dict."""
     queues = queues_for(daemon.kind, row)
-    argv = [bench.load, f"--socket={daemon.socket}", f"--op={row.op}", "--json"]
+    argv = on_cpus(bench.driver_cpus)
+    argv += [bench.load, f"--socket={daemon.socket}", f"--op={row.op}", "--json"]
     argv += [f"--queues={queues}", f"--depth={row.depth // queues}"]
     argv += [f"--pid={daemon.process.pid}"]
     if count:
@@ -85,7 +86,8 @@ def run(bench, daemon, row, count=0):
 
 def measure(bench, kind, root, row):
     """One sample, on a daemon of its own."""
-    with Daemon(kind, bench.workdir, root, queues=queues_for(kind, row)) as daemon:
+    queues, wrap = queues_for(kind, row), on_cpus(bench.daemon_cpus)
+    with Daemon(kind, bench.workdir, root, queues=queues, wrap=wrap) as daemon:
         result = run(bench, daemon, row)
     return dict(ops=result["ops"], seconds=result["seconds"],
                 cpu_s=result["cpu_us_per_op"] * result["ops"] / 1e6,
