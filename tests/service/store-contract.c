@@ -17,7 +17,7 @@
 #include "store/services/s3/s3.h"
 
 #define MIB (1u << 20)
-#define ODD_KEYS 12
+#define ODD_KEYS 14
 
 static const char *const odd_keys[ODD_KEYS] = {
 	"a b",
@@ -32,6 +32,8 @@ static const char *const odd_keys[ODD_KEYS] = {
 	"*!()",
 	"\xc3\xa4/\xe6\x97\xa5",
 	"trail ",
+	"tab\there\n",
+	"\x01\x1f\x7f",
 };
 
 static void env_s3(struct env *env)

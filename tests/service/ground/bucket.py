@@ -6,10 +6,13 @@ neither counted nor harmed.
 """
 
 import hashlib
+import re
 
 import boto3
 import botocore.client
 import botocore.exceptions
+
+CONTROL = re.compile("[\\x00-\\x1f]")
 
 
 class Bucket:
@@ -65,6 +68,10 @@ class Bucket:
         return self.head(key)["ETag"]
 
     def delete(self, *keys):
+        # No XML document can name these.
+        for key in filter(CONTROL.search, keys):
+            self.client.delete_object(Bucket=self.name, Key=self.prefix + key)
+        keys = [key for key in keys if not CONTROL.search(key)]
         for at in range(0, len(keys), 1000):
             self.client.delete_objects(Bucket=self.name, Delete={
                 "Quiet": True,
