@@ -333,10 +333,17 @@ static bool follow_region(struct s3_request *request, const struct s3_error *err
 	return true;
 }
 
-static bool renew_credentials(struct s3_request *request)
+static bool renew_credentials(struct s3_request *request, const struct s3_error *error)
 {
+	struct s3 *s3 = request->s3;
+
 	if (request->credentials_tried || request->credentials->anonymous)
 		return false;
+	log_limited(&s3->log_limit, LOG_LEVEL_WARN, "s3_credentials_refused",
+		    "bucket=%s source=%s status=%u code=\"%s\"", s3->endpoint.bucket,
+		    request->credentials->source, request->transfer.status, error->code);
+	/* Should there be no others, then this is why. */
+	note_failure(request, error);
 	request->credentials_tried = true;
 	s3_request_renew(request);
 	return true;
@@ -369,7 +376,7 @@ static int answer_failed(struct s3_request *request, const struct s3_error *erro
 
 	if (verdict.remedy == S3_REMEDY_REGION && follow_region(request, error))
 		return 1;
-	if ((verdict.remedy == S3_REMEDY_CREDENTIALS || mute) && renew_credentials(request))
+	if ((verdict.remedy == S3_REMEDY_CREDENTIALS || mute) && renew_credentials(request, error))
 		return 1;
 	request->op->retry_after_ms = request->answer.retry_after_ms;
 	note_failure(request, error);

@@ -110,7 +110,7 @@ static void credentials_ready(struct s3_provider_wait *wait, struct s3_credentia
 		s3_request_send(request);
 		return;
 	}
-	if (s3->watched == request->op)
+	if (s3->watched == request->op && !request->credentials_tried)
 		s3->failure.no_credentials = true;
 	s3_request_finish(request, error);
 }
