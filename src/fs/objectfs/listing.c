@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See listing.h. listing_fetch.c makes the pages. */
+#include "fs/objectfs/listing.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "fs/objectfs/internal.h"
+
+/* Questions in a row before a page is fetched; see lookup.c. */
+#define PATIENCE_MIN 4
+
+struct dir_pages *dir_pages_get(struct node *dir)
+{
+	if (!dir->pages) {
+		dir->pages = calloc(1, sizeof(*dir->pages));
+		if (dir->pages) {
+			list_init(&dir->pages->pages);
+			dir->pages->patience = PATIENCE_MIN;
+		}
+	}
+	return dir->pages;
+}
+
+static void page_free(struct page *p)
+{
+	free(p->lo);
+	free(p->hi);
+	free(p->token);
+	free(p->rows);
+	free(p->text);
+	free(p);
+}
+
+void page_put(struct page *p)
+{
+	if (--p->refs)
+		return;
+	if (p->dir)
+		list_remove(&p->link);
+	page_free(p);
+}
+
+/* It is no longer looked at but by the streams that have it. */
+static void page_release(struct tree *t, struct page *p)
+{
+	if (!p->retained)
+		return;
+	p->retained = false;
+	list_remove(&p->lru);
+	t->page_rows -= p->count;
+	p->dir->pages->rows -= p->count;
+	page_put(p);
+}
+
+void page_install(struct objectfs *fs, struct node *dir, struct page *p)
+{
+	struct tree *t = &fs->tree;
+	const uint64_t all = (uint64_t)fs->config.listing_max * OBJECTFS_LISTINGS;
+	struct dir_pages *d = dir->pages;
+	struct list *pos, *next;
+
+	p->dir = dir;
+	p->refs = 1; /* the caller's */
+	list_push_back(&d->pages, &p->link);
+	list_init(&p->lru);
+	/* The newer page of a run takes the place of the older one. */
+	list_for_each_safe (pos, next, &d->pages) {
+		struct page *old = list_entry(pos, struct page, link);
+
+		if (old != p && old->retained && !strcmp(old->lo, p->lo))
+			page_release(t, old);
+	}
+	if (p->count > fs->config.listing_max)
+		return;
+	list_for_each_safe (pos, next, &d->pages) {
+		struct page *old = list_entry(pos, struct page, link);
+
+		if (d->rows + p->count <= fs->config.listing_max)
+			break;
+		page_release(t, old);
+	}
+	p->retained = true;
+	p->refs++;
+	d->rows += p->count;
+	t->page_rows += p->count;
+	list_push_back(&t->page_lru, &p->lru);
+	while (t->page_rows > all)
+		page_release(t, list_entry(t->page_lru.next, struct page, lru));
+}
+
+void dir_pages_free(struct tree *t, struct node *dir)
+{
+	struct list *pos, *next;
+
+	if (!dir->pages)
+		return;
+	list_for_each_safe (pos, next, &dir->pages->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+
+		if (p->retained)
+			page_release(t, p);
+	}
+	/* Streams hold their directory, so none has a page of this one. */
+	free(dir->pages);
+	dir->pages = NULL;
+}
+
+void dir_pages_drop(struct tree *t, struct node *dir)
+{
+	struct list *pos, *next;
+
+	if (!dir->pages)
+		return;
+	dir->pages->changes++;
+	list_for_each_safe (pos, next, &dir->pages->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+
+		p->suspect = true;
+		page_release(t, p);
+	}
+}
+
+void dir_pages_forget(struct node *dir, uint64_t listed_ns)
+{
+	struct dir_pages *d = dir->pages;
+
+	/* Without it there are no pages to mislead, nor any being made: listing_fetch()
+	 * makes it first. */
+	if (d)
+		d->unlisted_ns = MAX(d->unlisted_ns, listed_ns ? listed_ns : loop_now_ns());
+}
+
+void row_meta(const struct page *p, const struct page_row *row, struct store_meta *meta)
+{
+	*meta = (struct store_meta){ .size = row->size, .mtime_ns = row->mtime_ns };
+	strncpy(meta->etag, row_etag(p, row), sizeof(meta->etag) - 1);
+}
+
+/* Byte order of keys. */
+static int key_compare(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	int order = memcmp(a, b, MIN(a_len, b_len));
+
+	return order ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+static bool page_covers(const struct page *p, const char *name, size_t len)
+{
+	if (*p->lo && key_compare(name, len, p->lo, strlen(p->lo)) <= 0)
+		return false;
+	return p->last || key_compare(name, len, p->hi, strlen(p->hi)) <= 0;
+}
+
+static struct page_row *page_find(const struct page *p, const char *name, size_t len)
+{
+	uint32_t low = 0, high = p->count;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		struct page_row *row = &p->rows[mid];
+		int order = key_compare(row_name(p, row), row->name_len, name, len);
+
+		if (!order)
+			return row;
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
+			    struct page **page, struct page_row **row)
+{
+	enum page_answer answer = PAGE_UNKNOWN;
+	uint64_t newest = 0;
+	struct list *pos;
+
+	if (!dir->pages)
+		return PAGE_UNKNOWN;
+	list_for_each (pos, &dir->pages->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+		struct page_row *r;
+
+		if (p->fetched_ns < since_ns || p->fetched_ns < newest ||
+		    !page_covers(p, name, len))
+			continue;
+		r = page_find(p, name, len);
+		if (r && !(r->flags & ROW_DEAD)) {
+			if (p->suspect)
+				continue;
+			answer = PAGE_PRESENT;
+			*page = p;
+			*row = r;
+		} else {
+			if (p->fetched_ns <= dir->pages->unlisted_ns)
+				continue;
+			answer = PAGE_ABSENT;
+		}
+		newest = p->fetched_ns;
+	}
+	return answer;
+}
+
+struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns)
+{
+	struct list *pos;
+
+	if (!dir->pages)
+		return NULL;
+	list_for_each (pos, &dir->pages->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+
+		if (p->retained && p->fetched_ns >= since_ns && !strcmp(p->lo, lo)) {
+			p->refs++;
+			return p;
+		}
+	}
+	return NULL;
+}
+
+bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t since_ns)
+{
+	struct list *pos;
+
+	if (!dir->pages)
+		return false;
+	list_for_each (pos, &dir->pages->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+
+		if (p->fetched_ns < since_ns || p->suspect)
+			continue;
+		for (uint32_t i = 0; i < p->count; i++) {
+			const struct page_row *r = &p->rows[i];
+
+			if (!(r->flags & ROW_DEAD) &&
+			    (row_name_len(r) != len || memcmp(row_name(p, r), name, len) != 0))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void pages_kill(struct dir_pages *d, const char *name, size_t len)
+{
+	struct list *pos;
+
+	list_for_each (pos, &d->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+		struct page_row *row = page_find(p, name, len);
+
+		if (row)
+			row->flags |= ROW_DEAD;
+	}
+}
+
+void dir_pages_removed(struct node *dir, const char *name, size_t len)
+{
+	char slashed[NAME_MAX + 2];
+	struct dir_pages *d = dir->pages;
+
+	if (!d)
+		return;
+	d->changes++;
+	pages_kill(d, name, len);
+	memcpy(slashed, name, len);
+	slashed[len] = '/';
+	pages_kill(d, slashed, len + 1);
+}

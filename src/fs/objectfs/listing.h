@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What listings said: pages of names, as LIST delivers them.
+ *
+ * A page is a run of names of one directory, in the order of keys, that begins behind the
+ * key @lo and ends with the key @hi (relative to the directory; a subdirectory has its slash).
+ * Within that run it tells what is there and, by what it does not show, what is not. Pages are
+ * made by a LIST, then belong to their directory, which retains some for the time-outs:
+ * LOOKUP and READDIR are answered from them. A directory stream walks
+ * from page to page, from a retained one where there is one that fits, else by asking with the
+ * token of the page before. So a small directory is a page or two that everybody shares,
+ * and a huge one is never in memory as a whole.
+ *
+ * Rows never move: the number of a row stands in the cookies of READDIR. A name that is
+ * removed through us is marked dead in every page that lives.
+ *
+ * Locks: tree.lock covers everything but listing_fetch(), which blocks and is called
+ * without it. Rows of a page, but for DEAD, are constant.
+ */
+#ifndef OVFS_FS_OBJECTFS_LISTING_H
+#define OVFS_FS_OBJECTFS_LISTING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fs/objectfs/node.h"
+
+struct objectfs;
+
+enum {
+	ROW_DIR = 1 << 0,  /* name ends in a slash, which counts in name_len */
+	ROW_DEAD = 1 << 1, /* removed since */
+};
+
+struct page_row {
+	uint32_t text; /* where the name begins; the ETag follows it, NUL-terminated */
+	uint16_t name_len;
+	uint16_t flags;
+	uint64_t size;
+	int64_t mtime_ns;
+};
+
+struct page {
+	struct list link; /* in dir_pages.pages */
+	struct list lru;  /* in tree.page_lru while retained */
+	struct node *dir; /* NULL before it is installed, and when the directory is gone */
+	unsigned refs;	  /* streams that read it, and 1 while retained */
+	bool retained;
+	bool suspect;	     /* a name was removed while it was made: rows may be ghosts */
+	bool last;	     /* nothing follows: hi is beyond all */
+	uint64_t fetched_ns; /* when the LIST was sent */
+	char *lo, *hi;
+	char *token; /* for the page that follows; NULL with last */
+	uint32_t count;
+	struct page_row *rows; /* in the order of keys */
+	char *text;
+};
+
+/* Of a directory, made when it is first needed. */
+struct dir_pages {
+	struct list pages;
+	uint32_t rows;	      /* in retained pages */
+	uint32_t changes;     /* counts names removed */
+	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory
+			       * then: older pages do not prove that a name is missing */
+	/* lookup.c's: questions that memory could not answer. */
+	uint64_t missed_ns;
+	uint32_t missed, patience, useful;
+};
+
+/* NULL: no memory. */
+struct dir_pages *dir_pages_get(struct node *dir);
+void dir_pages_free(struct tree *t, struct node *dir);
+/* A child goes from memory that only pages newer than @listed_ns (0: none) show. */
+void dir_pages_forget(struct node *dir, uint64_t listed_ns);
+/* The objects below are others now: nothing that pages said holds. */
+void dir_pages_drop(struct tree *t, struct node *dir);
+/* The name is removed. */
+void dir_pages_removed(struct node *dir, const char *name, size_t len);
+
+static inline const char *row_name(const struct page *p, const struct page_row *row)
+{
+	return p->text + row->text;
+}
+/* Without the slash. */
+static inline size_t row_name_len(const struct page_row *row)
+{
+	return row->name_len - (row->flags & ROW_DIR ? 1u : 0u);
+}
+static inline const char *row_etag(const struct page *p, const struct page_row *row)
+{
+	return p->text + row->text + row->name_len;
+}
+void row_meta(const struct page *p, const struct page_row *row, struct store_meta *meta);
+
+void page_put(struct page *p);
+/* A new page, complete, becomes its directory's, with a reference for the caller. */
+void page_install(struct objectfs *fs, struct node *dir, struct page *p);
+
+enum page_answer { PAGE_UNKNOWN, PAGE_ABSENT, PAGE_PRESENT };
+
+/* What pages no older than @since_ns say about the key @name (with its slash for a
+ * directory); @row (may be NULL) and @page are set when it is there. */
+enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
+			    struct page **page, struct page_row **row);
+
+/* A page that begins behind @lo and is no older than @since_ns, with a reference. */
+struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns);
+
+/* Any name (not @name) that pages show alive, and that is no older than @since_ns. */
+bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t since_ns);
+
+/*
+ * Asks the storage for the page of @dir that begins behind @lo: with @token of the page before,
+ * or else, when @lo is not "", with start-after. The page is installed: nodes that
+ * are known get its attributes, and it is retained as far as the budget goes. With a
+ * reference. Blocks; called without the lock. Negative errno.
+ */
+int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
+		  struct page **out);
+
+#endif

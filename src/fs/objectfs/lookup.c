@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Names to nodes: LOOKUP, and what everything else finds names by.
+ *
+ * Memory is asked first: nodes, files with changes of ours, pages of listings, names that were
+ * missing lately. What memory does not know costs
+ *
+ *	a new name			STAT "a" and LIST "a/" with one row, at the same time
+ *	a file, a directory that was	STAT, or LIST; the other one only if that fails
+ *
+ * Who asks for one name after the other (`ls -l` of what was listed long ago, `git
+ * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
+ * LIST that begins at the name asked for answers up to a thousand that follow. Where such a page
+ * turns out to be of no use (names in no order, in a huge directory), the patience grows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "fs/objectfs/ask.h"
+#include "fs/objectfs/internal.h"
+
+#define PATIENCE_MIN 4u
+#define PATIENCE_MAX 4096u
+#define PATIENCE_WINDOW_NS (2 * NSEC_PER_SEC)
+/* Answers that a page must give to be worth its LIST. */
+#define USEFUL_MIN 8u
+
+/* How often an answer is thrown away because names in the directory were removed meanwhile. */
+#define LOOKUP_TRIES 8
+
+/* ---- Names that are missing: a table by hash, one name in each place ---- */
+
+#define NEGATIVES 16384u
+
+struct negative {
+	struct {
+		uint64_t hash, ns;
+	} slot[NEGATIVES];
+};
+
+struct negative *negative_new(void)
+{
+	return calloc(1, sizeof(struct negative));
+}
+
+/* Keyed by a random seed, and of 64 bits: that two names have one is not to be expected. */
+static uint64_t negative_hash(const struct tree *t, const struct node *parent, const char *name,
+			      size_t len)
+{
+	return name_hash(name, len, t->seed + node_id(parent));
+}
+
+void negative_add(struct tree *t, const struct node *parent, const char *name, size_t len,
+		  uint64_t ns)
+{
+	uint64_t hash = negative_hash(t, parent, name, len);
+
+	t->negative->slot[hash % NEGATIVES].hash = hash;
+	t->negative->slot[hash % NEGATIVES].ns = ns;
+}
+
+void negative_clear(struct tree *t, const struct node *parent, const char *name, size_t len)
+{
+	uint64_t hash = negative_hash(t, parent, name, len);
+
+	if (t->negative->slot[hash % NEGATIVES].hash == hash)
+		t->negative->slot[hash % NEGATIVES].ns = 0;
+}
+
+static bool negative_known(const struct tree *t, const struct node *parent, const char *name,
+			   size_t len, uint64_t since_ns)
+{
+	uint64_t hash = negative_hash(t, parent, name, len);
+
+	return t->negative->slot[hash % NEGATIVES].hash == hash &&
+	       t->negative->slot[hash % NEGATIVES].ns >= since_ns;
+}
+
+uint64_t lookup_create_ns(const struct objectfs *fs)
+{
+	uint64_t ns = fs->config.negative_timeout_ns;
+
+	return store_caps(fs->store)->if_absent ? MAX(ns, NSEC_PER_SEC) : ns;
+}
+
+/* ---- From memory; tree.lock is held ---- */
+
+struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct page *p,
+			     const struct page_row *row)
+{
+	struct node *n = node_add(&fs->tree, parent, row_name(p, row), row_name_len(row),
+				  row->flags & ROW_DIR ? NODE_DIR : 0);
+	struct store_meta meta;
+
+	if (!n)
+		return NULL;
+	parent->pages->useful++;
+	if (row->flags & ROW_DIR) {
+		n->fetched_ns = p->fetched_ns;
+		n->mtime_ns = fs->tree.root->mtime_ns;
+	} else {
+		row_meta(p, row, &meta);
+		node_set_meta(n, &meta, p->fetched_ns);
+	}
+	return n;
+}
+
+/* What pages say. An object "a" beside "a/" is not shown. */
+static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, const char *name,
+				      size_t len, uint64_t now, uint64_t negative_ns,
+				      struct page **page, struct page_row **row)
+{
+	uint64_t since = objectfs_since(now, fs->config.entry_timeout_ns);
+	uint64_t negative_since = objectfs_since(now, negative_ns);
+	enum page_answer as_dir, as_file;
+	char slashed[NAME_MAX + 2];
+	struct page *other;
+	struct page_row *other_row;
+
+	memcpy(slashed, name, len);
+	slashed[len] = '/';
+	as_dir = pages_find(parent, slashed, len + 1, since, page, row);
+	if (as_dir == PAGE_PRESENT)
+		return LOOKUP_NODE;
+	as_file = pages_find(parent, name, len, since, &other, &other_row);
+	if (as_file == PAGE_PRESENT && as_dir == PAGE_ABSENT) {
+		*page = other;
+		*row = other_row;
+		return LOOKUP_NODE;
+	}
+	if (pages_find(parent, slashed, len + 1, negative_since, page, row) == PAGE_ABSENT &&
+	    pages_find(parent, name, len, negative_since, page, row) == PAGE_ABSENT)
+		return LOOKUP_ABSENT;
+	return LOOKUP_ASK;
+}
+
+/* Something of ours is below, whatever the storage thinks. */
+static bool lookup_holds_ours(struct objectfs *fs, struct node *dir)
+{
+	for (uint32_t i = dir->first_child; i;) {
+		struct node *n = node_peek(&fs->tree, i);
+
+		i = n->next_sibling;
+		if (!node_is(n, NODE_DIR) && file_digest(fs, n))
+			return true;
+	}
+	return false;
+}
+
+static bool lookup_believed(struct objectfs *fs, struct node *n, uint64_t now)
+{
+	if (!node_is(n, NODE_DIR) && file_digest(fs, n))
+		return true;
+	return n->fetched_ns >= objectfs_since(now, fs->config.entry_timeout_ns);
+}
+
+enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const char *name,
+			       size_t len, uint64_t negative_ns, struct node **out)
+{
+	uint64_t now = loop_now_ns();
+	struct tree *t = &fs->tree;
+	struct node *n = node_find(t, parent, name, len);
+	enum lookup_state state;
+	struct page_row *row;
+	struct page *page;
+
+	*out = n;
+	if (n)
+		return lookup_believed(fs, n, now) ? LOOKUP_NODE : LOOKUP_ASK;
+	*out = n = file_find_ours(fs, parent, name, len);
+	if (n)
+		return LOOKUP_NODE;
+	state = lookup_pages(fs, parent, name, len, now, negative_ns, &page, &row);
+	if (state == LOOKUP_NODE) {
+		*out = lookup_from_row(fs, parent, page, row);
+		return *out ? LOOKUP_NODE : LOOKUP_ASK;
+	}
+	if (state == LOOKUP_ASK &&
+	    negative_known(t, parent, name, len, objectfs_since(now, negative_ns)))
+		return LOOKUP_ABSENT;
+	return state;
+}
+
+/* ---- Putting the answer into the tree; tree.lock is held ---- */
+
+static void install_dir(struct objectfs *fs, struct node *n, const struct asked *a)
+{
+	n->fetched_ns = MAX(n->fetched_ns, a->sent_ns);
+	n->flags &= (uint16_t) ~(NODE_MARKER | NODE_NO_MARKER);
+	n->flags |= a->marker ? NODE_MARKER : NODE_NO_MARKER;
+	if (a->marker)
+		n->mtime_ns = a->marker_mtime_ns;
+	else if (!n->mtime_ns)
+		n->mtime_ns = fs->tree.root->mtime_ns;
+}
+
+/* @n: what was known of the name, or NULL. */
+static int install(struct objectfs *fs, struct node *parent, const char *name, size_t len,
+		   const struct asked *a, int result, struct node *n, struct node **out)
+{
+	struct tree *t = &fs->tree;
+	bool dir = !result && a->rows;
+
+	if (n && result == -ENOENT && node_is(n, NODE_DIR) && lookup_holds_ours(fs, n))
+		dir = true;
+	else if (n && !node_is(n, NODE_DIR) && file_digest(fs, n))
+		result = 0; /* became ours meanwhile */
+	else if (n && (result == -ENOENT || dir != !!node_is(n, NODE_DIR))) {
+		change_forget(fs, n); /* gone, or something else by now */
+		n = NULL;
+	}
+	if (result == -ENOENT && !dir) {
+		negative_add(t, parent, name, len, a->sent_ns);
+		return -ENOENT;
+	}
+	if (!n)
+		n = node_add(t, parent, name, len, dir ? NODE_DIR : 0);
+	if (!n)
+		return -ENOMEM;
+	negative_clear(t, parent, name, len);
+	if (!dir)
+		objectfs_file_seen(fs, n, &a->stat.meta, a->sent_ns);
+	else if (!result)
+		install_dir(fs, n, a);
+	node_hold(n);
+	*out = n;
+	return 0;
+}
+
+/* ---- Many questions at one directory ---- */
+
+/* Whether it is time for a page; tree.lock is held. */
+static bool burst_due(struct objectfs *fs, struct node *dir)
+{
+	struct dir_pages *d = dir_pages_get(dir);
+	uint64_t now = loop_now_ns();
+
+	if (!d || !store_caps(fs->store)->start_after)
+		return false;
+	if (now - d->missed_ns > PATIENCE_WINDOW_NS)
+		d->missed = 0;
+	d->missed_ns = now;
+	if (++d->missed < d->patience)
+		return false;
+	d->missed = 0;
+	return true;
+}
+
+/* After a page was fetched. */
+static void burst_judge(struct tree *t, struct node *dir)
+{
+	tree_lock(t);
+	if (dir->pages->useful >= USEFUL_MIN)
+		dir->pages->patience = PATIENCE_MIN;
+	else
+		dir->pages->patience = MIN(dir->pages->patience * 2, PATIENCE_MAX);
+	dir->pages->useful = 0;
+	tree_unlock(t);
+}
+
+/*
+ * A name just before @name, so that a listing that starts after it shows @name and little else
+ * before: the last character less one and some of the last in ASCII; or @name without
+ * its last character. Always valid UTF-8 if @name is.
+ */
+static void burst_before(const char *name, size_t len, char before[static NAME_MAX + 4])
+{
+	unsigned char last = (unsigned char)name[len - 1];
+
+	memcpy(before, name, len);
+	if (last > '!' && last <= '~') {
+		before[len - 1] = (char)(last - 1);
+		memcpy(before + len, "~~~", 4);
+		return;
+	}
+	while (len > 1 && ((unsigned char)name[len - 1] & 0xc0) == 0x80)
+		len--;
+	before[len - 1] = '\0';
+}
+
+/* Fetches a page that begins at @name. Errors show when the name is asked for. */
+static void burst(struct objectfs *fs, struct node *dir, const char *name, size_t len)
+{
+	char before[NAME_MAX + 4];
+	struct page *page;
+
+	burst_before(name, len, before);
+	if (listing_fetch(fs, dir, before, NULL, &page) < 0)
+		return;
+	burst_judge(&fs->tree, dir);
+	tree_lock(&fs->tree);
+	page_put(page);
+	tree_unlock(&fs->tree);
+}
+
+/* ---- Both ---- */
+
+/* One try; -EAGAIN when names were removed meanwhile, so that the answer may be old. */
+static int find_once(struct objectfs *fs, struct node *parent, const char *name, size_t len,
+		     uint64_t negative_ns, bool *burst_done, struct asked *a, struct node **out)
+{
+	struct tree *t = &fs->tree;
+	enum lookup_state state = LOOKUP_ASK;
+	char key[NODE_KEY_SIZE];
+	enum what was = WAS_NOTHING;
+	struct node *n = NULL;
+	uint32_t changes = 0;
+	bool page = false;
+	int ret;
+
+	tree_lock(t);
+	if (!node_is(parent, NODE_DIR))
+		ret = -ENOTDIR;
+	else
+		ret = node_is(parent, NODE_GONE) ? -ENOENT : node_key(t, parent, name, len, key);
+	if (ret >= 0) {
+		state = lookup_known(fs, parent, name, len, negative_ns, &n);
+		if (state == LOOKUP_NODE) {
+			node_hold(n);
+			*out = n;
+		}
+		if (state == LOOKUP_ASK && !*burst_done)
+			page = *burst_done = burst_due(fs, parent);
+		if (n)
+			was = node_is(n, NODE_DIR) ? WAS_DIR : WAS_FILE;
+		changes = dir_pages_get(parent) ? parent->pages->changes : 0;
+	}
+	tree_unlock(t);
+	if (ret < 0 || state != LOOKUP_ASK)
+		return ret < 0 ? ret : state == LOOKUP_NODE ? 0 : -ENOENT;
+	if (page) {
+		burst(fs, parent, name, len);
+		return -EAGAIN;
+	}
+	ret = ask(fs, a, key, was);
+	if (ret < 0 && ret != -ENOENT)
+		return ret;
+	tree_lock(t);
+	if (node_is(parent, NODE_GONE))
+		ret = -ENOENT;
+	else if (parent->pages && parent->pages->changes != changes)
+		ret = -EAGAIN;
+	else
+		ret = install(fs, parent, name, len, a, ret, node_find(t, parent, name, len), out);
+	tree_unlock(t);
+	return ret;
+}
+
+int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, uint64_t negative_ns,
+		  struct node **out)
+{
+	struct asked *a = malloc(sizeof(*a));
+	bool burst_done = false;
+	int ret = -EAGAIN;
+
+	if (!a)
+		return -ENOMEM;
+	for (unsigned i = 0; i < LOOKUP_TRIES && ret == -EAGAIN; i++)
+		ret = find_once(fs, parent, name, strlen(name), negative_ns, &burst_done, a, out);
+	free(a);
+	return ret == -EAGAIN ? -EIO : ret;
+}
+
+int objectfs_refresh(struct objectfs *fs, struct node *n)
+{
+	struct tree *t = &fs->tree;
+	struct asked a;
+	char key[NODE_KEY_SIZE], name[NAME_MAX + 1];
+	struct node *parent;
+	bool page, done;
+	int ret;
+
+	tree_lock(t);
+	ret = node_is(n, NODE_GONE) ? -ENOENT : node_key(t, n, NULL, 0, key);
+	if (ret < 0 || attr_fresh(fs, n)) {
+		tree_unlock(t);
+		return MIN(ret, 0);
+	}
+	parent = node_peek(t, n->parent);
+	page = burst_due(fs, parent);
+	node_hold(parent);
+	memcpy(name, n->name, n->name_len + 1u);
+	tree_unlock(t);
+	if (page)
+		burst(fs, parent, name, strlen(name));
+	tree_lock(t);
+	node_put(t, parent);
+	done = page && attr_fresh(fs, n);
+	tree_unlock(t);
+	if (done)
+		return 0;
+	a.sent_ns = loop_now_ns();
+	ret = ask_stat(fs, &a, key);
+	tree_lock(t);
+	/* A rename may have happened: what was asked for is not its key, then. */
+	if (node_is(n, NODE_GONE) || file_digest(fs, n)) {
+		ret = node_is(n, NODE_GONE) ? -ENOENT : 0;
+	} else if (!ret) {
+		objectfs_file_seen(fs, n, &a.stat.meta, a.sent_ns);
+	} else if (ret == -ENOENT) {
+		change_forget(fs, n);
+	}
+	tree_unlock(t);
+	return ret;
+}
+
+/* ---- LOOKUP ---- */
+
+int lookup_reply(struct objectfs_session *s, struct node *n, struct fuse_entry_out *out)
+{
+	struct objectfs *fs = objectfs_of(s);
+	uint64_t since = n->fetched_ns;
+	int ret = session_count(s, n);
+
+	if (ret < 0)
+		return ret;
+	if (node_is(n, NODE_DIR) || file_digest(fs, n))
+		since = loop_now_ns(); /* nothing of it can change but through us */
+	memset(out, 0, sizeof(*out));
+	out->nodeid = node_id(n);
+	attr_fill(fs, n, &out->attr);
+	attr_valid(since, fs->config.attr_timeout_ns, &out->attr_valid, &out->attr_valid_nsec);
+	since = node_is(n, NODE_DIR) ? n->fetched_ns : since;
+	attr_valid(since, fs->config.entry_timeout_ns, &out->entry_valid, &out->entry_valid_nsec);
+	return 0;
+}
+
+/* A name that is missing: the guest may believe it for some time, or is just told. */
+static int lookup_missing(struct objectfs *fs, struct fuse_entry_out *out)
+{
+	if (!fs->config.negative_timeout_ns)
+		return -ENOENT;
+	memset(out, 0, sizeof(*out));
+	attr_valid(loop_now_ns(), fs->config.negative_timeout_ns, &out->entry_valid,
+		   &out->entry_valid_nsec);
+	return 0;
+}
+
+ssize_t objectfs_lookup(struct objectfs_session *s, struct fs_req *req)
+{
+	struct objectfs *fs = objectfs_of(s);
+	struct tree *t = &fs->tree;
+	struct node *parent, *n;
+	ssize_t ret = OP_DEFER;
+
+	tree_lock(t);
+	parent = node_get(t, req->nodeid);
+	if (!parent || node_is(parent, NODE_GONE)) {
+		ret = -ESTALE;
+	} else if (!node_is(parent, NODE_DIR)) {
+		ret = -ENOTDIR;
+	} else {
+		enum lookup_state state = lookup_known(fs, parent, req->name, strlen(req->name),
+						       fs->config.negative_timeout_ns, &n);
+
+		if (state == LOOKUP_NODE) {
+			ret = lookup_reply(s, n, &req->out.entry);
+			node_reap(t, n);
+		} else if (state == LOOKUP_ABSENT) {
+			ret = lookup_missing(fs, &req->out.entry);
+		}
+	}
+	if (parent)
+		node_put(t, parent);
+	tree_unlock(t);
+	return ret;
+}
+
+ssize_t objectfs_lookup_slow(struct objectfs_session *s, struct fs_req *req)
+{
+	struct objectfs *fs = objectfs_of(s);
+	struct tree *t = &fs->tree;
+	struct node *parent = node_get_unlocked(t, req->nodeid), *n;
+	int ret;
+
+	if (!parent)
+		return -ESTALE;
+	ret = objectfs_find(fs, parent, req->name, fs->config.negative_timeout_ns, &n);
+	if (!ret) {
+		tree_lock(t);
+		ret = lookup_reply(s, n, &req->out.entry);
+		node_put(t, n);
+		tree_unlock(t);
+	} else if (ret == -ENOENT) {
+		ret = lookup_missing(fs, &req->out.entry);
+	}
+	node_put_unlocked(t, parent);
+	return ret;
+}
