@@ -164,7 +164,8 @@ static void fetch_progress(struct store_op *op, uint64_t done)
 /* The base is not what the storage has. Says whether that is our own doing. Under the lock. */
 static bool file_base_lost(struct cache_file *f, const char *etag, const char *key)
 {
-	if (strcmp(f->base.etag, etag) != 0 || strcmp(f->key, key) != 0)
+	/* A version of ours may be there already, though we do not know its name yet. */
+	if (strcmp(f->base.etag, etag) != 0 || strcmp(f->key, key) != 0 || f->replacing)
 		return true;
 	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
 		return false;
@@ -276,6 +277,8 @@ static int fetch_append(struct cache_file *f, struct cache_fetch **cf,
 	uint32_t n = file_base_in(f, place);
 	struct block *b;
 
+	if (upload_holds(f, place->start, place_end(place)))
+		return -EAGAIN;
 	if (*cf && ((*cf)->blocks == FETCH_BLOCKS || (*cf)->length + n > FETCH_BYTES ||
 		    (*cf)->start + (*cf)->length != place->start)) {
 		fetch_submit(f, *cf);
@@ -310,6 +313,8 @@ static int fetch_fill(struct cache_file *f, struct block *b, const struct map_pl
 	unsigned char *data = pool_data(file_pool(f), b);
 	struct cache_fetch *cf;
 
+	if (upload_holds(f, place->start, place_end(place)))
+		return -EAGAIN;
 	if (start >= end)
 		start = end = 0;
 	cf = fetch_new(f, place->start + (start ? 0 : end));
@@ -363,7 +368,10 @@ int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t mus
 	struct cache_fetch *cf = NULL;
 	int ret = 0;
 
-	if (file_is(f, FILE_REPLACED))
+	/* Without an object, what was let go by an upload that was given up. */
+	if (file_is(f, FILE_REPLACED) ||
+	    (file_is(f, FILE_CREATED) && !f->upload &&
+	     atomic_load_explicit(&f->base_limit, memory_order_relaxed)))
 		return -ESTALE;
 	end = MIN(end, size);
 	for (uint64_t offset = start; offset < end;) {

@@ -140,7 +140,9 @@ struct cache_file {
 	bool replacing;		 /* the request that makes a new version is under way */
 	bool streaming;		 /* upload_stream() is queued or runs */
 	bool commit_wanted;	 /* at once, by somebody who needs what an upload holds */
-	bool cleaning;		 /* the cleaner has a commit of it queued; storage lock */
+	bool cleaning;		 /* the cleaner has handed it to a worker; storage lock */
+	uint64_t due_ns;	 /* when the cleaner looks at it; storage lock */
+	uint64_t urgent_ns;	 /* ... when memory is short */
 	unsigned commit_waiters; /* in cache_commit() for a commit that runs */
 	struct upload *upload;	 /* or NULL */
 	int error;		 /* of the last commit in the background */
@@ -253,6 +255,8 @@ struct err *cleaner_start(struct cache_storage *s);
 void cleaner_stop(struct cache_storage *s);
 /* Look at the dirty files now: memory is short. Any thread. */
 void cleaner_kick(struct cache_storage *s);
+/* Commit @f now, in the background. Under its lock. */
+void cleaner_commit(struct cache_file *f);
 
 /* @f has changes from now on (holds a reference as long), or none any more. Under its lock. */
 void file_dirty_begin(struct cache_file *f);

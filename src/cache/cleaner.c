@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * When files are committed without anybody asking for it.
+ *
+ * The dirty files of a storage are a list, those first that nobody has looked at for
+ * longest. A thread of its own looks at the first ones: each has a time at which it is due, and
+ * is handed to the workers then, a few at a time. A worker looks closer, under the lock of the
+ * file:
+ *
+ *	with write-back, a file is committed when it has been dirty for write_back_delay; one
+ *	that is being streamed, when nothing was written to it for that long: its data is on the
+ *	way, and a commit would mean to copy it all for the next one;
+ *
+ *	without, the same when nothing was written for that long: whoever wrote has
+ *	not closed it, and may never do so;
+ *
+ *	when memory is short (the dirty share near its limit, or writers waiting), at
+ *	once, but not what a stream is sending already;
+ *
+ *	after a failure not before its pause is over, which is the first thing to look at.
+ *
+ * A file that stays dirty goes to the end of the list.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/loop.h"
+#include "base/util.h"
+#include "cache/write.h"
+
+#define NSEC_PER_SEC 1000000000ull
+
+/* Files that are committed in the background at one time; workers are left for others. */
+#define CLEANER_JOBS 8
+
+/* Files that one look goes over. */
+#define CLEANER_SCAN 256
+
+/* Until the next look at what is being streamed, when memory is short. */
+#define CLEANER_SHORT_NS (NSEC_PER_SEC / 20)
+
+struct cleaner {
+	struct cache_storage *storage;
+	pthread_t thread;
+	pthread_cond_t wake; /* CLOCK_MONOTONIC, with storage.lock, which covers what follows */
+	bool kicked, stop;
+	unsigned jobs;
+};
+
+struct cleaner_job {
+	struct work work;
+	struct cache_file *file;
+	bool urgent;
+};
+
+/* ---- The list ---- */
+
+void file_dirty_begin(struct cache_file *f)
+{
+	struct cache_storage *s = f->storage;
+
+	if (atomic_load_explicit(&f->dirty, memory_order_relaxed))
+		return;
+	f->dirty_since_ns = loop_now_ns();
+	atomic_store_explicit(&f->dirty, true, memory_order_release);
+	cache_file_ref(f);
+	pthread_mutex_lock(&s->lock);
+	f->due_ns = f->dirty_since_ns + s->config.write_back_delay_ns;
+	list_push_back(&s->dirty, &f->dirty_link);
+	/* The list was empty: the thread sleeps without an end. */
+	if (s->dirty.next == &f->dirty_link && s->cleaner)
+		pthread_cond_signal(&s->cleaner->wake);
+	pthread_mutex_unlock(&s->lock);
+	atomic_fetch_add_explicit(&s->dirty_files, 1, memory_order_relaxed);
+}
+
+void file_dirty_end(struct cache_file *f)
+{
+	struct cache_storage *s = f->storage;
+
+	if (!atomic_load_explicit(&f->dirty, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&s->lock);
+	list_remove(&f->dirty_link);
+	pthread_mutex_unlock(&s->lock);
+	atomic_fetch_sub_explicit(&s->dirty_files, 1, memory_order_relaxed);
+	atomic_store_explicit(&f->dirty, false, memory_order_release);
+	cache_file_put(f);
+}
+
+/* ---- On a worker ---- */
+
+/* Whether to commit @f now; else *@due is when to look again. Under its lock. */
+static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *due)
+{
+	const struct cache_storage_config *config = &f->storage->config;
+	uint64_t now = loop_now_ns();
+
+	if (f->commit_wanted)
+		return true;
+	*due = f->retry_ns;
+	if (f->retry_ns > now)
+		return false;
+	if (urgent) {
+		*due = now + CLEANER_SHORT_NS;
+		return !f->streaming;
+	}
+	if (config->write_back && !f->upload)
+		*due = f->dirty_since_ns + config->write_back_delay_ns;
+	else
+		*due = f->write_ns + config->write_back_delay_ns;
+	return *due <= now;
+}
+
+static void cleaner_run(struct work *work)
+{
+	struct cleaner_job *job = container_of(work, struct cleaner_job, work);
+	struct cache_file *f = job->file;
+	struct cache_storage *s = f->storage;
+	uint64_t due = 0;
+	bool commit;
+
+	pthread_mutex_lock(&f->lock);
+	commit = cleaner_is_due(f, job->urgent, &due);
+	pthread_mutex_unlock(&f->lock);
+	if (commit) {
+		commit_background(f);
+		pthread_mutex_lock(&f->lock);
+		cleaner_is_due(f, false, &due);
+		pthread_mutex_unlock(&f->lock);
+	}
+	pthread_mutex_lock(&s->lock);
+	f->cleaning = false;
+	f->due_ns = due;
+	if (!list_empty(&f->dirty_link)) {
+		list_remove(&f->dirty_link);
+		list_push_back(&s->dirty, &f->dirty_link);
+	}
+	s->cleaner->jobs--;
+	pthread_cond_signal(&s->cleaner->wake);
+	pthread_mutex_unlock(&s->lock);
+	cache_file_put(f);
+	free(job);
+	storage_end(s);
+}
+
+/* With storage.lock. */
+static void cleaner_submit(struct cache_storage *s, struct cache_file *f, bool urgent)
+{
+	struct cleaner_job *job = malloc(sizeof(*job));
+
+	if (!job)
+		return;
+	job->file = cache_file_ref(f);
+	job->urgent = urgent;
+	job->work.run = cleaner_run;
+	f->cleaning = true;
+	s->cleaner->jobs++;
+	s->in_flight++;
+	workers_submit(s->config.workers, &job->work);
+}
+
+/* ---- The thread ---- */
+
+/* Memory is short until it is half-way good again. With storage.lock. */
+static bool cleaner_is_urgent(struct cleaner *c)
+{
+	struct cache_storage *s = c->storage;
+	uint64_t dirty = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
+
+	if (dirty >= s->dirty_max / 4 * 3)
+		c->kicked = true;
+	else if (dirty < s->dirty_max / 2)
+		c->kicked = false;
+	return c->kicked;
+}
+
+/* Hands out what is due; returns when to look again. With storage.lock. */
+static uint64_t cleaner_look(struct cleaner *c)
+{
+	struct cache_storage *s = c->storage;
+	bool urgent = cleaner_is_urgent(c);
+	uint64_t now = loop_now_ns(), next = UINT64_MAX;
+	unsigned scanned = 0;
+	struct list *pos;
+
+	list_for_each (pos, &s->dirty) {
+		struct cache_file *f = list_entry(pos, struct cache_file, dirty_link);
+
+		if (c->jobs >= CLEANER_JOBS)
+			return UINT64_MAX; /* the end of one wakes us */
+		if (scanned++ >= CLEANER_SCAN)
+			break;
+		if (f->cleaning)
+			continue;
+		if (f->due_ns <= now || (urgent && f->urgent_ns <= now)) {
+			f->urgent_ns = now + CLEANER_SHORT_NS;
+			cleaner_submit(s, f, urgent);
+		} else {
+			next = MIN(next, urgent ? f->urgent_ns : f->due_ns);
+		}
+	}
+	return next;
+}
+
+static void cleaner_sleep(struct cleaner *c, uint64_t until)
+{
+	struct timespec ts = {
+		.tv_sec = (time_t)(until / NSEC_PER_SEC),
+		.tv_nsec = (long)(until % NSEC_PER_SEC),
+	};
+
+	if (until == UINT64_MAX)
+		pthread_cond_wait(&c->wake, &c->storage->lock);
+	else
+		pthread_cond_timedwait(&c->wake, &c->storage->lock, &ts);
+}
+
+static void *cleaner_thread(void *arg)
+{
+	struct cleaner *c = arg;
+
+	pthread_mutex_lock(&c->storage->lock);
+	while (!c->stop)
+		cleaner_sleep(c, cleaner_look(c));
+	pthread_mutex_unlock(&c->storage->lock);
+	return NULL;
+}
+
+void cleaner_kick(struct cache_storage *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (s->cleaner) {
+		s->cleaner->kicked = true;
+		pthread_cond_signal(&s->cleaner->wake);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void cleaner_commit(struct cache_file *f)
+{
+	struct cache_storage *s = f->storage;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->cleaner && !f->cleaning && !list_empty(&f->dirty_link))
+		cleaner_submit(s, f, true);
+	pthread_mutex_unlock(&s->lock);
+}
+
+struct err *cleaner_start(struct cache_storage *s)
+{
+	struct cleaner *c = calloc(1, sizeof(*c));
+	struct pool_usage usage;
+	pthread_condattr_t attr;
+	int ret;
+
+	if (!c)
+		return err_errno(ENOMEM, "cleaner of a cached storage");
+	pool_usage(s->cache->pool, &usage);
+	s->dirty_max = usage.arena * s->config.dirty_percent / 100;
+	c->storage = s;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->wake, &attr);
+	pthread_condattr_destroy(&attr);
+	s->cleaner = c;
+	ret = pthread_create(&c->thread, NULL, cleaner_thread, c);
+	if (ret) {
+		s->cleaner = NULL;
+		pthread_cond_destroy(&c->wake);
+		free(c);
+		return err_errno(ret, "cannot start the cleaner of a cached storage");
+	}
+	pthread_setname_np(c->thread, "cleaner");
+	return NULL;
+}
+
+/* What was sent of it is of no use any more. */
+static void cleaner_end_upload(struct cache_file *f, void *arg)
+{
+	(void)arg;
+	pthread_mutex_lock(&f->lock);
+	while (atomic_load_explicit(&f->committing, memory_order_relaxed))
+		pthread_cond_wait(&f->changed, &f->lock);
+	upload_discard(f, true);
+	pthread_mutex_unlock(&f->lock);
+	cache_file_put(f);
+}
+
+void cleaner_stop(struct cache_storage *s)
+{
+	struct cleaner *c = s->cleaner;
+
+	pthread_mutex_lock(&s->lock);
+	c->stop = true;
+	pthread_cond_signal(&c->wake);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(c->thread, NULL);
+	table_each(s, cleaner_end_upload, NULL);
+	pthread_mutex_lock(&s->lock);
+	while (c->jobs > 0)
+		pthread_cond_wait(&c->wake, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	pthread_cond_destroy(&c->wake);
+	s->cleaner = NULL;
+	free(c);
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a file with changes to an object.
+ *
+ * One thread at a time commits a file (file.committing); others who want the same wait, and go
+ * home when what they wanted was in it. What that is, is a number: write_seq counts the
+ * changes, committed_seq says up to which the storage has them all.
+ *
+ * There are three ways:
+ *
+ *	PUT	small objects, whole, in one request
+ *	session	large ones, by parts and copies (upload.c)
+ *	COPY	onto itself, when nothing but the modification time changed
+ *
+ * Each makes a version of the object, on the condition that the storage still has the one that
+ * is our base (or none). When that does not hold, conflict.c finds out whether it was
+ * ourselves, in an attempt whose answer was lost.
+ *
+ * After a success the new version is the base: what is clean can be fetched from there.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/util.h"
+#include "cache/write.h"
+
+#define NSEC_PER_SEC 1000000000ull
+
+/* Between attempts in the background: doubling from the first to the last. */
+#define BACKOFF_FIRST_NS (NSEC_PER_SEC / 4)
+#define BACKOFF_SHIFT_MAX 8 /* about a minute */
+
+/* Attempts of one commit at objects that change under it. */
+#define COMMIT_ATTEMPTS 8
+
+static const struct store_caps *file_caps(const struct cache_file *f)
+{
+	return store_caps(f->storage->config.store);
+}
+
+int commit_call(struct cache_file *f, struct store_op *op, bool replaces)
+{
+	int ret;
+
+	f->replacing = replaces;
+	pthread_mutex_unlock(&f->lock);
+	ret = store_call(f->storage->config.store, op);
+	pthread_mutex_lock(&f->lock);
+	f->replacing = false;
+	return ret;
+}
+
+void commit_condition(struct cache_file *f, struct store_op *op, char etag[static STORE_ETAG_MAX])
+{
+	const struct store_caps *caps = file_caps(f);
+
+	op->if_match = NULL;
+	op->if_absent = false;
+	if (file_is(f, FILE_CREATED)) {
+		op->if_absent = caps->if_absent;
+	} else if (caps->write_if_match) {
+		memcpy(etag, f->base.etag, STORE_ETAG_MAX);
+		op->if_match = etag;
+	}
+}
+
+bool commit_ambiguous(int result)
+{
+	return result == -EIO || result == -ETIMEDOUT || result == -ECANCELED;
+}
+
+void commit_doubt(struct cache_file *f, int result, const char *write_id)
+{
+	if (!commit_ambiguous(result))
+		return;
+	memcpy(f->doubt[1], f->doubt[0], sizeof(f->doubt[1]));
+	memset(f->doubt[0], 0, sizeof(f->doubt[0]));
+	memcpy(f->doubt[0], write_id, strnlen(write_id, sizeof(f->doubt[0]) - 1));
+}
+
+/* What the service said, and what it did not say. */
+static void commit_new_base(struct cache_file *f, const struct commit_done *done)
+{
+	struct store_meta meta = *done->meta;
+
+	meta.size = done->size;
+	if (meta.mtime_ns == 0) {
+		struct timespec now;
+
+		clock_gettime(CLOCK_REALTIME, &now);
+		meta.mtime_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+	}
+	meta.has_user_mtime = done->set_mtime;
+	meta.user_mtime_ns = done->set_mtime ? done->mtime_ns : 0;
+	memset(meta.write_id, 0, sizeof(meta.write_id));
+	if (done->write_id)
+		memcpy(meta.write_id, done->write_id, sizeof(meta.write_id));
+	/* In this order: who sees the new version believes that it is current. */
+	atomic_store_explicit(&f->validated_ns, loop_now_ns(), memory_order_relaxed);
+	table_set_base(f, &meta);
+	atomic_store_explicit(&f->base_limit, done->size, memory_order_release);
+	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_CREATED, memory_order_release);
+}
+
+void commit_settle(struct cache_file *f, const struct commit_done *done)
+{
+	struct cache_storage *s = f->storage;
+
+	commit_new_base(f, done);
+	if (done->seq > f->committed_seq)
+		f->committed_seq = done->seq;
+	f->failures = 0;
+	f->retry_ns = 0;
+	f->error = 0;
+	memset(f->doubt, 0, sizeof(f->doubt));
+	if (f->committed_seq == f->write_seq) {
+		if (!f->mtime_set)
+			f->mtime_ns = f->base.mtime_ns;
+		f->attr_dirty = false;
+		file_dirty_end(f);
+	} else {
+		f->dirty_since_ns = loop_now_ns();
+	}
+	atomic_fetch_add_explicit(&s->count.commits, 1, memory_order_relaxed);
+	storage_room(s);
+}
+
+/* ---- PUT ---- */
+
+static bool commit_is_small(const struct cache_file *f)
+{
+	const struct store_caps *caps = file_caps(f);
+	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
+	uint64_t small = 2ull * f->storage->config.part_size;
+
+	if (!caps->sessions)
+		return true;
+	/* All of it is in memory at once. */
+	small = MIN(MAX(small, caps->part_min), MAX(caps->part_min, f->storage->dirty_max / 2));
+	return size <= MIN(small, caps->put_max);
+}
+
+/* All of the file, at one moment. */
+static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size)
+{
+	for (;;) {
+		int ret;
+
+		*size = atomic_load_explicit(&f->size, memory_order_relaxed);
+		ret = gather_range(f, g, 0, *size, GATHER_FETCH);
+		if (ret < 0)
+			return ret;
+		if (*size == atomic_load_explicit(&f->size, memory_order_relaxed))
+			return 0;
+		gather_release(f, g, GATHER_KEEP); /* it grew while bytes were fetched */
+	}
+}
+
+static int commit_put(struct cache_file *f, bool conditional)
+{
+	char write_id[STORE_WRITE_ID_MAX], etag[STORE_ETAG_MAX];
+	struct store_op op = { .opcode = STORE_PUT };
+	struct commit_done done = { .meta = &op.meta, .write_id = write_id };
+	struct gather g = { 0 };
+	int ret;
+
+	upload_discard(f, true);
+	if (atomic_load_explicit(&f->size, memory_order_relaxed) > file_caps(f)->put_max)
+		return -EFBIG;
+	ret = commit_gather(f, &g, &done.size);
+	if (ret == 0) {
+		done.seq = f->write_seq;
+		done.set_mtime = f->mtime_set && file_caps(f)->user_mtime;
+		done.mtime_ns = f->mtime_ns;
+		store_write_id(write_id);
+		op.key = f->key;
+		op.write_id = write_id;
+		op.set_user_mtime = done.set_mtime;
+		op.user_mtime_ns = done.mtime_ns;
+		op.data = iov_cursor(g.iov, g.segments);
+		op.length = done.size;
+		if (conditional)
+			commit_condition(f, &op, etag);
+		ret = commit_call(f, &op, true);
+		commit_doubt(f, ret, write_id);
+		gather_release(f, &g, ret == 0 ? GATHER_CLEAN : GATHER_KEEP);
+		if (ret == 0)
+			commit_settle(f, &done);
+	}
+	gather_free(&g);
+	return ret;
+}
+
+/* ---- The modification time alone ---- */
+
+static bool commit_is_attr(const struct cache_file *f)
+{
+	const struct store_caps *caps = file_caps(f);
+
+	return f->attr_dirty && f->dirty_blocks == 0 && !f->upload && !file_is(f, FILE_CREATED) &&
+	       caps->copy && f->base.size <= caps->copy_max && f->base.etag[0] &&
+	       f->base.size == atomic_load_explicit(&f->size, memory_order_relaxed) &&
+	       f->base.size == atomic_load_explicit(&f->base_limit, memory_order_relaxed);
+}
+
+static int commit_attr(struct cache_file *f)
+{
+	char etag[STORE_ETAG_MAX], write_id[STORE_WRITE_ID_MAX];
+	struct store_op op = { .opcode = STORE_COPY };
+	struct commit_done done = { .meta = &op.meta,
+				    .size = f->base.size,
+				    .seq = f->write_seq,
+				    .set_mtime = true,
+				    .mtime_ns = f->mtime_ns,
+				    .write_id = write_id };
+	int ret;
+
+	memcpy(etag, f->base.etag, sizeof(etag));
+	memcpy(write_id, f->base.write_id, sizeof(write_id)); /* the copy has it, too */
+	op.key = op.source_key = f->key;
+	op.source_if_match = etag;
+	op.set_user_mtime = true;
+	op.user_mtime_ns = f->mtime_ns;
+	ret = commit_call(f, &op, true);
+	if (ret == -ENOENT)
+		ret = -ESTALE;
+	commit_doubt(f, ret, CONFLICT_ATTR);
+	if (ret == 0)
+		commit_settle(f, &done);
+	return ret;
+}
+
+/* ---- A commit ---- */
+
+/* One version more. 1: what remains takes another. */
+static int commit_round(struct cache_file *f)
+{
+	bool conditional = true;
+	int ret = conflict_settle_doubt(f);
+
+	for (unsigned i = 0; i < COMMIT_ATTEMPTS && ret == 0; i++) {
+		if (commit_is_attr(f))
+			ret = commit_attr(f);
+		else if (upload_is_empty(f) && commit_is_small(f))
+			ret = commit_put(f, conditional);
+		else
+			ret = upload_finish(f, conditional);
+		if (ret != -ESTALE && ret != -EEXIST)
+			return ret;
+		ret = conflict_resolve(f, &conditional);
+	}
+	return ret == 0 ? -EIO : ret; /* it changes faster than we look */
+}
+
+static void commit_failed(struct cache_file *f, int error, bool background)
+{
+	static struct log_limit limit;
+	uint64_t backoff = BACKOFF_FIRST_NS << MIN(f->failures, (unsigned)BACKOFF_SHIFT_MAX);
+
+	f->failures++;
+	f->retry_ns = loop_now_ns() + backoff;
+	if (background) {
+		f->error = error;
+		f->error_count++;
+	}
+	atomic_fetch_add_explicit(&f->storage->count.commit_failures, 1, memory_order_relaxed);
+	log_limited(&limit, LOG_LEVEL_WARN, "commit_failed",
+		    "key=\"%s\" error=\"%s\" failures=%u retry_ms=%llu", f->key, strerror(-error),
+		    f->failures, (unsigned long long)(backoff / 1000000));
+}
+
+/* Becomes the one who commits, or finds that there is nothing to do (false). Under the lock. */
+static bool commit_begin(struct cache_file *f, uint64_t want, int *result)
+{
+	for (;;) {
+		*result = 0;
+		if (file_is(f, FILE_UNLINKED) || f->committed_seq >= want)
+			return false;
+		if (file_is(f, FILE_REPLACED)) {
+			*result = f->error ? f->error : -ESTALE;
+			return false;
+		}
+		if (!atomic_load_explicit(&f->committing, memory_order_relaxed))
+			break;
+		f->commit_waiters++;
+		pthread_cond_wait(&f->changed, &f->lock);
+		f->commit_waiters--;
+	}
+	atomic_store_explicit(&f->committing, true, memory_order_release);
+	return true;
+}
+
+static int commit_file(struct cache_file *f, bool background)
+{
+	uint64_t want;
+	int ret;
+
+	pthread_mutex_lock(&f->lock);
+	want = f->write_seq;
+	if (commit_begin(f, want, &ret)) {
+		while (ret >= 0 && f->committed_seq < want &&
+		       !file_is(f, FILE_UNLINKED | FILE_REPLACED))
+			ret = commit_round(f);
+		ret = MIN(ret, 0);
+		f->commit_wanted = false;
+		if (ret < 0 && !file_is(f, FILE_REPLACED | FILE_UNLINKED))
+			commit_failed(f, ret, background);
+		atomic_store_explicit(&f->committing, false, memory_order_release);
+		pthread_cond_broadcast(&f->changed);
+		storage_room(f->storage);
+	}
+	pthread_mutex_unlock(&f->lock);
+	return ret;
+}
+
+int cache_commit(struct cache_file *f)
+{
+	return commit_file(f, false);
+}
+
+int commit_background(struct cache_file *f)
+{
+	return commit_file(f, true);
+}

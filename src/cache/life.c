@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files with changes that lose their object or its key, and what went wrong with them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/loop.h"
+#include "cache/write.h"
+
+/* Waits, under the lock, until nobody commits @f. */
+static void life_wait_commit(struct cache_file *f)
+{
+	f->commit_waiters++;
+	while (atomic_load_explicit(&f->committing, memory_order_relaxed))
+		pthread_cond_wait(&f->changed, &f->lock);
+	f->commit_waiters--;
+}
+
+void cache_file_unlink(struct cache_file *f)
+{
+	/* First of all: an upload under way stops at its next part. */
+	atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
+	table_remove(f);
+	pthread_mutex_lock(&f->lock);
+	life_wait_commit(f);
+	upload_discard(f, true);
+	file_dirty_end(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Under the lock. */
+static int life_rename(struct cache_file *f, char *key, const struct store_meta *meta)
+{
+	life_wait_commit(f);
+	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
+		return -ESTALE;
+	if (!meta && !file_is(f, FILE_CREATED))
+		return -EINVAL;
+	if (upload_let_go(f))
+		return -EBUSY;
+	/* A session belongs to its key. */
+	upload_discard(f, true);
+	memset(f->doubt, 0, sizeof(f->doubt));
+	if (meta) {
+		atomic_store_explicit(&f->validated_ns, loop_now_ns(), memory_order_relaxed);
+		table_set_base(f, meta);
+		atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_CREATED, memory_order_release);
+	}
+	table_rename(f, key);
+	return 0;
+}
+
+int cache_file_rename(struct cache_file *f, const char *key, const struct store_meta *meta)
+{
+	struct cache_file *there = cache_file_peek(f->storage, key);
+	char *copy = strdup(key);
+	int ret;
+
+	if (there && there != f)
+		cache_file_unlink(there);
+	if (there)
+		cache_file_put(there);
+	if (!copy)
+		return -ENOMEM;
+	pthread_mutex_lock(&f->lock);
+	ret = life_rename(f, copy, meta);
+	pthread_mutex_unlock(&f->lock);
+	if (ret < 0)
+		free(copy);
+	return ret;
+}
+
+int cache_file_error(struct cache_file *f, uint32_t *seen)
+{
+	int error = 0;
+
+	pthread_mutex_lock(&f->lock);
+	if (*seen != f->error_count) {
+		*seen = f->error_count;
+		error = f->error;
+	}
+	pthread_mutex_unlock(&f->lock);
+	return error;
+}
