@@ -109,13 +109,9 @@ void file_block_zero_tail(struct cache_file *f, struct block *b, const struct ma
 void file_block_drop(struct cache_file *f, struct block *b)
 {
 	struct pool *pool = file_pool(f);
-	block_id id = pool_block_id(pool, b);
-	bool mine;
 
-	map_remove(&f->map, b, id);
-	block_unpin(b);
-	mine = block_try_evict(b);
-	if (!mine)
+	map_remove(&f->map, b, pool_block_id(pool, b));
+	if (!block_unpin_evict(b))
 		return; /* the evictor's, when nobody has it pinned any more */
 	pool_put(pool, b, &f->storage->owner);
 	cache_file_put(f);
