@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * A stream of requests, each of which begins about where one before it ended, is a
+ * sequential reader. A handle has up to READAHEAD_SLOTS of them: threads of one process,
+ * the columns of a table. A request belongs to the reader that it continues:
+ *
+ *	behind		ends a bit back from where he is: reads again, or comes late,
+ *			because several queues carry one guest's requests
+ *	on		where he is, or a bit further: skips something, or comes early
+ *
+ * "A bit" is twice the request, or a fourth of what he has read, up to 1 MiB; and onward, also
+ * as far as was fetched for him already. What belongs to nobody is a new reader, in the
+ * place of the one unheard of for longest, those with a single request first: random
+ * accesses do not push out a stream. Its first request is random, except at the start of
+ * the file.
+ *
+ * The window is how far ahead of him things are fetched. It grows with what he has read
+ * without skipping (run): 4 times that up to 256 KiB, then twice that, up to what the
+ * configuration allows. So whoever stops early has caused at most a few times what
+ * he read to be fetched in vain, and yet the window of a long reader grows by a factor of
+ * three for each window that he passes. What he skips is taken off his run.
+ *
+ *	          offset
+ *	    run     |  request |         window          |
+ *	============|##########|============|............|
+ *	                                  ahead       new ahead
+ *
+ * Fetching begins with a miss: the same GET fetches a window behind the request. From then on
+ * ahead says how far fetching got, and each time that less than three fourths of a window
+ * are left, the window, as it is by now, is filled up again: so that a fast reader finds
+ * his requests done, or at least under way, and several GETs run in parallel. Who hits
+ * without anything fetched for him (ahead is behind him) is left alone, takes no lock of the
+ * file, and costs nothing.
+ *
+ * Ends are rounded up, to a power of two of about a fourth of the window, at most 4 MiB, so
+ * that blocks are fetched whole and GETs have the sizes they should have.
+ *
+ * When a request misses what was fetched ahead, memory is too short for the windows that there
+ * are: fetching was given up or the blocks are evicted again. The reader's limit becomes
+ * half of his window, and grows back by a fourth with each time that it is filled.
+ *
+ * Files up to 256 KiB are fetched from where they are first touched to their end, and files up
+ * to 1 MiB when they are read from the start.
+ */
+#include "cache/readahead.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/util.h"
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+
+#define WINDOW_SLOW (256 * KIB) /* up to here the window is 4 times the run */
+#define WINDOW_MIN (16 * KIB)	/* no GET for less */
+#define NEAR_MAX (1 * MIB)
+#define ALIGN_MIN (4 * KIB)
+#define ALIGN_MAX (4 * MIB)
+#define SMALL_FILE (256 * KIB)
+#define SMALL_FILE_FROM_START (1 * MIB)
+/* A request that is large blocks by itself. */
+#define LARGE_REQUEST (1 * MIB)
+
+struct reader {
+	uint64_t position; /* end of his furthest request */
+	uint64_t run;	   /* bytes read without skipping */
+	uint64_t ahead;	   /* fetched for him up to here; 0: nothing */
+	uint64_t limit;	   /* of the window, as memory is short */
+	uint64_t used;	   /* clock of the stream; 0: free */
+	unsigned requests;
+};
+
+struct cache_stream {
+	pthread_mutex_t lock;
+	/* lock */
+	uint64_t clock;
+	struct reader reader[READAHEAD_SLOTS];
+};
+
+struct cache_stream *cache_stream_new(void)
+{
+	struct cache_stream *stream = calloc(1, sizeof(*stream));
+
+	if (stream)
+		pthread_mutex_init(&stream->lock, NULL);
+	return stream;
+}
+
+void cache_stream_free(struct cache_stream *stream)
+{
+	if (!stream)
+		return;
+	pthread_mutex_destroy(&stream->lock);
+	free(stream);
+}
+
+static uint64_t sub_to_0(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static uint64_t near(const struct reader *r, uint64_t length)
+{
+	uint64_t bit = MAX(2 * length, r->run / 4);
+
+	return MIN(bit, NEAR_MAX);
+}
+
+/* How far the request is from continuing @r, or UINT64_MAX. */
+static uint64_t reader_distance(const struct reader *r, uint64_t offset, uint64_t end)
+{
+	uint64_t bit = near(r, end - offset);
+
+	if (!r->used)
+		return UINT64_MAX;
+	if (offset >= r->position)
+		return offset - r->position <= bit || offset < r->ahead ? offset - r->position
+									: UINT64_MAX;
+	/* He may have read some of it: his run, and what came early, is behind his position. */
+	return r->position - offset <= end - offset + bit ? r->position - offset : UINT64_MAX;
+}
+
+static struct reader *reader_find(struct cache_stream *stream, uint64_t offset, uint64_t end)
+{
+	uint64_t least = UINT64_MAX;
+	struct reader *best = NULL;
+
+	for (unsigned i = 0; i < READAHEAD_SLOTS; i++) {
+		struct reader *r = &stream->reader[i];
+		uint64_t distance = reader_distance(r, offset, end);
+
+		if (distance < least) {
+			best = r;
+			least = distance;
+		}
+	}
+	return best;
+}
+
+static struct reader *reader_new(struct cache_stream *stream, uint64_t offset)
+{
+	struct reader *best = &stream->reader[0];
+
+	for (unsigned i = 1; i < READAHEAD_SLOTS; i++) {
+		struct reader *r = &stream->reader[i];
+		bool single = r->requests <= 1, best_single = best->requests <= 1;
+
+		if (single != best_single ? single : r->used < best->used)
+			best = r;
+	}
+	*best = (struct reader){ .position = offset, .limit = UINT64_MAX };
+	/* Who begins at the start is likely to go on. */
+	if (offset == 0)
+		best->run = WINDOW_SLOW / 4;
+	return best;
+}
+
+/* The request is @r's. */
+static void reader_advance(struct reader *r, uint64_t offset, uint64_t end)
+{
+	r->requests++;
+	if (end <= r->position)
+		return;
+	r->run = sub_to_0(r->run, sub_to_0(offset, r->position));
+	r->run += end - MAX(offset, r->position);
+	r->position = end;
+}
+
+static uint64_t reader_window(const struct reader *r, uint64_t max)
+{
+	uint64_t run = MIN(r->run, UINT64_MAX / 4);
+	uint64_t window = 4 * run <= WINDOW_SLOW ? 4 * run : MAX(2 * run, WINDOW_SLOW);
+
+	window = MIN(window, r->limit);
+	return MIN(window, max);
+}
+
+/* Where a window that begins at @from ends. */
+static uint64_t window_end(uint64_t from, uint64_t window, uint64_t file_size)
+{
+	uint64_t align = ALIGN_MIN, end;
+
+	if (window >= sub_to_0(file_size, from))
+		return file_size;
+	while (align * 8 <= window && align < ALIGN_MAX)
+		align *= 2;
+	end = (from + window + align - 1) & ~(align - 1);
+	return MIN(end, file_size);
+}
+
+/* What to do for @r, with the request ending at @end. */
+static void reader_plan(struct reader *r, uint64_t offset, uint64_t end, uint64_t file_size,
+			uint64_t max, struct readahead_plan *out)
+{
+	uint64_t window = reader_window(r, max);
+
+	if (out->random || window < WINDOW_MIN)
+		return;
+	out->end = window_end(end, window, file_size);
+	if (r->ahead < end) {
+		/* Only if the request misses: what was fetched for him is behind him. */
+		out->start = offset;
+	} else if (r->ahead >= file_size || sub_to_0(r->ahead, end) > window / 4 * 3) {
+		out->start = out->end = 0;
+	} else {
+		out->start = r->ahead;
+		r->ahead = MAX(out->end, r->ahead);
+		if (r->limit < max)
+			r->limit += r->limit / 4;
+	}
+}
+
+void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t length,
+		    uint64_t file_size, uint64_t max, struct readahead_plan *out)
+{
+	uint64_t end = offset + MIN(length, sub_to_0(file_size, offset));
+	struct reader *r;
+
+	*out = (struct readahead_plan){ .random = false };
+	if (end <= offset)
+		return;
+	pthread_mutex_lock(&stream->lock);
+	r = reader_find(stream, offset, end);
+	if (!r) {
+		r = reader_new(stream, offset);
+		out->random = offset > 0 && length < LARGE_REQUEST;
+	}
+	r->used = ++stream->clock;
+	reader_advance(r, offset, end);
+	if (file_size <= MIN(max, offset == 0 ? SMALL_FILE_FROM_START : SMALL_FILE))
+		*out = (struct readahead_plan){ .start = offset, .end = file_size };
+	else
+		reader_plan(r, offset, end, file_size, max, out);
+	pthread_mutex_unlock(&stream->lock);
+}
+
+void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end)
+{
+	struct reader *r = NULL;
+
+	pthread_mutex_lock(&stream->lock);
+	/* Whose request it is: his position is the end of it, or a bit beyond. */
+	for (unsigned i = 0; i < READAHEAD_SLOTS; i++) {
+		struct reader *other = &stream->reader[i];
+
+		if (other->used && other->position > offset &&
+		    (!r || other->position < r->position))
+			r = other;
+	}
+	if (r) {
+		if (offset < r->ahead)
+			r->limit = MAX(reader_window(r, UINT64_MAX) / 2, WINDOW_MIN);
+		r->ahead = end;
+	}
+	pthread_mutex_unlock(&stream->lock);
+}
