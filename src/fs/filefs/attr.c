@@ -120,7 +120,7 @@ static int attr_target_get(struct filefs_session *s, uint64_t nodeid, bool with_
 			return 0;
 		}
 		if (t->handle)
-			handle_put(s, t->handle);
+			filefs_handle_put(s, t->handle);
 		inode_put(&s->inodes, t->inode);
 		return -EBADF;
 	}
@@ -134,7 +134,7 @@ static int attr_target_get(struct filefs_session *s, uint64_t nodeid, bool with_
 static void attr_target_put(struct filefs_session *s, struct attr_target *t)
 {
 	if (t->handle)
-		handle_put(s, t->handle);
+		filefs_handle_put(s, t->handle);
 	else
 		inode_fd_put(&t->path);
 	inode_put(&s->inodes, t->inode);

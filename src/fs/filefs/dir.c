@@ -131,7 +131,7 @@ ssize_t filefs_opendir(struct filefs_session *s, struct fs_req *req)
 	req->out.open = (struct fuse_open_out){ 0 };
 	if (fs->config.cache == FILEFS_CACHE_ALWAYS)
 		req->out.open.open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
-	ret = handle_add(s, inode, fd, HANDLE_DIR, d->slot.index, &req->out.open.fh);
+	ret = filefs_handle_add(s, inode, fd, HANDLE_DIR, d->slot.index, &req->out.open.fh);
 	if (ret == 0)
 		goto put_inode;
 	filefs_dir_free(s, d->slot.index);
@@ -146,7 +146,7 @@ put_inode:
 
 ssize_t filefs_releasedir(struct filefs_session *s, struct fs_req *req)
 {
-	return handle_release(s, req->in.release.fh, true) ? 0 : -EBADF;
+	return filefs_handle_release(s, req->in.release.fh, true) ? 0 : -EBADF;
 }
 
 /* Called with the stream's lock held. */
@@ -266,7 +266,7 @@ static ssize_t dir_read_request(struct filefs_session *s, struct fs_req *req, bo
 	struct dirstream *d;
 	ssize_t n;
 
-	r.h = handle_get(s, req->in.read.fh, true);
+	r.h = filefs_handle_get(s, req->in.read.fh, true);
 	if (!r.h)
 		return -EBADF;
 	r.inode = slot_peek(&s->inodes.slots, r.h->inode);
@@ -274,7 +274,7 @@ static ssize_t dir_read_request(struct filefs_session *s, struct fs_req *req, bo
 	pthread_mutex_lock(&d->lock);
 	n = dir_read(&r, d);
 	pthread_mutex_unlock(&d->lock);
-	handle_put(s, r.h);
+	filefs_handle_put(s, r.h);
 	return n;
 }
 

@@ -284,7 +284,7 @@ static void filefs_session_free(struct fs_session *session)
 	struct filefs *fs = filefs_of(s);
 
 	locks_forget(s);
-	handles_fini(s);
+	filefs_handles_fini(s);
 	filefs_dirs_fini(s);
 	lock_table_fini(s);
 	atomic_fetch_sub(&fs->fds, s->inodes.ring_size);

@@ -7,8 +7,8 @@
 
 #include "fs/filefs/internal.h"
 
-int handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t flags, uint32_t dir,
-	       uint64_t *fh)
+int filefs_handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t flags,
+		      uint32_t dir, uint64_t *fh)
 {
 	struct handle *h = slot_alloc(&s->handles);
 
@@ -25,14 +25,14 @@ int handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t f
 	return 0;
 }
 
-struct handle *handle_get(struct filefs_session *s, uint64_t fh, bool dir)
+struct handle *filefs_handle_get(struct filefs_session *s, uint64_t fh, bool dir)
 {
 	struct handle *h = slot_get(&s->handles, fh);
 
 	if (!h)
 		return NULL;
 	if (dir != !!(atomic_load_explicit(&h->flags, memory_order_relaxed) & HANDLE_DIR)) {
-		handle_put(s, h);
+		filefs_handle_put(s, h);
 		return NULL;
 	}
 	return h;
@@ -50,7 +50,7 @@ static void handle_teardown(struct filefs_session *s, struct handle *h)
 	inode_put(&s->inodes, slot_peek(&s->inodes.slots, h->inode));
 }
 
-void handle_put(struct filefs_session *s, struct handle *h)
+void filefs_handle_put(struct filefs_session *s, struct handle *h)
 {
 	if (slot_put(h)) {
 		handle_teardown(s, h);
@@ -58,21 +58,21 @@ void handle_put(struct filefs_session *s, struct handle *h)
 	}
 }
 
-bool handle_release(struct filefs_session *s, uint64_t fh, bool dir)
+bool filefs_handle_release(struct filefs_session *s, uint64_t fh, bool dir)
 {
-	struct handle *h = handle_get(s, fh, dir);
+	struct handle *h = filefs_handle_get(s, fh, dir);
 	bool killed;
 
 	if (!h)
 		return false;
 	killed = slot_kill(h, fh);
 	if (killed)
-		handle_put(s, h);
-	handle_put(s, h);
+		filefs_handle_put(s, h);
+	filefs_handle_put(s, h);
 	return killed;
 }
 
-void handles_fini(struct filefs_session *s)
+void filefs_handles_fini(struct filefs_session *s)
 {
 	uint32_t used = atomic_load(&s->handles.used);
 

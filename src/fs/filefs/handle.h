@@ -39,16 +39,16 @@ struct handle {
  * Takes a handle for @fd, an open descriptor whose place in the budget has been
  * taken, on @inode. Both stay the caller's on failure: -ENFILE or -ENOMEM.
  */
-int handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t flags, uint32_t dir,
-	       uint64_t *fh);
+int filefs_handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t flags,
+		      uint32_t dir, uint64_t *fh);
 
 /* NULL, for EBADF, unless @fh is a handle of the kind that @dir says. */
-struct handle *handle_get(struct filefs_session *s, uint64_t fh, bool dir);
-void handle_put(struct filefs_session *s, struct handle *h);
+struct handle *filefs_handle_get(struct filefs_session *s, uint64_t fh, bool dir);
+void filefs_handle_put(struct filefs_session *s, struct handle *h);
 
 /* Ends the number @fh. False when it was none. */
-bool handle_release(struct filefs_session *s, uint64_t fh, bool dir);
+bool filefs_handle_release(struct filefs_session *s, uint64_t fh, bool dir);
 
-void handles_fini(struct filefs_session *s);
+void filefs_handles_fini(struct filefs_session *s);
 
 #endif

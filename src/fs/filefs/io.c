@@ -91,7 +91,7 @@ ssize_t filefs_read(struct filefs_session *s, struct fs_req *req)
 {
 	const struct fuse_read_in *in = &req->in.read;
 	size_t len = MIN(req->reply_size, (size_t)in->size);
-	struct handle *h = handle_get(s, in->fh, false);
+	struct handle *h = filefs_handle_get(s, in->fh, false);
 	struct mount *mount;
 	int flags = 0;
 	ssize_t n;
@@ -112,7 +112,7 @@ ssize_t filefs_read(struct filefs_session *s, struct fs_req *req)
 		atomic_store(&mount->nowait_broken, true);
 		n = -EAGAIN;
 	}
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return n == -EAGAIN ? filefs_defer(s, req) : n;
 }
 
@@ -120,13 +120,13 @@ ssize_t filefs_read_blocking(struct filefs_session *s, struct fs_req *req)
 {
 	const struct fuse_read_in *in = &req->in.read;
 	size_t len = MIN(req->reply_size, (size_t)in->size);
-	struct handle *h = handle_get(s, in->fh, false);
+	struct handle *h = filefs_handle_get(s, in->fh, false);
 	ssize_t n;
 
 	if (!h)
 		return -EBADF;
 	n = io_range_ok(in->offset, len) ? io_read(h->fd, req->reply, len, in->offset, 0) : -EINVAL;
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return n;
 }
 
@@ -142,7 +142,7 @@ static ssize_t io_write_handle(struct handle *h, const struct fs_req *req)
 
 ssize_t filefs_write(struct filefs_session *s, struct fs_req *req)
 {
-	struct handle *h = handle_get(s, req->in.write.fh, false);
+	struct handle *h = filefs_handle_get(s, req->in.write.fh, false);
 	const struct mount *mount;
 	ssize_t n;
 
@@ -150,23 +150,23 @@ ssize_t filefs_write(struct filefs_session *s, struct fs_req *req)
 		return -EBADF;
 	mount = &filefs_of(s)->mounts.table[h->mount];
 	if (mount->remote || (!mount->memory && (atomic_load(&h->flags) & HANDLE_SLOW_WRITE))) {
-		handle_put(s, h);
+		filefs_handle_put(s, h);
 		return filefs_defer(s, req);
 	}
 	n = io_write_handle(h, req);
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return n;
 }
 
 ssize_t filefs_write_blocking(struct filefs_session *s, struct fs_req *req)
 {
-	struct handle *h = handle_get(s, req->in.write.fh, false);
+	struct handle *h = filefs_handle_get(s, req->in.write.fh, false);
 	ssize_t n;
 
 	if (!h)
 		return -EBADF;
 	n = io_write_handle(h, req);
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return n;
 }
 
@@ -174,21 +174,21 @@ ssize_t filefs_write_blocking(struct filefs_session *s, struct fs_req *req)
 ssize_t filefs_fsync(struct filefs_session *s, struct fs_req *req)
 {
 	const struct fuse_fsync_in *in = &req->in.fsync;
-	struct handle *h = handle_get(s, in->fh, req->opcode == FUSE_FSYNCDIR);
+	struct handle *h = filefs_handle_get(s, in->fh, req->opcode == FUSE_FSYNCDIR);
 	int ret;
 
 	if (!h)
 		return -EBADF;
 	ret = in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(h->fd) : fsync(h->fd);
 	ret = ret < 0 ? -errno : 0;
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return ret;
 }
 
 ssize_t filefs_fallocate(struct filefs_session *s, struct fs_req *req)
 {
 	const struct fuse_fallocate_in *in = &req->in.fallocate;
-	struct handle *h = handle_get(s, in->fh, false);
+	struct handle *h = filefs_handle_get(s, in->fh, false);
 	int ret;
 
 	if (!h)
@@ -198,7 +198,7 @@ ssize_t filefs_fallocate(struct filefs_session *s, struct fs_req *req)
 	/* The host judges ranges and modes. */
 	ret = fallocate(h->fd, (int)in->mode, (off_t)in->offset, (off_t)in->length) < 0 ? -errno
 											: 0;
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return ret;
 }
 
@@ -211,7 +211,7 @@ ssize_t filefs_lseek(struct filefs_session *s, struct fs_req *req)
 	/* The guest knows all other kinds itself; the descriptor's position is nobody's. */
 	if (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)
 		return -EINVAL;
-	h = handle_get(s, in->fh, false);
+	h = filefs_handle_get(s, in->fh, false);
 	if (!h)
 		return -EBADF;
 	pos = lseek(h->fd, (off_t)in->offset, (int)in->whence);
@@ -219,7 +219,7 @@ ssize_t filefs_lseek(struct filefs_session *s, struct fs_req *req)
 		req->out.lseek.offset = (uint64_t)pos;
 	else
 		pos = -errno;
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return pos < 0 ? pos : 0;
 }
 
@@ -232,8 +232,8 @@ ssize_t filefs_copy_file_range(struct filefs_session *s, struct fs_req *req)
 
 	if (in->flags)
 		return -EINVAL;
-	from = handle_get(s, in->fh_in, false);
-	to = handle_get(s, in->fh_out, false);
+	from = filefs_handle_get(s, in->fh_in, false);
+	to = filefs_handle_get(s, in->fh_out, false);
 	if (from && to) {
 		creds_kill_suidgid(req->uid != 0);
 		/* The reply's narrow form has 32 bits; MAX_RW_COUNT keeps below that. */
@@ -243,9 +243,9 @@ ssize_t filefs_copy_file_range(struct filefs_session *s, struct fs_req *req)
 			n = -errno;
 	}
 	if (from)
-		handle_put(s, from);
+		filefs_handle_put(s, from);
 	if (to)
-		handle_put(s, to);
+		filefs_handle_put(s, to);
 	return n;
 }
 

@@ -278,7 +278,7 @@ static void lock_waiter_finish(struct lock_waiter *w, int result)
 	if (w->owner)
 		lock_owner_put(w->s, w->owner);
 	if (w->handle)
-		handle_put(w->s, w->handle);
+		filefs_handle_put(w->s, w->handle);
 	free(w);
 	fs_req_complete(req, result);
 }
@@ -517,7 +517,7 @@ static ssize_t lock_flock(struct filefs_session *s, struct fs_req *req, bool wai
 	atomic_fetch_or(&w.handle->flags, HANDLE_LOCKED);
 	ret = lock_request(&w, slot_peek(&s->inodes.slots, w.handle->inode), wait);
 	if (ret != FS_PENDING)
-		handle_put(s, w.handle);
+		filefs_handle_put(s, w.handle);
 	return ret;
 }
 

@@ -101,7 +101,7 @@ static int open_finish(struct filefs_session *s, struct fs_req *req, struct inod
 	int ret;
 
 	*out = (struct fuse_open_out){ .open_flags = open_reply_flags(s, inode, fd, made) };
-	ret = handle_add(s, inode, fd, open_handle_flags(flags), 0, &out->fh);
+	ret = filefs_handle_add(s, inode, fd, open_handle_flags(flags), 0, &out->fh);
 	if (ret < 0)
 		close(fd);
 	return ret;
@@ -257,7 +257,7 @@ ssize_t filefs_flush(struct filefs_session *s, struct fs_req *req)
 {
 	const struct fuse_flush_in *in = &req->in.flush;
 	struct filefs *fs = filefs_of(s);
-	struct handle *h = handle_get(s, in->fh, false);
+	struct handle *h = filefs_handle_get(s, in->fh, false);
 	int ret = 0, fd;
 
 	if (!h)
@@ -270,7 +270,7 @@ ssize_t filefs_flush(struct filefs_session *s, struct fs_req *req)
 		if (fd < 0 || close(fd) < 0)
 			ret = -errno;
 	}
-	handle_put(s, h);
+	filefs_handle_put(s, h);
 	return ret;
 }
 
@@ -280,11 +280,11 @@ ssize_t filefs_release(struct filefs_session *s, struct fs_req *req)
 	struct handle *h;
 
 	if (in->release_flags & FUSE_RELEASE_FLOCK_UNLOCK) {
-		h = handle_get(s, in->fh, false);
+		h = filefs_handle_get(s, in->fh, false);
 		if (h) {
 			lock_flock_release(s, h);
-			handle_put(s, h);
+			filefs_handle_put(s, h);
 		}
 	}
-	return handle_release(s, in->fh, false) ? 0 : -EBADF;
+	return filefs_handle_release(s, in->fh, false) ? 0 : -EBADF;
 }
