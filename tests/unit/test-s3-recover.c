@@ -73,6 +73,28 @@ static void dead_connections_are_replaced(void **state)
 	s3_end(&e);
 }
 
+/* A second time it would be refused because of the first. */
+static void conditional_writes_are_not_sent_twice(void **state)
+{
+	struct s3_env e;
+
+	(void)state;
+	s3_begin(&e, NULL);
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "");
+	assert_int_equal(env_put(&e.env, "k", "", 0), 0);
+	/* Taken, perhaps done, and the connection is gone. */
+	fake_bytes(&e, "")->hang_up = true;
+	assert_int_equal(env_put_if(&e.env, "dir/", "", 0, NULL, true, NULL), -EIO);
+	assert_int_equal(fake_count(&e), 2);
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "");
+	assert_int_equal(env_put(&e.env, "k", "", 0), 0);
+	fake_bytes(&e, "")->hang_up = true;
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "");
+	assert_int_equal(env_put(&e.env, "k", "", 0), 0);
+	assert_int_equal(fake_count(&e), 5);
+	s3_end(&e);
+}
+
 static void connections_are_kept_and_bounded(void **state)
 {
 	struct s3_env e;
@@ -303,6 +325,7 @@ int main(void)
 		cmocka_unit_test(the_region_is_learnt),
 		cmocka_unit_test(keys_that_expired_are_asked_for_again),
 		cmocka_unit_test(dead_connections_are_replaced),
+		cmocka_unit_test(conditional_writes_are_not_sent_twice),
 		cmocka_unit_test(connections_are_kept_and_bounded),
 		cmocka_unit_test(operations_can_be_cancelled),
 		cmocka_unit_test(bodies_can_be_cut_from_inside),

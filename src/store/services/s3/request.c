@@ -600,6 +600,26 @@ static int write_lines(struct build *b)
 	return 0;
 }
 
+/* Not what refuses itself when it is done twice, as if somebody else had been faster. */
+static bool is_repeatable(const struct s3_request *request)
+{
+	const struct store_op *op = request->op;
+
+	if (request->step != STEP_MAIN)
+		return true;
+	switch (op->opcode) {
+	case STORE_COMMIT:
+	case STORE_ABORT:
+		return false;
+	case STORE_PUT:
+	case STORE_DELETE:
+	case STORE_COPY:
+		return !op->if_absent && !given(op->if_match);
+	default:
+		return true;
+	}
+}
+
 int s3_request_prepare(struct s3_transfer *transfer)
 {
 	struct s3_request *request = s3_request_of(transfer);
@@ -613,6 +633,7 @@ int s3_request_prepare(struct s3_transfer *transfer)
 	if (b.error)
 		return b.error;
 	transfer->method = b.method;
+	transfer->repeatable = is_repeatable(request);
 	transfer->has_body = b.has_body || b.has_xml;
 	/* A POST without a body says so. */
 	if (strcmp(b.method, "POST") == 0 || strcmp(b.method, "PUT") == 0)

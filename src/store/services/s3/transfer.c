@@ -167,6 +167,21 @@ static int seek_body(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+/* A connection is ready for the request; libcurl does so again by itself when a kept one
+ * was dead. */
+static int before_request(void *arg, char *remote, char *local, int remote_port, int local_port)
+{
+	struct s3_transfer *transfer = arg;
+	bool again = transfer->begun;
+
+	(void)remote;
+	(void)local;
+	(void)remote_port;
+	(void)local_port;
+	transfer->begun = true;
+	return again && !transfer->repeatable ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 /* ---- Sockets and the timer ---- */
 
 static void wire_act(struct s3_wire *wire, curl_socket_t fd, int action)
@@ -296,6 +311,24 @@ static void transfer_end(struct s3_transfer *transfer, int error)
 	transfer->ops->done(transfer, error);
 }
 
+/* Like libcurl's own repetition, which covers fewer cases: a body that was half sent. */
+static bool transfer_repeat(struct s3_wire *wire, struct s3_transfer *transfer, CURLcode code)
+{
+	long connects = 1;
+
+	if (!transfer->repeatable || transfer->repeated || transfer->cancelled ||
+	    transfer->status || transfer->verdict)
+		return false;
+	if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING)
+		return false;
+	curl_easy_getinfo(transfer->slot->easy, CURLINFO_NUM_CONNECTS, &connects);
+	if (connects != 0)
+		return false;
+	transfer->repeated = true;
+	transfer->unsent = transfer->body;
+	return curl_multi_add_handle(wire->multi, transfer->slot->easy) == CURLM_OK;
+}
+
 /* libcurl's own view of the end, and ours of what made it so. */
 static void wire_reap_one(struct s3_wire *wire, CURL *easy, CURLcode code)
 {
@@ -306,6 +339,8 @@ static void wire_reap_one(struct s3_wire *wire, CURL *easy, CURLcode code)
 	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&slot);
 	transfer = slot->transfer;
 	curl_multi_remove_handle(wire->multi, easy);
+	if (transfer_repeat(wire, transfer, code))
+		return;
 	transfer->curl_code = code;
 	if (transfer->verdict == S3_TRANSFER_ENOUGH)
 		error = 0;
@@ -386,6 +421,7 @@ static void transfer_begin(struct s3_wire *wire, struct s3_transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_READDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_SEEKDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
 	if (curl_easy_setopt(easy, CURLOPT_URL, transfer->url) ||
 	    curl_multi_add_handle(wire->multi, easy))
 		transfer_end(transfer, -ENOMEM);
@@ -430,6 +466,7 @@ void s3_wire_start(struct s3_wire *wire, struct s3_transfer *transfer)
 	transfer->sent = 0;
 	transfer->verdict = 0;
 	transfer->cancelled = transfer->answered = false;
+	transfer->begun = transfer->repeated = false;
 	transfer->busy = true;
 	list_push_back(&wire->waiting, &transfer->link);
 	wire_run(wire);
@@ -470,6 +507,7 @@ static bool slot_setup(struct s3_wire *wire, struct s3_wire_slot *slot)
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, write_header);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_body);
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_body);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, WIRE_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, WIRE_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);

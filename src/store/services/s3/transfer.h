@@ -69,6 +69,9 @@ struct s3_transfer {
 	struct iov_cursor body;
 	uint64_t body_len;
 	bool has_body; /* send one, maybe of 0 bytes */
+	/* May be sent again when a kept connection turns out to be dead. What must not be
+	 * done twice ends in an error then: it may have been done. */
+	bool repeatable;
 
 	/* Of the answer. */
 	unsigned status; /* 0: none yet */
@@ -85,6 +88,8 @@ struct s3_transfer {
 	bool busy;     /* between start and done */
 	bool cancelled;
 	bool answered; /* all headers of the final answer came */
+	bool begun;    /* libcurl has gone to a connection with it */
+	bool repeated;
 };
 
 struct err *s3_wire_new(struct s3_wire **out, struct loop *loop,
