@@ -240,8 +240,10 @@ static int read_park(struct cache_file *f, struct cache_wait *w, uint64_t ahead_
 			return ret;
 		if (fetched) /* what was there is gone again: memory is very short */
 			return -EAGAIN;
-		ret = fetch_range(f, w->offset, MAX(w->offset + w->length, ahead_end), w->length,
-				  random);
+		ahead_end = MAX(w->offset + w->length, ahead_end);
+		if (w->stream)
+			readahead_missed(w->stream, w->offset, ahead_end);
+		ret = fetch_range(f, w->offset, ahead_end, w->length, random);
 		if (ret < 0)
 			return ret;
 	}
@@ -324,6 +326,7 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 	w->done = done;
 	w->wake = read_wake;
 	w->file = f;
+	w->stream = stream;
 	w->cursor = *dst;
 	w->offset = offset;
 	w->length = length;

@@ -10,17 +10,17 @@
  *			because several queues carry one guest's requests
  *	on		where he is, or a bit further: skips something, or comes early
  *
- * "A bit" is twice the request, or a fourth of what he has read, up to 1 MiB; and onward, also
- * as far as was fetched for him already. What belongs to nobody is a new reader, in the
- * place of the one unheard of for longest, those with a single request first: random
- * accesses do not push out a stream. Its first request is random, except at the start of
- * the file.
+ * "A bit" is twice the request, or a fourth of what he has read, up to 1 MiB. What belongs
+ * to nobody is a new reader, in the place of the one unheard of for longest, those with a
+ * single request first: random accesses do not push out a stream. Its first request is
+ * random, except at the start of the file, or in what was fetched for another: then he
+ * may be that one, who skipped, and the rest of it is his too.
  *
- * The window is how far ahead of him things are fetched. It grows with what he has read
- * without skipping (run): 4 times that up to 256 KiB, then twice that, up to what the
- * configuration allows. So whoever stops early has caused at most a few times what
- * he read to be fetched in vain, and yet the window of a long reader grows by a factor of
- * three for each window that he passes. What he skips is taken off his run.
+ * The window is how far ahead of him things are fetched. It grows with his run, which is
+ * what he read, less what he skipped and did not come back for: 4 times that up to 256 KiB,
+ * then twice that, up to what the configuration allows. So whoever stops early has caused at
+ * most a few times what he read to be fetched in vain, and yet the window of a long reader
+ * grows by a factor of three for each window that he passes.
  *
  *	          offset
  *	    run     |  request |         window          |
@@ -39,7 +39,7 @@
  *
  * When a request misses what was fetched ahead, memory is too short for the windows that there
  * are: fetching was given up or the blocks are evicted again. The reader's limit becomes
- * half of his window, and grows back by a fourth with each time that it is filled.
+ * half of his window, and grows back by a sixteenth with each time that it is filled.
  *
  * Files up to 256 KiB are fetched from where they are first touched to their end, and files up
  * to 1 MiB when they are read from the start.
@@ -66,10 +66,12 @@
 
 struct reader {
 	uint64_t position; /* end of his furthest request */
-	uint64_t run;	   /* bytes read without skipping */
-	uint64_t ahead;	   /* fetched for him up to here; 0: nothing */
-	uint64_t limit;	   /* of the window, as memory is short */
-	uint64_t used;	   /* clock of the stream; 0: free */
+	uint64_t run;	   /* bytes read, less those skipped */
+	uint64_t skipped;
+	uint64_t from;	/* fetched for him from here ... */
+	uint64_t ahead; /* ... up to here; 0: nothing */
+	uint64_t limit; /* of the window, as memory is short */
+	uint64_t used;	/* clock of the stream; 0: free */
 	unsigned requests;
 };
 
@@ -117,9 +119,7 @@ static uint64_t reader_distance(const struct reader *r, uint64_t offset, uint64_
 	if (!r->used)
 		return UINT64_MAX;
 	if (offset >= r->position)
-		return offset - r->position <= bit || offset < r->ahead ? offset - r->position
-									: UINT64_MAX;
-	/* He may have read some of it: his run, and what came early, is behind his position. */
+		return offset - r->position <= bit ? offset - r->position : UINT64_MAX;
 	return r->position - offset <= end - offset + bit ? r->position - offset : UINT64_MAX;
 }
 
@@ -143,15 +143,20 @@ static struct reader *reader_find(struct cache_stream *stream, uint64_t offset, 
 static struct reader *reader_new(struct cache_stream *stream, uint64_t offset)
 {
 	struct reader *best = &stream->reader[0];
+	uint64_t ahead = 0;
 
-	for (unsigned i = 1; i < READAHEAD_SLOTS; i++) {
+	for (unsigned i = 0; i < READAHEAD_SLOTS; i++) {
 		struct reader *r = &stream->reader[i];
 		bool single = r->requests <= 1, best_single = best->requests <= 1;
 
 		if (single != best_single ? single : r->used < best->used)
 			best = r;
+		if (offset >= r->position && offset < r->ahead)
+			ahead = r->ahead;
 	}
-	*best = (struct reader){ .position = offset, .limit = UINT64_MAX };
+	*best = (struct reader){
+		.position = offset, .from = offset, .ahead = ahead, .limit = UINT64_MAX
+	};
 	/* Who begins at the start is likely to go on. */
 	if (offset == 0)
 		best->run = WINDOW_SLOW / 4;
@@ -161,10 +166,18 @@ static struct reader *reader_new(struct cache_stream *stream, uint64_t offset)
 /* The request is @r's. */
 static void reader_advance(struct reader *r, uint64_t offset, uint64_t end)
 {
+	uint64_t gap = sub_to_0(offset, r->position), late = sub_to_0(r->position, offset);
+
 	r->requests++;
+	/* What was skipped is being read after all. */
+	late = MIN(late, end - offset);
+	late = MIN(late, r->skipped);
+	r->skipped -= late;
+	r->run += 2 * late;
 	if (end <= r->position)
 		return;
-	r->run = sub_to_0(r->run, sub_to_0(offset, r->position));
+	r->skipped += MIN(gap, r->run);
+	r->run -= MIN(gap, r->run);
 	r->run += end - MAX(offset, r->position);
 	r->position = end;
 }
@@ -191,25 +204,25 @@ static uint64_t window_end(uint64_t from, uint64_t window, uint64_t file_size)
 	return MIN(end, file_size);
 }
 
-/* What to do for @r, with the request ending at @end. */
-static void reader_plan(struct reader *r, uint64_t offset, uint64_t end, uint64_t file_size,
-			uint64_t max, struct readahead_plan *out)
+/* What to do for @r, after his request at @offset. */
+static void reader_plan(struct reader *r, uint64_t offset, uint64_t file_size, uint64_t max,
+			struct readahead_plan *out)
 {
 	uint64_t window = reader_window(r, max);
 
 	if (out->random || window < WINDOW_MIN)
 		return;
-	out->end = window_end(end, window, file_size);
-	if (r->ahead < end) {
+	out->end = window_end(r->position, window, file_size);
+	if (r->ahead < r->position) {
 		/* Only if the request misses: what was fetched for him is behind him. */
 		out->start = offset;
-	} else if (r->ahead >= file_size || sub_to_0(r->ahead, end) > window / 4 * 3) {
+	} else if (r->ahead >= file_size || r->ahead - r->position > window / 4 * 3) {
 		out->start = out->end = 0;
 	} else {
 		out->start = r->ahead;
 		r->ahead = MAX(out->end, r->ahead);
 		if (r->limit < max)
-			r->limit += r->limit / 4;
+			r->limit += r->limit / 16;
 	}
 }
 
@@ -226,14 +239,14 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
 	r = reader_find(stream, offset, end);
 	if (!r) {
 		r = reader_new(stream, offset);
-		out->random = offset > 0 && length < LARGE_REQUEST;
+		out->random = offset > 0 && !r->ahead && length < LARGE_REQUEST;
 	}
 	r->used = ++stream->clock;
 	reader_advance(r, offset, end);
 	if (file_size <= MIN(max, offset == 0 ? SMALL_FILE_FROM_START : SMALL_FILE))
 		*out = (struct readahead_plan){ .start = offset, .end = file_size };
 	else
-		reader_plan(r, offset, end, file_size, max, out);
+		reader_plan(r, offset, file_size, max, out);
 	pthread_mutex_unlock(&stream->lock);
 }
 
@@ -250,9 +263,11 @@ void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end
 		    (!r || other->position < r->position))
 			r = other;
 	}
-	if (r) {
+	if (r && offset >= r->from) {
 		if (offset < r->ahead)
 			r->limit = MAX(reader_window(r, UINT64_MAX) / 2, WINDOW_MIN);
+		else
+			r->from = offset;
 		r->ahead = end;
 	}
 	pthread_mutex_unlock(&stream->lock);

@@ -4,7 +4,7 @@
  * says what to do; fetching is the caller's (read.c). readahead.c explains it.
  *
  * The state is a struct cache_stream, one for each open handle. Threads: any, a mutex in the
- * stream covers it, held for some tens of nanoseconds.
+ * stream covers it, the innermost of all locks, held for some tens of nanoseconds.
  */
 #ifndef OVFS_CACHE_READAHEAD_H
 #define OVFS_CACHE_READAHEAD_H
@@ -15,7 +15,7 @@
 #include "cache/cache.h"
 
 /* How many sequential readers of one handle are told apart. */
-#define READAHEAD_SLOTS 4
+#define READAHEAD_SLOTS 8
 
 /*
  * [@start, @end) is to be fetched besides the request; nothing when @end <= @start.
