@@ -47,8 +47,8 @@ void map_layout_init(struct map_layout *layout, const struct pool *pool);
 struct map_slots;
 
 struct map_region {
-	_Atomic uint32_t shape; /* of the blocks it has now */
-	uint32_t used;		/* slots that hold a block; atomic, see below */
+	_Atomic uint32_t shape;			     /* of the blocks it has now */
+	_Atomic uint32_t used;			     /* slots that hold a block */
 	struct map_slots *_Atomic slots[MAP_SHAPES]; /* NULL: never had this shape */
 };
 
