@@ -292,6 +292,8 @@ static void log_failure(const struct s3_request *request, int result, const stru
 	const struct s3_transfer *transfer = &request->transfer;
 	struct s3 *s3 = request->s3;
 
+	if (s3->watched == request->op)
+		return; /* s3_check() has better words */
 	log_limited(&s3->log_limit, LOG_LEVEL_WARN, "s3_request_failed",
 		    "op=%s bucket=%s key=\"%s%s\" errno=%d status=%u code=\"%s\" message=\"%s\" "
 		    "request_id=\"%s\"",
@@ -327,7 +329,9 @@ static bool follow_region(struct s3_request *request, const struct s3_error *err
 	if (strcmp(region, endpoint->region) != 0) {
 		if (!s3_endpoint_set_region(endpoint, region))
 			return false;
-		log_info("s3_region_learnt", "bucket=%s region=%s", endpoint->bucket, region);
+		log_at(request->s3->config.region ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+		       "s3_region_learnt", "bucket=%s region=%s instead_of=%s", endpoint->bucket,
+		       region, request->region);
 	}
 	s3_request_send(request);
 	return true;
@@ -339,9 +343,10 @@ static bool renew_credentials(struct s3_request *request, const struct s3_error 
 
 	if (request->credentials_tried || request->credentials->anonymous)
 		return false;
-	log_limited(&s3->log_limit, LOG_LEVEL_WARN, "s3_credentials_refused",
-		    "bucket=%s source=%s status=%u code=\"%s\"", s3->endpoint.bucket,
-		    request->credentials->source, request->transfer.status, error->code);
+	if (s3->watched != request->op)
+		log_limited(&s3->log_limit, LOG_LEVEL_WARN, "s3_credentials_refused",
+			    "bucket=%s source=%s status=%u code=\"%s\"", s3->endpoint.bucket,
+			    request->credentials->source, request->transfer.status, error->code);
 	/* Should there be no others, then this is why. */
 	note_failure(request, error);
 	request->credentials_tried = true;

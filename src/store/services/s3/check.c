@@ -49,7 +49,7 @@ static struct err *explain_code(const struct s3 *s3, const char *code)
 		return err_new("bucket: there is no bucket \"%s\"", endpoint->bucket);
 	if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "TokenRefreshRequired") == 0)
 		return err_new("session_token: the credentials have expired");
-	if (strcmp(code, "InvalidToken") == 0)
+	if (strcmp(code, "InvalidToken") == 0 || strcmp(code, "InvalidTokenId") == 0)
 		return err_new("session_token: the service does not accept it");
 	if (strcmp(code, "AuthorizationHeaderMalformed") == 0 ||
 	    strcmp(code, "PermanentRedirect") == 0 || strcmp(code, "BucketRegionError") == 0)
@@ -65,19 +65,21 @@ static struct err *explain_status(const struct s3 *s3)
 {
 	const struct s3_failure *failure = &s3->failure;
 	const struct s3_endpoint *endpoint = &s3->endpoint;
-	struct err *e = explain_code(s3, failure->error.code);
+	const char *said = failure->error.message;
+	struct err *e = explain_code(s3, failure->error.code), *both;
 
-	if (e)
-		return failure->error.message[0]
-			       ? err_wrap(e, "the service says \"%s\"", failure->error.message)
-			       : e;
+	if (e) {
+		both = err_new("%s (the service says \"%s\")", err_msg(e), said);
+		err_free(said[0] ? e : both);
+		return said[0] ? both : e;
+	}
 	if (!failure->error.code[0] && failure->status == 403)
 		return err_new("access denied (403), without a reason");
 	if (!failure->error.code[0])
 		return err_new("endpoint: %s answers with status %u, and not as S3 does",
 			       endpoint->host, failure->status);
 	return err_new("the service refuses: %s (status %u): %s", failure->error.code,
-		       failure->status, failure->error.message);
+		       failure->status, said);
 }
 
 static struct err *explain_connection(const struct s3 *s3)
@@ -91,13 +93,15 @@ static struct err *explain_connection(const struct s3 *s3)
 	case CURLE_COULDNT_RESOLVE_PROXY:
 		return err_new("proxy: its name does not resolve: %s", text);
 	case CURLE_COULDNT_CONNECT:
-		return err_new("endpoint: %s does not accept connections: %s", host, text);
+		return err_new("endpoint: %s%s does not accept connections: %s", host,
+			       s3->config.proxy ? ", or the proxy," : "", text);
 	case CURLE_OPERATION_TIMEDOUT:
 		return err_new("endpoint: no answer from %s: %s", host, text);
 	case CURLE_PEER_FAILED_VERIFICATION:
 	case CURLE_SSL_ISSUER_ERROR:
-		return err_new("ca_bundle: the certificate of %s is not to be trusted: %s", host,
-			       text);
+		return err_new("endpoint: the certificate of %s is not to be trusted, see "
+			       "ca_bundle: %s",
+			       host, text);
 	case CURLE_SSL_CERTPROBLEM:
 		return err_new("client_certificate: %s", text);
 	case CURLE_SSL_CONNECT_ERROR:

@@ -43,6 +43,7 @@ static const struct code {
 	{ "InvalidRange", ERANGE, S3_REMEDY_NONE },
 	{ "InvalidRequest", EINVAL, S3_REMEDY_NONE },
 	{ "InvalidToken", EACCES, S3_REMEDY_CREDENTIALS },
+	{ "InvalidTokenId", EACCES, S3_REMEDY_CREDENTIALS },
 	{ "KeyTooLongError", ENAMETOOLONG, S3_REMEDY_NONE },
 	{ "KeyTooLong", ENAMETOOLONG, S3_REMEDY_NONE },
 	{ "MalformedXML", EINVAL, S3_REMEDY_NONE },
