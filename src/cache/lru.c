@@ -121,9 +121,9 @@ static const struct lru_queue *lru_next_queue(const struct lru *lru)
 static void block_cool(struct block *b, bool all)
 {
 	uint32_t hot = atomic_load_explicit(&b->state, memory_order_relaxed) & BLOCK_HOT;
+	uint32_t forget = !all && hot == BLOCK_HOT ? BLOCK_HOT & ~BLOCK_HOT_ONE : BLOCK_HOT;
 
-	atomic_fetch_and_explicit(&b->state, ~(all ? BLOCK_HOT : hot & ~BLOCK_HOT_ONE),
-				  memory_order_relaxed);
+	atomic_fetch_and_explicit(&b->state, ~forget, memory_order_relaxed);
 }
 
 block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms)

@@ -244,6 +244,34 @@ static void blocks_in_use_are_passed_over(void **state)
 	sim_free(s);
 }
 
+/* Whatever was hit, however often, goes when it is not hit any more: in small a block gets one
+ * more round, in main one for each of two hits. */
+static void hits_are_forgotten_in_the_end(void **state)
+{
+	struct sim *s = sim_new();
+	unsigned steps = 4 * BLOCKS;
+
+	(void)state;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		for (unsigned k = 0; k <= i % 4; k++)
+			sim_access(s, i);
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		block_id id = lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0);
+
+		assert_int_not_equal(id, BLOCK_NONE);
+		lru_add(&s->lru, NULL, s->blocks, id, true, BLOCKS, 0);
+		block_touch(&s->blocks[id]);
+		if (i % 2)
+			block_touch(&s->blocks[id]);
+	}
+	steps = 3 * BLOCKS;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		assert_int_not_equal(lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0),
+				     BLOCK_NONE);
+	assert_int_equal(lru_count(&s->lru), 0);
+	sim_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +281,7 @@ int main(void)
 		cmocka_unit_test(a_new_hot_set_takes_over),
 		cmocka_unit_test(a_loop_larger_than_the_cache_hits_at_all),
 		cmocka_unit_test(blocks_in_use_are_passed_over),
+		cmocka_unit_test(hits_are_forgotten_in_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
