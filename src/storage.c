@@ -13,11 +13,6 @@
 
 #define DAY_NS 86400000000000ull
 
-#ifndef OVFS_OBJECTS
-#define storage_open_objects(storage, config, workers)                                             \
-	((void)(storage), err_new("this build has no object storage"))
-#endif
-
 struct storage {
 	struct fs *fs;
 	/* Of objects only. */
@@ -53,7 +48,6 @@ static struct err *storage_open_files(struct storage *storage, const struct ovfs
 	return filefs_new(&storage->fs, &fs_config, root_fd, proc_self_fd, workers);
 }
 
-#ifdef OVFS_OBJECTS
 static struct err *storage_open_cache(struct storage *storage, const struct ovfs_config *config)
 {
 	struct pool_config pool = {
@@ -134,8 +128,6 @@ static struct err *storage_open_objects(struct storage *storage, const struct ov
 	return e;
 }
 
-#endif
-
 struct err *storage_new(struct storage **out, const struct ovfs_config *config,
 			struct workers *workers, int root_fd, int proc_self_fd)
 {
@@ -170,7 +162,6 @@ void storage_log(struct storage *storage)
 
 	if (!storage->stack)
 		return;
-#ifdef OVFS_OBJECTS
 	storage_stack_log(storage->stack);
 	cache_storage_usage(storage->files, &usage);
 	log_info("cache_usage",
@@ -181,9 +172,6 @@ void storage_log(struct storage *storage)
 		 (unsigned long long)usage.hits, (unsigned long long)usage.misses,
 		 (unsigned long long)usage.fetched, (unsigned long long)usage.commits,
 		 (unsigned long long)usage.commit_failures);
-#else
-	(void)usage;
-#endif
 }
 
 unsigned storage_free(struct storage *storage)
@@ -195,7 +183,6 @@ unsigned storage_free(struct storage *storage)
 	/* The driver first: it lets go of its files, which are then the cache's alone. */
 	if (storage->fs)
 		storage->fs->ops->free(storage->fs);
-#ifdef OVFS_OBJECTS
 	if (storage->files) {
 		left = cache_storage_drain(storage->files, storage->drain_timeout_ns);
 		storage_log(storage);
@@ -204,7 +191,6 @@ unsigned storage_free(struct storage *storage)
 	workers_free(storage->flushers);
 	cache_free(storage->cache);
 	storage_stack_free(storage->stack);
-#endif
 	free(storage);
 	return left;
 }
