@@ -18,6 +18,10 @@
 #include "base/util.h"
 #include "fs/objectfs/internal.h"
 
+/* known.version: what the cache counts, and above it what node.writes counts. */
+#define VERSION_BITS 44
+#define WRITES_MASK ((1u << (64 - VERSION_BITS)) - 1)
+
 /* ---- Handles ---- */
 
 int handle_add(struct objectfs_session *s, struct node *node, struct cache_file *file,
@@ -133,6 +137,11 @@ void handle_changed(struct objectfs_session *s, struct handle *h)
 	atomic_store(&h->changed, true);
 	tree_lock(t);
 	if (h->node->writer != s->number) {
+		struct known *k = session_known(s, h->node);
+
+		/* To its own guest it is no news. */
+		if (k && k->version >> VERSION_BITS == (h->node->writes & WRITES_MASK))
+			k->version += 1ull << VERSION_BITS;
 		h->node->writer = s->number;
 		h->node->writes++;
 	}
@@ -176,7 +185,7 @@ static bool open_version_same(struct objectfs_session *s, struct node *n,
 		return false;
 	if (!info->dirty && *info->etag)
 		etag = name_hash(info->etag, strlen(info->etag), 1) | 1;
-	version = (uint64_t)n->writes << 44 | info->version;
+	version = (uint64_t)n->writes << VERSION_BITS | info->version;
 	same = k->version == version || (etag && k->etag == etag);
 	k->version = version;
 	k->etag = etag;

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many requests operations cost: the table of issue 3. */
+#include "objectfs-fixture.h"
+
+static void make_objects(struct ox *ox, const char *prefix, unsigned count)
+{
+	char key[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(key, sizeof(key), "%sf%05u", prefix, i);
+		ox_bucket_put(ox, key, "text");
+	}
+}
+
+/* Reads all of a directory and stats each name, as ls -l does. Returns how many. */
+static unsigned list_long(struct ox *ox, const char *path)
+{
+	char *buf = malloc(32768);
+	struct fuse_entry_out e;
+	uint64_t fh, offset = 0;
+	unsigned count = 0;
+	ssize_t n;
+
+	assert_int_equal(ox_stat(ox, path, &e), 0);
+	assert_int_equal(ox_opendir(ox, e.nodeid, &fh), 0);
+	while ((n = ox_readdir(ox, FUSE_READDIRPLUS, fh, offset, buf, 32768)) > 0) {
+		for (ssize_t pos = 0; pos < n;) {
+			struct fuse_direntplus d;
+
+			memcpy(&d, buf + pos, FUSE_NAME_OFFSET_DIRENTPLUS);
+			pos += (ssize_t)FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET_DIRENTPLUS +
+							  d.dirent.namelen);
+			offset = d.dirent.off;
+			if (!d.entry_out.nodeid)
+				continue;
+			count++;
+			assert_int_equal(ox_getattr(ox, d.entry_out.nodeid, NULL), 0);
+			ox_forget(ox, d.entry_out.nodeid, 1);
+		}
+	}
+	assert_int_equal(n, 0);
+	assert_int_equal(ox_releasedir(ox, fh), 0);
+	free(buf);
+	return count;
+}
+
+static void test_ls(void **state)
+{
+	struct ox *ox = *state;
+
+	make_objects(ox, "d/", 2500);
+	assert_int_equal(ox_stat(ox, "d", NULL), 0);
+	ox_spent(ox);
+	assert_int_equal(list_long(ox, "d/"), 2500);
+	assert_int_equal(ox_spent(ox), 3);
+	assert_int_equal(cache_env_count(&ox->ce, STORE_STAT), 1); /* of LOOKUP d */
+	/* Again, and names by LOOKUP: from memory. */
+	assert_int_equal(list_long(ox, "d/"), 2500);
+	assert_int_equal(ox_stat(ox, "d/f00007", NULL), 0);
+	assert_int_equal(ox_stat(ox, "d/nothing", NULL), -ENOENT);
+	assert_int_equal(ox_spent(ox), 0);
+}
+
+static void test_read_listed(void **state)
+{
+	struct ox *ox = *state;
+
+	cache_env_object(&ox->ce, "d/file", 1, 4096);
+	assert_string_equal(ox_list(ox, "d/"), "file");
+	ox_spent(ox);
+	{
+		unsigned char buf[8192];
+		uint64_t fh;
+
+		assert_int_equal(ox_openat(ox, "d/file", O_RDONLY, &fh), 0);
+		assert_int_equal(ox_read(ox, fh, buf, sizeof(buf), 0), 4096);
+		pattern_check(1, 0, buf, 4096);
+		assert_int_equal(ox_closeat(ox, fh), 0);
+	}
+	assert_int_equal(ox_spent(ox), 1);
+}
+
+static void test_read_unlisted(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "file", "some text");
+	ox_expect(ox, "file", "some text");
+	assert_in_range(ox_spent(ox), 1, 3);
+}
+
+static void test_create(void **state)
+{
+	struct ox *ox = *state;
+	char data[4096];
+	uint64_t fh;
+
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(ox_stat(ox, "new", NULL), -ENOENT); /* as the guest does */
+	assert_int_equal(ox_create(ox, "new", O_WRONLY | O_EXCL, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, data, sizeof(data), 0), sizeof(data));
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_in_range(ox_spent(ox), 1, 3);
+	assert_int_equal(strlen(ox_bucket(ox, "new")), 4095); /* of its room */
+}
+
+static void test_missing(void **state)
+{
+	struct ox *ox = *state;
+
+	assert_int_equal(ox_stat(ox, "nothing", NULL), -ENOENT);
+	assert_int_equal(ox_spent(ox), 2);
+	assert_int_equal(ox_stat(ox, "nothing", NULL), -ENOENT);
+	assert_int_equal(ox_spent(ox), 0);
+}
+
+/* The seed table. */
+static void test_table(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "xxx/yyy/", "");
+	assert_int_equal(ox_stat(ox, "xxx/yyy", NULL), 0);
+	ox_spent(ox);
+	/* read directory: get the marker, list */
+	assert_string_equal(ox_list(ox, "xxx/yyy/"), "");
+	assert_in_range(ox_spent(ox), 0, 2);
+	/* mkdir: two gets and an insert */
+	assert_int_equal(ox_mkdir(ox, "xxx/zzz"), 0);
+	assert_in_range(ox_spent(ox), 1, 3);
+	/* create: three gets and an insert */
+	ox_put(ox, "xxx/zzz/file", "text");
+	assert_in_range(ox_spent(ox), 1, 4);
+	/* remove a file: both gets, delete */
+	assert_int_equal(ox_unlink(ox, "xxx/zzz/file"), 0);
+	assert_in_range(ox_spent(ox), 1, 3);
+	/* remove a directory: get, list, delete */
+	assert_int_equal(ox_rmdir(ox, "xxx/zzz"), 0);
+	assert_in_range(ox_spent(ox), 1, 3);
+	assert_string_equal(ox_bucket(ox, "xxx/zzz/"), "(none)");
+}
+
+/* What we made ourselves we know. */
+static void test_new_directory(void **state)
+{
+	struct ox *ox = *state;
+	char path[32];
+
+	assert_int_equal(ox_mkdir(ox, "new"), 0);
+	ox_spent(ox);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(path, sizeof(path), "new/%u", i);
+		assert_int_equal(ox_stat(ox, path, NULL), -ENOENT);
+		ox_put(ox, path, "text");
+	}
+	assert_int_equal(ox_spent(ox), 20);
+}
+
+/* One after the other, long after they were listed: a page for all. */
+static void test_burst(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out d;
+	char name[32];
+
+	make_objects(ox, "d/", 3000);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	ox_spent(ox);
+	for (unsigned i = 0; i < 3000; i++) {
+		struct fuse_entry_out e;
+
+		snprintf(name, sizeof(name), "f%05u", i);
+		assert_int_equal(ox_lookup(ox, d.nodeid, name, &e), 0);
+		assert_int_equal(e.attr.size, 4);
+	}
+	assert_in_range(ox_spent(ox), 3, 30);
+}
+
+/* rm -r of a directory without a marker. */
+static void test_remove_all(void **state)
+{
+	struct ox *ox = *state;
+	char path[32];
+
+	make_objects(ox, "top/d/", 1500);
+	assert_int_equal(list_long(ox, "top/d/"), 1500);
+	ox_spent(ox);
+	for (unsigned i = 0; i < 1500; i++) {
+		snprintf(path, sizeof(path), "top/d/f%05u", i);
+		assert_int_equal(ox_unlink(ox, path), 0);
+	}
+	/* Each one's DELETE, a look whether that was the last, the marker. */
+	assert_in_range(ox_spent(ox), 1500, 1503);
+	assert_string_equal(ox_bucket(ox, "top/d/"), "");
+	assert_int_equal(ox_rmdir(ox, "top/d"), 0);
+	assert_string_equal(ox_bucket(ox, "top/d/"), "(none)");
+	/* And so its parent has one now. */
+	assert_string_equal(ox_bucket(ox, "top/"), "");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
+	static const struct CMUnitTest tests[] = {
+		TEST(test_ls),
+		TEST(test_read_listed),
+		TEST(test_read_unlisted),
+		TEST(test_create),
+		TEST(test_missing),
+		TEST(test_table),
+		TEST(test_new_directory),
+		TEST(test_burst),
+		TEST(test_remove_all),
+	};
+
+	return cmocka_run_group_tests_name("objectfs-economy", tests, NULL, NULL);
+}

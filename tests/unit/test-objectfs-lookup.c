@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is believed for how long, and what other clients do meanwhile. */
+#include "objectfs-fixture.h"
+
+#include "store/layers/fault.h"
+
+#define TIMEOUT (100 * MSEC)
+
+static int setup_short(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->config.attr_timeout_ns = TIMEOUT;
+	ox->config.entry_timeout_ns = TIMEOUT;
+	ox->config.negative_timeout_ns = TIMEOUT;
+	ox_open(ox);
+	*state = ox;
+	return 0;
+}
+
+static void wait_timeout(void)
+{
+	sleep_ms(TIMEOUT / MSEC + 20);
+}
+
+static void test_changes_show(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out e, was;
+	struct fuse_attr attr;
+
+	assert_int_equal(ox_stat(ox, "f", NULL), -ENOENT);
+	ox_bucket_put(ox, "f", "text");
+	wait_timeout();
+	assert_int_equal(ox_stat(ox, "f", &was), 0);
+	assert_true(was.attr_valid == 0 && was.attr_valid_nsec <= TIMEOUT);
+	ox_bucket_put(ox, "f", "longer text");
+	wait_timeout();
+	assert_int_equal(ox_getattr(ox, was.nodeid, &attr), 0);
+	assert_int_equal(attr.size, 11);
+	ox_expect(ox, "f", "longer text");
+	ox_bucket_remove(ox, "f");
+	wait_timeout();
+	assert_int_equal(ox_getattr(ox, was.nodeid, &attr), -ESTALE);
+	assert_int_equal(ox_stat(ox, "f", NULL), -ENOENT);
+	/* A directory in its place is another inode. */
+	ox_bucket_put(ox, "f/x", "");
+	wait_timeout();
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_true(S_ISDIR(e.attr.mode));
+	assert_int_not_equal(e.nodeid, was.nodeid);
+	ox_bucket_remove(ox, "f/x");
+	ox_bucket_put(ox, "f", "file again");
+	wait_timeout();
+	ox_expect(ox, "f", "file again");
+}
+
+static void test_listing_ages(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "a", "");
+	assert_string_equal(ox_list(ox, ""), "a");
+	ox_bucket_put(ox, "b", "");
+	ox_bucket_remove(ox, "a");
+	wait_timeout();
+	assert_string_equal(ox_list(ox, ""), "b");
+	assert_int_equal(ox_stat(ox, "a", NULL), -ENOENT);
+}
+
+/* What is believed costs nothing, and no longer than it should. */
+static void test_revalidate(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "f", "text");
+	ox_bucket_put(ox, "d/x", "text");
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	assert_int_equal(ox_stat(ox, "d", NULL), 0);
+	assert_int_equal(ox_spent(ox), 4);
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	assert_int_equal(ox_stat(ox, "d", NULL), 0);
+	assert_int_equal(ox_spent(ox), 0);
+	wait_timeout();
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	assert_int_equal(ox_stat(ox, "d", NULL), 0);
+	assert_int_equal(ox_spent(ox), 2);
+}
+
+/* A file of ours is there whatever listings say. */
+static void test_ours_stays(void **state)
+{
+	struct ox *ox = *state;
+	uint64_t fh;
+
+	assert_int_equal(ox_create(ox, "f", O_WRONLY, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "text", 4, 0), 4);
+	wait_timeout();
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	assert_string_equal(ox_list(ox, ""), "f");
+	wait_timeout();
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+}
+
+/* Errors are errors, not missing files. */
+static void test_errors(void **state)
+{
+	struct ox *ox = *state;
+	struct store_fault fault = { .error_permille = 1000, .error = -ETIMEDOUT };
+	struct fuse_entry_out e;
+	char buf[256];
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "text");
+	ox_bucket_put(ox, "d/x", "text");
+	assert_int_equal(ox_stat(ox, "d", &e), 0);
+	wait_timeout();
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, &fault);
+	assert_int_equal(ox_stat(ox, "f", NULL), -ETIMEDOUT);
+	assert_int_equal(ox_lookup(ox, e.nodeid, "x", NULL), -ETIMEDOUT);
+	assert_int_equal(ox_opendir(ox, e.nodeid, &fh), 0);
+	assert_int_equal(ox_readdir(ox, FUSE_READDIR, fh, 2, buf, sizeof(buf)), -ETIMEDOUT);
+	assert_int_equal(ox_mkdir(ox, "new"), -ETIMEDOUT);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_true(ox_readdir(ox, FUSE_READDIR, fh, 2, buf, sizeof(buf)) > 0);
+	ox_releasedir(ox, fh);
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	/* Half a failure is one, too. */
+	fault.error = -EACCES;
+	store_fault_set(ox->ce.fault, 1u << STORE_LIST, &fault);
+	assert_int_equal(ox_stat(ox, "a-missing", NULL), -EACCES);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(ox_stat(ox, "a-missing", NULL), -ENOENT);
+}
+
+static void test_hostile(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+	struct fuse_open_out out;
+	char buf[16];
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "text");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(ox_lookup(ox, 0, "f", NULL), -ESTALE);
+	assert_int_equal(ox_lookup(ox, UINT64_MAX, "f", NULL), -ESTALE);
+	assert_int_equal(ox_lookup(ox, e.nodeid + (1ull << 32), "f", NULL), -ESTALE);
+	assert_int_equal(ox_lookup(ox, e.nodeid, "f", NULL), -ENOTDIR);
+	assert_int_equal(ox_opendir(ox, e.nodeid, &fh), -ENOTDIR);
+	assert_int_equal(ox_open_node(ox, 1, O_RDONLY, &out), -EISDIR);
+	assert_int_equal(ox_open_node(ox, e.nodeid, O_RDWR, &out), 0);
+	assert_int_equal(ox_readdir(ox, FUSE_READDIR, out.fh, 0, buf, sizeof(buf)), -EBADF);
+	assert_int_equal(ox_releasedir(ox, out.fh), -EBADF);
+	assert_int_equal(ox_opendir(ox, 1, &fh), 0);
+	assert_int_equal(ox_read(ox, fh, buf, sizeof(buf), 0), -EBADF);
+	assert_int_equal(ox_flush(ox, fh), -EBADF);
+	assert_int_equal(ox_release(ox, fh), -EBADF);
+	/* More FORGETs than LOOKUPs, of a file that is open, of the root. */
+	ox_forget(ox, e.nodeid, UINT64_MAX);
+	ox_forget(ox, e.nodeid, 1);
+	ox_forget(ox, 1, UINT64_MAX);
+	ox_forget(ox, 777, 1);
+	assert_int_equal(ox_read(ox, out.fh, buf, sizeof(buf), 0), 4);
+	assert_int_equal(ox_release(ox, out.fh), 0);
+	assert_int_equal(ox_release(ox, out.fh), -EBADF);
+	assert_int_equal(ox_getattr(ox, e.nodeid, NULL), -ESTALE);
+	assert_int_equal(ox_stat(ox, "f", NULL), 0);
+	/* The rest is left open, for the end of the session to clear up. */
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_short, ox_teardown)
+	static const struct CMUnitTest tests[] = {
+		TEST(test_changes_show), TEST(test_listing_ages), TEST(test_revalidate),
+		TEST(test_ours_stays),	 TEST(test_errors),	  TEST(test_hostile),
+	};
+
+	return cmocka_run_group_tests_name("objectfs-lookup", tests, NULL, NULL);
+}

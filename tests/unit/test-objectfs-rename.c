@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "objectfs-fixture.h"
+
+#include "store/layers/fault.h"
+
+static void test_file(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out before, after;
+
+	ox_bucket_put(ox, "a", "text");
+	ox_bucket_put(ox, "d/x", "");
+	assert_int_equal(ox_stat(ox, "a", &before), 0);
+	assert_int_equal(ox_rename(ox, "a", "d/b", 0), 0);
+	assert_string_equal(ox_bucket(ox, "a"), "(none)");
+	assert_string_equal(ox_bucket(ox, "d/b"), "text");
+	assert_int_equal(ox_stat(ox, "a", NULL), -ENOENT);
+	assert_int_equal(ox_stat(ox, "d/b", &after), 0);
+	assert_int_equal(before.nodeid, after.nodeid);
+	assert_int_equal(before.attr.mtime, after.attr.mtime);
+	ox_expect(ox, "d/b", "text");
+}
+
+static void test_over(void **state)
+{
+	struct ox *ox = *state;
+	char buf[16] = "";
+	uint64_t fh;
+
+	ox_bucket_put(ox, "a", "new");
+	ox_bucket_put(ox, "b", "old");
+	assert_int_equal(ox_openat(ox, "b", O_RDONLY, &fh), 0);
+	assert_int_equal(ox_read(ox, fh, buf, sizeof(buf), 0), 3);
+	assert_int_equal(ox_rename(ox, "a", "b", 1), -EEXIST);
+	assert_int_equal(ox_rename(ox, "a", "b", 2), -EINVAL);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "new");
+	/* Whoever has the old one open has it open. */
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(ox_read(ox, fh, buf, sizeof(buf), 0), 3);
+	assert_string_equal(buf, "old");
+	ox_release(ox, fh);
+	ox_expect(ox, "b", "new");
+	assert_int_equal(ox_rename(ox, "b", "b", 0), 0);
+	assert_int_equal(ox_rename(ox, "b", "c", 1), 0);
+	assert_string_equal(ox_bucket(ox, "c"), "new");
+	assert_int_equal(ox_rename(ox, "missing", "c", 0), -ENOENT);
+}
+
+static void test_kinds(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "f", "");
+	ox_bucket_put(ox, "d/e/x", "");
+	assert_int_equal(ox_mkdir(ox, "empty"), 0);
+	assert_int_equal(ox_rename(ox, "f", "d", 0), -EISDIR);
+	assert_int_equal(ox_rename(ox, "d", "f", 0), -ENOTDIR);
+	assert_int_equal(ox_rename(ox, "empty", "d", 0), -ENOTEMPTY);
+	assert_int_equal(ox_rename(ox, "d", "d/e/d", 0), -EINVAL);
+	assert_int_equal(ox_rename(ox, "d/e", "d", 0), -ENOTEMPTY);
+	assert_int_equal(ox_rename(ox, "d", "empty", 0), 0);
+	assert_string_equal(ox_bucket(ox, "empty/e/x"), "");
+	assert_string_equal(ox_bucket(ox, "d/e/x"), "(none)");
+	assert_string_equal(ox_list(ox, ""), "empty/,f");
+}
+
+/* With files that were written and not committed, or are being written. */
+static void test_open_file(void **state)
+{
+	struct ox *ox = *state;
+	uint64_t fh, old;
+
+	assert_int_equal(ox_create(ox, "a", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "one", 3, 0), 3);
+	ox_spent(ox);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_in_range(ox_spent(ox), 0, 2); /* is there a b? */
+	assert_int_equal(ox_write(ox, fh, "two", 3, 3), 3);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "a"), "(none)");
+	assert_string_equal(ox_bucket(ox, "b"), "onetwo");
+	/* Changes on top of an object. */
+	assert_int_equal(ox_openat(ox, "b", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "TWO", 3, 3), 3);
+	assert_int_equal(ox_rename(ox, "b", "c", 0), 0);
+	assert_int_equal(ox_write(ox, fh, "!", 1, 6), 1);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "(none)");
+	assert_string_equal(ox_bucket(ox, "c"), "oneTWO!");
+	/* A new file over an old one, both open. */
+	assert_int_equal(ox_openat(ox, "c", O_RDWR, &old), 0);
+	assert_int_equal(ox_write(ox, old, "x", 1, 0), 1);
+	assert_int_equal(ox_create(ox, "new", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "new", 3, 0), 3);
+	assert_int_equal(ox_rename(ox, "new", "c", 0), 0);
+	assert_int_equal(ox_closeat(ox, old), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "new"), "(none)");
+	assert_string_equal(ox_bucket(ox, "c"), "new");
+	ox_expect(ox, "c", "new");
+}
+
+static void test_directory(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out before, after;
+	char key[32];
+	uint64_t fh, created;
+
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "old/%u/f%u", i % 3, i);
+		ox_bucket_put(ox, key, key);
+	}
+	ox_bucket_put(ox, "old/made/", "");
+	assert_int_equal(ox_stat(ox, "old/1/f1", &before), 0);
+	assert_int_equal(ox_openat(ox, "old/2/f2", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "OLD", 3, 0), 3);
+	assert_int_equal(ox_create(ox, "old/2/new", O_RDWR, &created), 0);
+	assert_int_equal(ox_write(ox, created, "created", 7, 0), 7);
+	assert_int_equal(ox_list(ox, "old/")[0], '0');
+	assert_int_equal(ox_rename(ox, "old", "new", 0), 0);
+	assert_int_equal(ox_write(ox, fh, "NEW", 3, 0), 3);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_int_equal(ox_closeat(ox, created), 0);
+	assert_int_equal(ox_stat(ox, "old", NULL), -ENOENT);
+	assert_int_equal(ox_stat(ox, "new/1/f1", &after), 0);
+	assert_int_equal(before.nodeid, after.nodeid);
+	for (unsigned i = 0; i < 100; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "%s/%u/f%u", i == 2 ? "NEW" : "old", i % 3, i);
+		snprintf(key, sizeof(key), "old/%u/f%u", i % 3, i);
+		assert_string_equal(ox_bucket(ox, key), "(none)");
+		memcpy(key, "new", 3);
+		assert_string_equal(ox_bucket(ox, key), text);
+		ox_expect(ox, key, text);
+	}
+	assert_string_equal(ox_bucket(ox, "new/2/new"), "created");
+	assert_string_equal(ox_list(ox, "new/"), "0/,1/,2/,made/");
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 102);
+}
+
+/* A directory that has nothing but what no bucket knows. */
+static void test_directory_unwritten(void **state)
+{
+	struct ox *ox = *state;
+	uint64_t fh;
+
+	assert_int_equal(ox_mkdir(ox, "a"), 0);
+	assert_int_equal(ox_create(ox, "a/f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_string_equal(ox_list(ox, "b/"), "f");
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "b/f"), "");
+	assert_string_equal(ox_bucket(ox, "a/"), "(none)");
+	assert_string_equal(ox_list(ox, ""), "b/");
+}
+
+static void test_too_many(void **state)
+{
+	struct ox *ox = *state;
+	char key[32];
+
+	for (unsigned i = 0; i < 1001; i++) {
+		snprintf(key, sizeof(key), "d/%u", i);
+		ox_bucket_put(ox, key, "");
+	}
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -EXDEV);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 1001);
+	assert_int_equal(ox_unlink(ox, "d/0"), 0);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), 0);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 1000);
+	assert_int_equal(ox_stat(ox, "e/1000", NULL), 0);
+}
+
+/* The service refuses some copies: all is as it was. */
+static void test_failure(void **state)
+{
+	struct ox *ox = *state;
+	struct store_fault fault = { .error_permille = 100, .error = -EACCES };
+	char key[32];
+
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "d/%02u", i);
+		ox_bucket_put(ox, key, key);
+	}
+	assert_int_equal(ox_stat(ox, "d/07", NULL), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_COPY, &fault);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -EACCES);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 100);
+	assert_string_equal(ox_bucket(ox, "d/42"), "d/42");
+	ox_expect(ox, "d/07", "d/07");
+	assert_int_equal(ox_stat(ox, "e", NULL), -ENOENT);
+}
+
+/* An object too large for one COPY. */
+static void test_large(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+	struct store_memory_options options = store_memory_defaults;
+
+	(void)state;
+	options.copy_max = 100000;
+	options.part_min = 4096;
+	options.part_max = 90000;
+	ox_init(ox);
+	ox->ce.env.top->ops->free(ox->ce.env.top);
+	loop_free(ox->ce.env.loop);
+	env_memory(&ox->ce.env, &options);
+	ox_open(ox);
+	cache_env_object(&ox->ce, "big", 3, 300000);
+	cache_env_object(&ox->ce, "d/big", 4, 200000);
+	assert_int_equal(ox_rename(ox, "big", "bigger", 0), 0);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), 0);
+	{
+		unsigned char *buf = malloc(300000);
+
+		assert_int_equal(store_memory_read(ox->ce.env.memory, "bigger", buf, 300000, NULL),
+				 0);
+		pattern_check(3, 0, buf, 300000);
+		assert_int_equal(store_memory_read(ox->ce.env.memory, "e/big", buf, 200000, NULL),
+				 0);
+		pattern_check(4, 0, buf, 200000);
+		free(buf);
+	}
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 2);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).sessions, 0);
+	ox_close(ox);
+	free(ox);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
+	static const struct CMUnitTest tests[] = {
+		TEST(test_file),      TEST(test_over),	    TEST(test_kinds),
+		TEST(test_open_file), TEST(test_directory), TEST(test_directory_unwritten),
+		TEST(test_too_many),  TEST(test_failure),   cmocka_unit_test(test_large),
+	};
+
+	return cmocka_run_group_tests_name("objectfs-rename", tests, NULL, NULL);
+}
