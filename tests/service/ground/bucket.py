@@ -11,6 +11,7 @@ import re
 import boto3
 import botocore.client
 import botocore.exceptions
+import botocore.handlers
 
 CONTROL = re.compile("[\\x00-\\x1f]")
 
@@ -28,6 +29,9 @@ class Bucket:
             config=botocore.client.Config(
                 signature_version="s3v4", retries={"max_attempts": 5},
                 s3={"addressing_style": "path"}))
+        # MinIO answers a PUT of an empty object whose key ends in a slash without having
+        # said "continue", and then lets the connection's next request wait for 30 seconds.
+        self.client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
 
     def make(self):
         self.client.create_bucket(Bucket=self.name)
@@ -94,7 +98,9 @@ class Bucket:
                 if row["Key"].startswith(self.prefix)]
 
     def wipe(self):
-        self.delete(*self.keys())
+        # More than once: MinIO does not list what is beside a file of the folder's name.
+        while keys := self.keys():
+            self.delete(*keys)
         for row in self.upload_rows():
             self.client.abort_multipart_upload(Bucket=self.name, Key=row["Key"],
                                                UploadId=row["UploadId"])

@@ -37,7 +37,7 @@ FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE, SYNCFS = 43, 44, 45, 46
 FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE = 1, 2, 4, 8
 FATTR_ATIME, FATTR_MTIME, FATTR_FH = 16, 32, 64
 FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE = 1, 2
-ATOMIC_O_TRUNC = 1 << 3
+ATOMIC_O_TRUNC, SETXATTR_EXT = 1 << 3, 1 << 29
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
 ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
@@ -376,7 +376,10 @@ class Mount:
         return self.setattr(self.walk(path), FATTR_UID | FATTR_GID, uid=uid, gid=gid)
 
     def setxattr(self, path, name, value):
-        body = struct.pack("<IIII", len(value), 0, 0, 0) + name_bytes(name) + value
+        body = struct.pack("<II", len(value), 0)
+        if self.pipe.flags & SETXATTR_EXT:
+            body += bytes(8)
+        body += name_bytes(name) + value
         self.pipe.call(SETXATTR, self.walk(path), body)
 
     def getxattr(self, path, name):

@@ -121,6 +121,9 @@ class ManyKeys(FakeBucket):
         super().__init__()
 
     def get(self, key):
+        number = key[len("d/key-"):]
+        if key == self.key(int(number) if number.isdigit() else 0):
+            return bytes(int(number))
         return None
 
     @staticmethod
