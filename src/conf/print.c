@@ -239,6 +239,8 @@ void conf_target_free(const struct conf_table *tables, size_t count, void *targe
 			if (!conf_value_is_string(key))
 				continue;
 			field = conf_value_string(key, target);
+			if (*field && (key->flags & CONF_SECRET))
+				explicit_bzero(*field, strlen(*field));
 			free(*field);
 			*field = NULL;
 		}
