@@ -128,13 +128,26 @@ static void block_cool(struct block *b, bool all)
 
 block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms)
 {
-	while (*steps > 0 && lru_count(lru) > 0) {
-		block_id id = lru_next_queue(lru)->oldest;
-		struct block *b = &blocks[id];
-		uint32_t state = atomic_load_explicit(&b->state, memory_order_relaxed);
-		bool small = atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL;
-		uint32_t hot = state & BLOCK_HOT;
+	/* In use, and seen by this look: when that is all of one queue, the other's turn comes,
+	 * whatever their lengths are. */
+	uint32_t passed_small = 0, passed_main = 0;
 
+	while (*steps > 0 && lru_count(lru) > 0) {
+		const struct lru_queue *q = lru_next_queue(lru);
+		struct block *b;
+		uint32_t state, hot;
+		block_id id;
+		bool small;
+
+		if (q == &lru->small && passed_small >= lru->small.count && lru->main.count)
+			q = &lru->main;
+		else if (q == &lru->main && passed_main >= lru->main.count && lru->small.count)
+			q = &lru->small;
+		id = q->oldest;
+		b = &blocks[id];
+		state = atomic_load_explicit(&b->state, memory_order_relaxed);
+		small = q == &lru->small;
+		hot = state & BLOCK_HOT;
 		if (state == hot && (small ? hot != BLOCK_HOT : !hot))
 			return id;
 		--*steps;
@@ -145,6 +158,10 @@ block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32
 		} else {
 			/* In use: another round, in the same queue. */
 			lru_add(lru, NULL, blocks, id, !small, 0, now_ms);
+			if (small)
+				passed_small++;
+			else
+				passed_main++;
 		}
 	}
 	return BLOCK_NONE;
