@@ -17,7 +17,7 @@
  * #syscalls clock_gettime clock_nanosleep nanosleep gettimeofday
  * #syscalls set_robust_list rseq sched_yield sched_getaffinity getpid gettid tgkill
  * #syscalls exit exit_group restart_syscall getrandom set_tid_address
- * #syscalls openat -- the time zone, the processors there are; which files there are to be
+ * #syscalls openat lseek -- the time zone, the processors there are; which files there are to be
  *	opened is the mount namespace's part
  *
  * Threads are the only thing to be cloned: clone3's flags lie in memory where a
