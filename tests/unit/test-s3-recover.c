@@ -95,6 +95,25 @@ static void conditional_writes_are_not_sent_twice(void **state)
 	s3_end(&e);
 }
 
+static void proxies_get_the_whole_address(void **state)
+{
+	struct s3_env e, proxied;
+	char proxy[64];
+
+	(void)state;
+	s3_begin(&e, NULL);
+	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%u", e.fake.port);
+	s3_begin(&proxied, &(struct s3_config){ .endpoint = "http://s3.invalid:8080/x",
+						.enable_virtual_host_style = true,
+						.proxy = proxy });
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "");
+	assert_int_equal(env_put(&proxied.env, "k", "x", 1), 0);
+	fake_asked(&e, 0, "PUT http://b.s3.invalid:8080/x/k HTTP/1.1\r\n");
+	fake_asked(&e, 0, "Host: b.s3.invalid:8080\r\n");
+	s3_end(&proxied);
+	s3_end(&e);
+}
+
 static void connections_are_kept_and_bounded(void **state)
 {
 	struct s3_env e;
@@ -326,6 +345,7 @@ int main(void)
 		cmocka_unit_test(keys_that_expired_are_asked_for_again),
 		cmocka_unit_test(dead_connections_are_replaced),
 		cmocka_unit_test(conditional_writes_are_not_sent_twice),
+		cmocka_unit_test(proxies_get_the_whole_address),
 		cmocka_unit_test(connections_are_kept_and_bounded),
 		cmocka_unit_test(operations_can_be_cancelled),
 		cmocka_unit_test(bodies_can_be_cut_from_inside),

@@ -5,7 +5,8 @@
  *
  *	OVFS_TEST_S3_ENDPOINT, OVFS_TEST_S3_BUCKET, OVFS_TEST_S3_REGION (may be missing),
  *	AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
- *	OVFS_TEST_S3_CHECKSUM: crc32c, crc64nvme, md5; OVFS_TEST_S3_LIST_V1: 1
+ *	OVFS_TEST_S3_CHECKSUM: crc32c, crc64nvme, md5; OVFS_TEST_S3_LIST_V1: 1;
+ *	OVFS_TEST_S3_VIRTUAL_HOST: 1; OVFS_TEST_S3_CA: a file; OVFS_TEST_S3_CUSTOMER_KEY: base64
  *
  * There it works below a root of its own, and removes what it made.
  */
@@ -34,6 +35,10 @@ static void begin(struct env *env)
 		.checksum_algorithm = getenv("OVFS_TEST_S3_CHECKSUM"),
 		.disable_list_objects_v2 = getenv("OVFS_TEST_S3_LIST_V1") != NULL,
 		.ca_bundle = getenv("OVFS_TEST_S3_CA"),
+		.enable_virtual_host_style = getenv("OVFS_TEST_S3_VIRTUAL_HOST") != NULL,
+		.server_side_encryption_customer_key = getenv("OVFS_TEST_S3_CUSTOMER_KEY"),
+		.server_side_encryption_customer_algorithm =
+			getenv("OVFS_TEST_S3_CUSTOMER_KEY") ? "AES256" : NULL,
 		.root = root,
 	};
 

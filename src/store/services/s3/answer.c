@@ -142,6 +142,8 @@ static void on_header(struct s3_transfer *transfer, const char *name, const char
 		if (parse_number(&value, &number) && !*value)
 			answer->retry_after_ms =
 				(uint32_t)MIN(number, (uint64_t)RETRY_AFTER_MAX) * 1000;
+	} else if (strcmp(name, "x-amz-request-id") == 0) {
+		copy_text(answer->request_id, sizeof(answer->request_id), value);
 	} else if (strcmp(name, "x-amz-bucket-region") == 0) {
 		copy_text(answer->region, sizeof(answer->region), value);
 	} else {
@@ -300,7 +302,7 @@ static void log_failure(const struct s3_request *request, int result, const stru
 		    store_opcode_name(request->op->opcode), s3->endpoint.bucket, s3->root,
 		    request->op->key ? request->op->key : "", -result, transfer->status,
 		    error->code, error->message[0] ? error->message : transfer->error_text,
-		    error->request_id);
+		    request->answer.request_id);
 }
 
 static void note_failure(struct s3_request *request, const struct s3_error *error)

@@ -16,7 +16,6 @@ struct s3_error {
 	char code[64]; /* "NoSuchKey" */
 	char message[256];
 	char region[64];
-	char request_id[64];
 	uint64_t object_size; /* of InvalidRange; valid with has_object_size */
 	bool has_object_size;
 };

@@ -78,6 +78,7 @@ struct s3_answer {
 	int64_t date_ns;
 	uint32_t retry_after_ms;
 	char region[S3_REGION_MAX];
+	char request_id[64];
 	char checksum[S3_CHECKSUM_TEXT]; /* of the whole object, in our algorithm */
 	bool checksum_composite;	 /* ... or rather of its parts */
 	struct store_meta meta;

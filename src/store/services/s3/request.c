@@ -299,8 +299,7 @@ static void build_complete_upload(struct build *b)
 	b->has_xml = true;
 	add_query(b, "uploadId", b->op->session);
 	add_write_conditions(b);
-	if (element)
-		add_customer_key(b);
+	add_customer_key(b); /* for the checksums at Amazon's, for conditions at MinIO's */
 	s3_buffer_add(body, "<CompleteMultipartUpload "
 			    "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
 	for (size_t i = 0; i < b->op->part_count; i++) {

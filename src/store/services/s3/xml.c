@@ -41,7 +41,6 @@ enum node {
 	ERROR_CODE = NODE_LEAVES,
 	ERROR_MESSAGE,
 	ERROR_REGION,
-	ERROR_REQUEST,
 	ERROR_SIZE,
 	LIST_TRUNCATED,
 	LIST_ENCODING,
@@ -92,7 +91,6 @@ static const struct {
 	[ERROR_CODE] = { NODE_ERROR, "Code" },
 	[ERROR_MESSAGE] = { NODE_ERROR, "Message" },
 	[ERROR_REGION] = { NODE_ERROR, "Region" },
-	[ERROR_REQUEST] = { NODE_ERROR, "RequestId" },
 	[ERROR_SIZE] = { NODE_ERROR, "ActualObjectSize" },
 	[LIST_TRUNCATED] = { NODE_LIST, "IsTruncated" },
 	[LIST_ENCODING] = { NODE_LIST, "EncodingType" },
@@ -247,9 +245,6 @@ static void xml_error_value(struct s3_error *error, enum node node, const char *
 		break;
 	case ERROR_REGION:
 		copy_cut(error->region, sizeof(error->region), text);
-		break;
-	case ERROR_REQUEST:
-		copy_cut(error->request_id, sizeof(error->request_id), text);
 		break;
 	default: /* ERROR_SIZE */
 		error->has_object_size = parse_size(text, &error->object_size);
