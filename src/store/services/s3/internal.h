@@ -136,8 +136,10 @@ static inline struct s3 *s3_of(struct store *store)
 	return container_of(store, struct s3, store);
 }
 
-/* request.c: s3_transfer_ops.prepare, and whether a COPY has to look at its source. */
+/* request.c: s3_transfer_ops.prepare. */
 int s3_request_prepare(struct s3_transfer *transfer);
+
+/* actions.c: whether a COPY has to look at its source. */
 bool s3_request_needs_source(const struct store_op *op);
 
 /* answer.c: the other operations of transfers. */

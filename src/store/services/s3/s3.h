@@ -3,17 +3,30 @@
  * The S3 service: the operator contract (store/operator.h) over the REST API of Amazon S3
  * and of those who speak it (MinIO, Ceph RGW, R2, ...).
  *
- *	s3.c		configuration, capabilities, life and death
+ *	s3.c		its life, capabilities, and the life of a request
+ *	config.c	what the configuration means
  *	check.c		the check at start, and its one message
- *	request.c	operation -> method, path, query, headers, body
- *	answer.c	status, headers, XML -> operation
+ *	actions.c	operation -> method, key, query, headers, body
+ *	request.c	... signed, and in the form that libcurl takes
  *	transfer.c	one libcurl multi handle on the given loop, bounded connections
+ *	answer.c	status, headers, document -> operation
+ *	list.c, delete.c	listings and batches of deletions
  *	error.c		S3's error codes -> errno
  *	xml.c		streaming parser of every document S3 answers with
  *	sign.c, credentials.c	who we are (headers of their own)
  *
  * Everything happens on the transfer loop; s3_new(), s3_check() and store_free() as they
  * say. Requests beyond s3_config.connections_max wait in order of arrival.
+ *
+ * Memory: some tens of KiB for an operation under way, and libcurl's buffers of 512 KiB each way
+ *for a connection while it is in use. Nothing of an object is kept.
+ *
+ * Times of writes (meta.mtime_ns of PUT and COMMIT) are the service's clock at its answer: it
+ * does not tell the object's own, which may be some seconds older. Listings are in whole
+ * seconds, as the headers of objects are.
+ *
+ * A service that answers a conditional write with NotImplemented keeps its capability in
+ * store_caps(), which layers have copied; from then on such writes end with -EOPNOTSUPP at once.
  *
  * Keys of operations are relative to the root. Metadata that others read, too:
  * `x-amz-meta-mtime` (seconds with an optional fraction, as rclone and s3fs write it),
