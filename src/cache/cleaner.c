@@ -65,7 +65,7 @@ void file_dirty_begin(struct cache_file *f)
 		return;
 	f->dirty_since_ns = loop_now_ns();
 	atomic_store_explicit(&f->dirty, true, memory_order_release);
-	cache_file_ref(f);
+	file_ref(f);
 	pthread_mutex_lock(&s->lock);
 	f->due_ns = f->dirty_since_ns + s->config.write_back_delay_ns;
 	list_push_back(&s->dirty, &f->dirty_link);
@@ -87,7 +87,7 @@ void file_dirty_end(struct cache_file *f)
 	pthread_mutex_unlock(&s->lock);
 	atomic_fetch_sub_explicit(&s->dirty_files, 1, memory_order_relaxed);
 	atomic_store_explicit(&f->dirty, false, memory_order_release);
-	cache_file_put(f);
+	file_put(f);
 }
 
 /* ---- On a worker ---- */
@@ -100,8 +100,8 @@ static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *du
 
 	if (f->commit_wanted)
 		return true;
-	*due = f->retry_ns;
-	if (f->retry_ns > now)
+	*due = file_retry_ns(f, urgent);
+	if (*due > now)
 		return false;
 	if (urgent) {
 		*due = now + CLEANER_SHORT_NS;
@@ -122,6 +122,12 @@ static void cleaner_run(struct work *work)
 	uint64_t due = 0;
 	bool commit;
 
+	/* Renamed over just when it became dirty. */
+	if (file_is(f, FILE_UNLINKED)) {
+		cache_file_unlink(f);
+		if (atomic_load_explicit(&f->holders, memory_order_acquire) == 0)
+			file_abandon(f);
+	}
 	pthread_mutex_lock(&f->lock);
 	commit = cleaner_is_due(f, job->urgent, &due);
 	pthread_mutex_unlock(&f->lock);
@@ -141,7 +147,7 @@ static void cleaner_run(struct work *work)
 	s->cleaner->jobs--;
 	pthread_cond_signal(&s->cleaner->wake);
 	pthread_mutex_unlock(&s->lock);
-	cache_file_put(f);
+	file_put(f);
 	free(job);
 	storage_end(s);
 }
@@ -153,7 +159,7 @@ static void cleaner_submit(struct cache_storage *s, struct cache_file *f, bool u
 
 	if (!job)
 		return;
-	job->file = cache_file_ref(f);
+	job->file = file_ref(f);
 	job->urgent = urgent;
 	job->work.run = cleaner_run;
 	f->cleaning = true;
@@ -260,6 +266,7 @@ struct err *cleaner_start(struct cache_storage *s)
 		return err_errno(ENOMEM, "cleaner of a cached storage");
 	pool_usage(s->cache->pool, &usage);
 	s->dirty_max = usage.arena * s->config.dirty_percent / 100;
+	s->fill_max = (usage.arena - s->dirty_max) / 4;
 	c->storage = s;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -286,7 +293,7 @@ static void cleaner_end_upload(struct cache_file *f, void *arg)
 		pthread_cond_wait(&f->changed, &f->lock);
 	upload_discard(f, true);
 	pthread_mutex_unlock(&f->lock);
-	cache_file_put(f);
+	file_put(f);
 }
 
 void cleaner_stop(struct cache_storage *s)

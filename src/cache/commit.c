@@ -31,7 +31,8 @@
 
 /* Between attempts in the background: doubling from the first to the last. */
 #define BACKOFF_FIRST_NS (NSEC_PER_SEC / 4)
-#define BACKOFF_SHIFT_MAX 8 /* about a minute */
+#define BACKOFF_SHIFT_MAX 8    /* about a minute */
+#define BACKOFF_SHIFT_URGENT 2 /* a second */
 
 /* Attempts of one commit at objects that change under it. */
 #define COMMIT_ATTEMPTS 8
@@ -113,7 +114,6 @@ void commit_settle(struct cache_file *f, const struct commit_done *done)
 	if (done->seq > f->committed_seq)
 		f->committed_seq = done->seq;
 	f->failures = 0;
-	f->retry_ns = 0;
 	f->error = 0;
 	memset(f->doubt, 0, sizeof(f->doubt));
 	if (f->committed_seq == f->write_seq) {
@@ -143,14 +143,21 @@ static bool commit_is_small(const struct cache_file *f)
 	return size <= MIN(small, caps->put_max);
 }
 
-/* All of the file, at one moment. */
-static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size)
+/* All of the file, at one moment; *@reserved is memory to be given back in the end. */
+static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size, uint64_t *reserved)
 {
 	for (;;) {
 		int ret;
 
 		*size = atomic_load_explicit(&f->size, memory_order_relaxed);
-		ret = gather_range(f, g, 0, *size, GATHER_FETCH);
+		ret = gather_range(f, g, 0, *size, *reserved ? GATHER_FETCH : GATHER_FAIL);
+		if (ret == -ENODATA) {
+			ret = gather_reserve_wait(f, *size);
+			if (ret < 0)
+				return ret;
+			*reserved = *size;
+			continue;
+		}
 		if (ret < 0)
 			return ret;
 		if (*size == atomic_load_explicit(&f->size, memory_order_relaxed))
@@ -165,12 +172,13 @@ static int commit_put(struct cache_file *f, bool conditional)
 	struct store_op op = { .opcode = STORE_PUT };
 	struct commit_done done = { .meta = &op.meta, .write_id = write_id };
 	struct gather g = { 0 };
+	uint64_t reserved = 0;
 	int ret;
 
 	upload_discard(f, true);
 	if (atomic_load_explicit(&f->size, memory_order_relaxed) > file_caps(f)->put_max)
 		return -EFBIG;
-	ret = commit_gather(f, &g, &done.size);
+	ret = commit_gather(f, &g, &done.size, &reserved);
 	if (ret == 0) {
 		done.seq = f->write_seq;
 		done.set_mtime = f->mtime_set && file_caps(f)->user_mtime;
@@ -191,6 +199,8 @@ static int commit_put(struct cache_file *f, bool conditional)
 			commit_settle(f, &done);
 	}
 	gather_free(&g);
+	if (reserved)
+		gather_unreserve(f->storage, reserved);
 	return ret;
 }
 
@@ -255,13 +265,26 @@ static int commit_round(struct cache_file *f)
 	return ret == 0 ? -EIO : ret; /* it changes faster than we look */
 }
 
+void file_failed(struct cache_file *f)
+{
+	f->failures++;
+	f->failed_ns = loop_now_ns();
+}
+
+uint64_t file_retry_ns(const struct cache_file *f, bool urgent)
+{
+	unsigned max = urgent ? BACKOFF_SHIFT_URGENT : BACKOFF_SHIFT_MAX;
+
+	if (f->failures == 0)
+		return 0;
+	return f->failed_ns + (BACKOFF_FIRST_NS << MIN(f->failures - 1, max));
+}
+
 static void commit_failed(struct cache_file *f, int error, bool background)
 {
 	static struct log_limit limit;
-	uint64_t backoff = BACKOFF_FIRST_NS << MIN(f->failures, (unsigned)BACKOFF_SHIFT_MAX);
 
-	f->failures++;
-	f->retry_ns = loop_now_ns() + backoff;
+	file_failed(f);
 	if (background) {
 		f->error = error;
 		f->error_count++;
@@ -269,7 +292,8 @@ static void commit_failed(struct cache_file *f, int error, bool background)
 	atomic_fetch_add_explicit(&f->storage->count.commit_failures, 1, memory_order_relaxed);
 	log_limited(&limit, LOG_LEVEL_WARN, "commit_failed",
 		    "key=\"%s\" error=\"%s\" failures=%u retry_ms=%llu", f->key, strerror(-error),
-		    f->failures, (unsigned long long)(backoff / 1000000));
+		    f->failures,
+		    (unsigned long long)((file_retry_ns(f, false) - f->failed_ns) / 1000000));
 }
 
 /* Becomes the one who commits, or finds that there is nothing to do (false). Under the lock. */

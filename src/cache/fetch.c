@@ -161,21 +161,24 @@ static void fetch_progress(struct store_op *op, uint64_t done)
 	waiters_wake(&ready, 0);
 }
 
-/* The base is not what the storage has. Says whether that is our own doing. Under the lock. */
-static bool file_base_lost(struct cache_file *f, const char *etag, const char *key)
+/* The base is not what the storage has: 0 when that is our own doing, so that it is worth to look
+ * again; -EIO when it may be, and the next commit will know; or -ESTALE. Under the lock. */
+static int file_base_lost(struct cache_file *f, const char *etag, const char *key)
 {
 	/* A version of ours may be there already, though we do not know its name yet. */
 	if (strcmp(f->base.etag, etag) != 0 || strcmp(f->key, key) != 0 || f->replacing)
-		return true;
+		return 0;
+	if (f->doubt[0][0])
+		return -EIO;
 	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
-		return false;
+		return -ESTALE;
 	log_info("object_changed", "key=\"%s\" version=%s", f->key, etag);
 	/* With changes of ours on top it stays, for the commit to find the conflict. */
 	if (!atomic_load_explicit(&f->dirty, memory_order_relaxed)) {
 		atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_release);
 		table_remove(f);
 	}
-	return false;
+	return -ESTALE;
 }
 
 /* Gives up the blocks that did not arrive. Under the lock. */
@@ -215,8 +218,8 @@ static void fetch_complete(struct store_op *op)
 		fetch_abandon(cf);
 		if (result == -ENOENT || result == -ERANGE)
 			result = -ESTALE;
-		if (result == -ESTALE && file_base_lost(f, cf->etag, cf->key))
-			result = 0; /* look again */
+		if (result == -ESTALE)
+			result = file_base_lost(f, cf->etag, cf->key);
 	}
 	list_remove(&cf->file_link);
 	waiters_take(&cf->waiters, &waiters, 0, 0, 0, true);
@@ -226,7 +229,7 @@ static void fetch_complete(struct store_op *op)
 	storage_room(s);
 	free(cf->sink);
 	free(cf);
-	cache_file_put(f);
+	file_put(f);
 	storage_end(s);
 }
 
@@ -264,7 +267,7 @@ static void fetch_submit(struct cache_file *f, struct cache_fetch *cf)
 	cf->next_step = FETCH_STEP;
 	for (unsigned i = 0; i < cf->blocks; i++)
 		cf->block[i]->fetch = cf;
-	cache_file_ref(f);
+	file_ref(f);
 	list_push_back(&f->fetches, &cf->file_link);
 	storage_begin(s);
 	store_submit(s->config.store, &cf->op);
@@ -538,9 +541,7 @@ static void revalidated(struct store_op *op)
 	list_init(&waiters);
 	pthread_mutex_lock(&f->lock);
 	if (result == -ENOENT || (result == 0 && strcmp(op->meta.etag, r->etag) != 0)) {
-		result = -ESTALE;
-		if (file_base_lost(f, r->etag, r->key))
-			result = 0;
+		result = file_base_lost(f, r->etag, r->key);
 	}
 	if (result == 0 && !strcmp(f->base.etag, op->meta.etag))
 		atomic_store_explicit(&f->validated_ns, r->sent_ns, memory_order_relaxed);
@@ -549,7 +550,7 @@ static void revalidated(struct store_op *op)
 	pthread_mutex_unlock(&f->lock);
 	waiters_wake(&waiters, result);
 	free(r);
-	cache_file_put(f);
+	file_put(f);
 	storage_end(s);
 }
 
@@ -565,7 +566,7 @@ int fetch_revalidate(struct cache_file *f, struct cache_wait *w)
 		memcpy(r->key, f->key, key_size);
 		memcpy(r->etag, f->base.etag, sizeof(r->etag));
 		list_init(&r->waiters);
-		r->file = cache_file_ref(f);
+		r->file = file_ref(f);
 		r->sent_ns = loop_now_ns();
 		r->op.opcode = STORE_STAT;
 		r->op.key = r->key;

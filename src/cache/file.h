@@ -69,6 +69,8 @@ struct cache_storage {
 	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
 	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted */
 	uint64_t dirty_max;	      /* bytes; cleaner_start() */
+	uint64_t fill_max;	      /* likewise: see gather_reserve() */
+	uint64_t filling;
 	_Atomic uint64_t dirty_files;
 	unsigned in_flight;  /* fetches, revalidations, background commits */
 	pthread_cond_t idle; /* in_flight reached 0 */
@@ -102,6 +104,7 @@ struct cache_file {
 	bool in_table;			   /* shard lock */
 	struct list all_link;		   /* shard lock */
 	_Atomic uint32_t refs;		   /* holders, blocks, being dirty, fetches */
+	_Atomic uint32_t holders;	   /* cache_file_ref(), cache_file_put() */
 	_Atomic uint32_t flags;
 	struct map map;
 
@@ -148,7 +151,7 @@ struct cache_file {
 	int error;		 /* of the last commit in the background */
 	uint32_t error_count;	 /* for cache_file_error() */
 	unsigned failures;	 /* commits that failed in a row: the backoff, */
-	uint64_t retry_ns;	 /* until when */
+	uint64_t failed_ns;	 /* counted from the last; see file_retry_ns() */
 	/* Writes of ours of which is not known whether they were done: the last two. */
 	char doubt[2][STORE_WRITE_ID_MAX];
 };
@@ -159,6 +162,10 @@ static inline bool file_is(const struct cache_file *f, uint32_t flag)
 {
 	return atomic_load_explicit(&f->flags, memory_order_acquire) & flag;
 }
+
+/* A reference that is not a holder's: of the cache itself. */
+struct cache_file *file_ref(struct cache_file *f);
+void file_put(struct cache_file *f);
 
 int table_init(struct cache_storage *s);
 void table_exit(struct cache_storage *s);
@@ -261,6 +268,12 @@ void cleaner_commit(struct cache_file *f);
 /* @f has changes from now on (holds a reference as long), or none any more. Under its lock. */
 void file_dirty_begin(struct cache_file *f);
 void file_dirty_end(struct cache_file *f);
+
+/* ---- life.c ---- */
+
+/* Nobody holds the file any more, and it is unlinked: what is dirty of it goes, too, which
+ * no eviction would take. Takes the lock. */
+void file_abandon(struct cache_file *f);
 
 /* ---- upload.c ---- */
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/loop.h"
 #include "base/util.h"
 #include "cache/write.h"
 
@@ -181,6 +182,39 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 			return ret;
 	}
 	return -ENOMEM; /* of the pool: it does not hold it all at once */
+}
+
+bool gather_reserve(struct cache_storage *s, uint64_t bytes)
+{
+	bool may;
+
+	pthread_mutex_lock(&s->lock);
+	may = s->filling == 0 || s->filling + bytes <= s->fill_max;
+	if (may)
+		s->filling += bytes;
+	pthread_mutex_unlock(&s->lock);
+	return may;
+}
+
+void gather_unreserve(struct cache_storage *s, uint64_t bytes)
+{
+	pthread_mutex_lock(&s->lock);
+	s->filling -= bytes;
+	pthread_mutex_unlock(&s->lock);
+	storage_room(s);
+}
+
+int gather_reserve_wait(struct cache_file *f, uint64_t bytes)
+{
+	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
+	bool time_left = true, may;
+
+	while (!(may = gather_reserve(f->storage, bytes)) && time_left) {
+		pthread_mutex_unlock(&f->lock);
+		time_left = storage_room_wait(f->storage, deadline);
+		pthread_mutex_lock(&f->lock);
+	}
+	return may ? 0 : -ETIMEDOUT;
 }
 
 static void gather_release_block(struct cache_file *f, const struct gather_block *held,

@@ -28,6 +28,32 @@ void cache_file_unlink(struct cache_file *f)
 	pthread_mutex_unlock(&f->lock);
 }
 
+void file_abandon(struct cache_file *f)
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	struct map_place place;
+	uint64_t offset = 0;
+
+	pthread_mutex_lock(&f->lock);
+	life_wait_commit(f);
+	upload_discard(f, true);
+	file_dirty_end(f);
+	while (map_next(layout, &f->map, offset, &place) != BLOCK_NONE) {
+		struct block *b = file_block_find(f, place.start, &place);
+
+		offset = place.start + place.size;
+		if (!b)
+			continue;
+		block_make_clean(f, b);
+		if (block_is(b, BLOCK_FILLING))
+			block_unpin(b); /* for the evictor, later */
+		else
+			file_block_drop(f, b);
+	}
+	pthread_mutex_unlock(&f->lock);
+	storage_room(f->storage);
+}
+
 /* Under the lock. */
 static int life_rename(struct cache_file *f, char *key, const struct store_meta *meta)
 {

@@ -27,7 +27,8 @@ struct send_slot {
 	struct upload_plan plan;
 	uint32_t index;
 	char etag[STORE_ETAG_MAX];
-	bool answered; /* send.lock */
+	uint64_t reserved; /* bytes of memory */
+	bool answered;	   /* send.lock */
 };
 
 struct send {
@@ -80,18 +81,54 @@ static void send_exit(struct send *send)
 	pthread_cond_destroy(&send->answer);
 }
 
-/* Begins part @index; a slot is free. -ENODATA: bytes of it are nowhere but in the session. */
-static int send_part(struct send *send, const struct upload_plan *plan, uint32_t index,
-		     enum gather_missing how)
+/* The bytes of a part that is sent. -EAGAIN: not before another part is through. */
+static int send_gather(struct send *send, struct send_slot *slot, bool fetch)
+{
+	struct cache_file *f = send->file;
+	uint64_t start = slot->plan.start, length = slot->plan.length;
+	int ret = gather_range(f, &slot->gather, start, start + length, GATHER_FAIL);
+
+	if (ret != -ENODATA || !fetch)
+		return ret;
+	/* Parts in flight hold memory that only this thread gives back: it may not wait for
+	 * other memory now. But fetching may begin. */
+	if (gather_reserve(f->storage, length))
+		slot->reserved = length;
+	else if (send->count > 0)
+		return -EAGAIN;
+	if (send->count > 0) {
+		fetch_range(f, start, start + length, length, false);
+		gather_unreserve(f->storage, length);
+		slot->reserved = 0;
+		return -EAGAIN;
+	}
+	if (!slot->reserved) {
+		ret = gather_reserve_wait(f, length);
+		if (ret < 0)
+			return ret;
+		slot->reserved = length;
+	}
+	ret = gather_range(f, &slot->gather, start, start + length, GATHER_FETCH);
+	if (ret < 0) {
+		gather_unreserve(f->storage, length);
+		slot->reserved = 0;
+	}
+	return ret;
+}
+
+/* Begins part @index; a slot is free. -ENODATA: bytes of it are nowhere but in the session.
+ * -EAGAIN: when another part is through. */
+static int send_part(struct send *send, const struct upload_plan *plan, uint32_t index, bool fetch)
 {
 	struct cache_file *f = send->file;
 	struct send_slot *slot = &send->slot[(send->head + send->count) % send->slots];
-	struct gather gather = slot->gather;
 	int ret = 0;
 
+	*slot = (struct send_slot){
+		.send = send, .gather = slot->gather, .plan = *plan, .index = index
+	};
 	if (!plan->copy)
-		ret = gather_range(f, &gather, plan->start, plan->start + plan->length, how);
-	*slot = (struct send_slot){ .send = send, .gather = gather, .plan = *plan, .index = index };
+		ret = send_gather(send, slot, fetch);
 	if (ret < 0)
 		return ret;
 	slot->op.opcode = plan->copy ? STORE_COPY_PART : STORE_PART;
@@ -190,7 +227,23 @@ static void send_retire(struct send *send)
 	} else {
 		gather_release(send->file, &slot->gather, GATHER_KEEP);
 	}
+	if (slot->reserved)
+		gather_unreserve(send->file->storage, slot->reserved);
 	send->error = ret;
+}
+
+/* send_part(), and on with the next when that has worked. */
+static void send_next(struct send *send, const struct upload_plan *plan)
+{
+	int ret = send_part(send, plan, send->index, true);
+
+	if (ret == -EAGAIN && send->count > 0) {
+		send_retire(send);
+		return;
+	}
+	send->error = ret;
+	send->front += plan->length;
+	send->index++;
 }
 
 /* ---- All of a file ---- */
@@ -211,7 +264,7 @@ static void send_again(struct send *send, struct upload_result *result)
 		if (send->count == send->slots)
 			send_retire(send);
 		if (!u->part[i].copied && send->error == 0)
-			ret = send_part(send, &plan, i, GATHER_FAIL);
+			ret = send_part(send, &plan, i, false);
 		if (ret == -ENODATA)
 			result->complete = false;
 		else if (ret < 0 && send->error == 0)
@@ -247,9 +300,7 @@ int upload_send_all(struct cache_file *f, uint64_t size, struct gather *kept,
 		}
 		if (plan.partial && upload_is_dirty(f, plan.start, plan.start + plan.length))
 			result->complete = false;
-		send.error = send_part(&send, &plan, send.index, GATHER_FETCH);
-		send.front += plan.length;
-		send.index++;
+		send_next(&send, &plan);
 	}
 	while (send.count > 0)
 		send_retire(&send);
@@ -281,9 +332,7 @@ int upload_send_ready(struct cache_file *f)
 		return ret;
 	for (;;) {
 		if (send.count < send.slots && stream_next(&send, &plan)) {
-			send.error = send_part(&send, &plan, send.index, GATHER_FETCH);
-			send.front += plan.length;
-			send.index++;
+			send_next(&send, &plan);
 		} else if (send.count > 0) {
 			send_retire(&send);
 		} else {

@@ -72,7 +72,7 @@ struct block *file_block_new(struct cache_file *f, const struct map_place *place
 		pool_put(pool, b, &f->storage->owner);
 		return NULL;
 	}
-	cache_file_ref(f);
+	file_ref(f);
 	pool_add(pool, b);
 	return b;
 }
@@ -114,7 +114,7 @@ void file_block_drop(struct cache_file *f, struct block *b)
 	if (!block_unpin_evict(b))
 		return; /* the evictor's, when nobody has it pinned any more */
 	pool_put(pool, b, &f->storage->owner);
-	cache_file_put(f);
+	file_put(f);
 }
 
 /* The block at @place, pinned: its dirty bytes count no more. */
@@ -160,7 +160,7 @@ struct pool_owner *file_evict(void *arg, struct block *b)
 	f = b->file;
 	owner = &f->storage->owner;
 	map_remove(&f->map, b, pool_block_id(cache->pool, b));
-	cache_file_put(f);
+	file_put(f);
 	return owner;
 }
 

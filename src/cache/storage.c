@@ -111,7 +111,7 @@ static void storage_drop_file(struct cache_file *f, void *arg)
 	if (atomic_load_explicit(&f->dirty, memory_order_relaxed))
 		file_dirty_end(f);
 	pthread_mutex_unlock(&f->lock);
-	cache_file_put(f);
+	file_put(f);
 }
 
 void cache_storage_free(struct cache_storage *s)

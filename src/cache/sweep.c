@@ -55,7 +55,7 @@ static struct sweep *sweep_new(struct cache_storage *s)
 	if (sweep) {
 		list_for_each (pos, &s->dirty)
 			sweep->file[sweep->count++] =
-				cache_file_ref(list_entry(pos, struct cache_file, dirty_link));
+				file_ref(list_entry(pos, struct cache_file, dirty_link));
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (!sweep)
@@ -80,7 +80,7 @@ static void sweep_put(struct sweep *sweep)
 	if (!last)
 		return;
 	while (sweep->next < sweep->count)
-		cache_file_put(sweep->file[sweep->next++]);
+		file_put(sweep->file[sweep->next++]);
 	pthread_cond_destroy(&sweep->ended);
 	pthread_mutex_destroy(&sweep->lock);
 	free(sweep);
@@ -97,7 +97,7 @@ static void sweep_files(struct sweep *sweep)
 		sweep->busy++;
 		pthread_mutex_unlock(&sweep->lock);
 		ret = cache_commit(f);
-		cache_file_put(f);
+		file_put(f);
 		pthread_mutex_lock(&sweep->lock);
 		if (ret < 0 && sweep->error == 0)
 			sweep->error = ret;
@@ -211,7 +211,7 @@ static unsigned drain_report(struct cache_storage *s)
 			count++;
 		}
 		pthread_mutex_unlock(&f->lock);
-		cache_file_put(f);
+		file_put(f);
 	}
 	sweep_put(left);
 	return count;

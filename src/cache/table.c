@@ -3,9 +3,9 @@
  * Key -> file, and how long a file lives.
  *
  * A file is referenced by its holders, by each of its blocks, by its fetches, and by
- * being dirty: so what is cached stays findable as long as anything of it is, and a file
- * of which nothing is left goes at once. The last reference is dropped under the lock of
- * its shard, where somebody might just find it.
+ * being dirty; holders, who came through cache.h, are counted apart, too. So what is cached stays
+ * findable as long as anything of it is, and a file of which nothing is left goes at once. The last
+ * reference is dropped under the lock of its shard, where somebody might just find it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -147,10 +147,16 @@ static void file_free(struct cache_file *f)
 	free(f);
 }
 
-struct cache_file *cache_file_ref(struct cache_file *f)
+struct cache_file *file_ref(struct cache_file *f)
 {
 	atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
 	return f;
+}
+
+static struct cache_file *file_hold(struct cache_file *f)
+{
+	atomic_fetch_add_explicit(&f->holders, 1, memory_order_relaxed);
+	return file_ref(f);
 }
 
 /* The shard that @f is in, locked. Its hash changes under both shards' locks only. */
@@ -167,7 +173,7 @@ static struct table_shard *file_lock_shard(struct cache_file *f)
 	}
 }
 
-void cache_file_put(struct cache_file *f)
+void file_put(struct cache_file *f)
 {
 	uint32_t refs = atomic_load_explicit(&f->refs, memory_order_relaxed);
 	struct table_shard *shard;
@@ -186,6 +192,20 @@ void cache_file_put(struct cache_file *f)
 	pthread_mutex_unlock(&shard->lock);
 	if (last)
 		file_free(f);
+}
+
+struct cache_file *cache_file_ref(struct cache_file *f)
+{
+	return file_hold(f);
+}
+
+void cache_file_put(struct cache_file *f)
+{
+	/* What nobody can find any more, and nobody has, is of no use. */
+	if (atomic_fetch_sub_explicit(&f->holders, 1, memory_order_acq_rel) == 1 &&
+	    file_is(f, FILE_UNLINKED))
+		file_abandon(f);
+	file_put(f);
 }
 
 /* A new file without blocks, referenced once, that no key leads to. */
@@ -254,7 +274,7 @@ static struct cache_file *shard_replace(struct table_shard *shard, struct cache_
 {
 	shard_remove(shard, f);
 	atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_release);
-	return cache_file_ref(f);
+	return file_ref(f);
 }
 
 /* What is cached of it serves nobody. */
@@ -263,7 +283,7 @@ static void file_forget(struct cache_file *f)
 	if (!f)
 		return;
 	file_purge(f, false);
-	cache_file_put(f);
+	file_put(f);
 }
 
 struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
@@ -277,7 +297,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 		pthread_mutex_lock(&shard->lock);
 		f = shard_find(shard, hash, key);
 		if (f && file_serves(f, meta, seen_ns)) {
-			cache_file_ref(f);
+			file_hold(f);
 			if (!strcmp(f->base.etag, meta->etag))
 				file_validated_at(f, seen_ns);
 			break;
@@ -286,6 +306,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 			if (f)
 				former = shard_replace(shard, f);
 			shard_insert(shard, made);
+			atomic_init(&made->holders, 1);
 			f = made;
 			made = NULL;
 			break;
@@ -298,7 +319,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 	}
 	pthread_mutex_unlock(&shard->lock);
 	if (made)
-		cache_file_put(made);
+		file_put(made);
 	file_forget(former);
 	return f;
 }
@@ -312,7 +333,7 @@ struct cache_file *cache_file_peek(struct cache_storage *s, const char *key)
 	pthread_mutex_lock(&shard->lock);
 	f = shard_find(shard, hash, key);
 	if (f)
-		cache_file_ref(f);
+		file_hold(f);
 	pthread_mutex_unlock(&shard->lock);
 	return f;
 }
@@ -338,7 +359,7 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 	if (there && (file_is(there, FILE_CREATED) ||
 		      atomic_load_explicit(&there->dirty, memory_order_acquire))) {
 		pthread_mutex_unlock(&shard->lock);
-		cache_file_put(f);
+		file_put(f);
 		*error = -EEXIST;
 		return NULL;
 	}
@@ -346,6 +367,7 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 	if (there)
 		there = shard_replace(shard, there);
 	shard_insert(shard, f);
+	atomic_init(&f->holders, 1);
 	pthread_mutex_unlock(&shard->lock);
 	file_forget(there);
 
@@ -426,8 +448,7 @@ void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *
 		all = calloc(shard->all_count + 1, sizeof(struct cache_file *));
 		list_for_each (pos, &shard->all)
 			if (all)
-				all[n++] = cache_file_ref(
-					list_entry(pos, struct cache_file, all_link));
+				all[n++] = file_ref(list_entry(pos, struct cache_file, all_link));
 		pthread_mutex_unlock(&shard->lock);
 		for (size_t k = 0; k < n; k++)
 			fn(all[k], arg);

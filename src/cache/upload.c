@@ -30,12 +30,6 @@
 #include "base/util.h"
 #include "cache/upload.h"
 
-#define NSEC_PER_SEC 1000000000ull
-
-/* Between attempts of a stream that failed: doubling from the first to the last. */
-#define STREAM_BACKOFF_NS (NSEC_PER_SEC / 2)
-#define STREAM_BACKOFF_SHIFT_MAX 6
-
 /* ---- Sessions ---- */
 
 struct session_abort {
@@ -376,9 +370,7 @@ static void stream_failed(struct cache_file *f, int error)
 
 	log_limited(&limit, LOG_LEVEL_WARN, "upload_failed", "key=\"%s\" error=\"%s\"", f->key,
 		    strerror(-error));
-	f->failures++;
-	f->retry_ns = loop_now_ns() +
-		      (STREAM_BACKOFF_NS << MIN(f->failures, (unsigned)STREAM_BACKOFF_SHIFT_MAX));
+	file_failed(f);
 	if (u)
 		upload_settle_failure(f);
 }
@@ -407,7 +399,7 @@ static void stream_run(struct work *work)
 	}
 	f->streaming = false;
 	pthread_mutex_unlock(&f->lock);
-	cache_file_put(f);
+	file_put(f);
 	storage_end(s);
 }
 
@@ -419,7 +411,7 @@ void upload_poke(struct cache_file *f, uint64_t former_end)
 
 	if (f->streaming || file_is(f, FILE_UNLINKED) ||
 	    atomic_load_explicit(&f->committing, memory_order_relaxed) ||
-	    (f->retry_ns && loop_now_ns() < f->retry_ns))
+	    (f->failures && loop_now_ns() < file_retry_ns(f, true)))
 		return;
 	/* To find out whether to begin takes a look at all blocks: once for each part. */
 	if (f->upload)
@@ -431,7 +423,7 @@ void upload_poke(struct cache_file *f, uint64_t former_end)
 	if (!job)
 		return;
 	f->streaming = true;
-	job->file = cache_file_ref(f);
+	job->file = file_ref(f);
 	job->work.run = stream_run;
 	storage_begin(f->storage);
 	workers_submit(f->storage->config.workers, &job->work);

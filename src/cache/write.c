@@ -133,7 +133,7 @@ static struct block *block_copy(struct cache_file *f, struct block *old,
 	/* Being dirty goes over to it: that of @old is no longer counted. */
 	atomic_fetch_add_explicit(&b->state, (1u | dirty) - BLOCK_FREE, memory_order_release);
 	map_replace(&f->map, place, pool_block_id(pool, b));
-	cache_file_ref(f);
+	file_ref(f);
 	pool_add(pool, b);
 	block_unpin(old);
 	return b;

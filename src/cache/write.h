@@ -77,6 +77,16 @@ enum gather_missing {
 int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_t end,
 		 enum gather_missing how);
 
+/*
+ * Memory for @bytes that have to be fetched to be sent: not more of it at one time than can be
+ * had, so that of several commits some go on instead of all getting stuck. One alone always may.
+ * False: not now. Any thread.
+ */
+bool gather_reserve(struct cache_storage *s, uint64_t bytes);
+void gather_unreserve(struct cache_storage *s, uint64_t bytes);
+/* The same, waiting; -ETIMEDOUT. Under the lock of @f, which it drops meanwhile. */
+int gather_reserve_wait(struct cache_file *f, uint64_t bytes);
+
 enum gather_end {
 	GATHER_KEEP,  /* it failed, or is not known: what was dirty stays so */
 	GATHER_CLEAN, /* the storage has it: what was not replaced since is clean */
@@ -116,6 +126,12 @@ void commit_condition(struct cache_file *f, struct store_op *op, char etag[stati
 bool commit_ambiguous(int result);
 /* Remembers it, if so. Under the lock. */
 void commit_doubt(struct cache_file *f, int result, const char *write_id);
+
+/* A commit, or a part of a stream, failed. Under the lock. */
+void file_failed(struct cache_file *f);
+/* When the next attempt in the background may begin: after a pause that doubles with each failure;
+ * @urgent: when writers wait for memory, a short one. Under the lock. */
+uint64_t file_retry_ns(const struct cache_file *f, bool urgent);
 
 /* As cache_commit(); a failure is left for cache_file_error(). */
 int commit_background(struct cache_file *f);
