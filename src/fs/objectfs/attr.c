@@ -232,9 +232,9 @@ static int setattr_node(struct objectfs_session *s, struct fs_req *req, struct n
 	if (!ret && gone && !(in->valid & FATTR_FH))
 		ret = -ESTALE;
 	if (!ret && !dir && (in->valid & (FATTR_SIZE | SETATTR_MTIME))) {
-		tree_change_begin(&fs->tree, parent, NULL);
+		tree_change_begin(&fs->tree, parent);
 		ret = setattr_apply(s, in, n);
-		tree_change_end(&fs->tree, parent, NULL);
+		tree_change_end(&fs->tree, parent);
 	}
 	if (parent)
 		node_put_unlocked(&fs->tree, parent);

@@ -168,7 +168,7 @@ static int mkdir_install(struct objectfs *fs, struct node *parent, const char *n
 	negative_clear(t, parent, name, strlen(name));
 	if (n)
 		change_forget(fs, n); /* what somebody else put there meanwhile */
-	n = node_add(t, parent, name, strlen(name), NODE_DIR | NODE_OURS | NODE_MARKER);
+	n = node_add(t, parent, name, strlen(name), NODE_DIR | NODE_UNLISTED | NODE_MARKER);
 	if (!n)
 		return -ENOMEM;
 	n->fetched_ns = now;
@@ -233,9 +233,9 @@ ssize_t objectfs_mkdir(struct objectfs_session *s, struct fs_req *req)
 
 	if (!parent)
 		return -ESTALE;
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_names_begin(&fs->tree, parent, NULL);
 	ret = mkdir_in(fs, parent, req->name, &n);
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_names_end(&fs->tree, parent, NULL);
 	if (!ret)
 		ret = change_reply(s, req, n);
 	node_put_unlocked(&fs->tree, parent);
@@ -343,16 +343,20 @@ static int rmdir_in(struct objectfs *fs, struct node *parent, const char *name)
 	dir = node_is(n, NODE_DIR);
 	node_key(t, n, NULL, 0, key);
 	tree_unlock(t);
+	if (dir)
+		tree_names_also(t, n);
 	ret = dir ? change_dir_empty(fs, n, &marker) : -ENOTDIR;
 	if (!ret && marker)
 		ret = change_delete(fs, key);
-	tree_lock(t);
 	if (!ret) {
+		tree_lock(t);
 		change_forget(fs, n);
 		negative_add(t, parent, name, strlen(name), loop_now_ns());
+		tree_unlock(t);
 	}
-	node_put(t, n);
-	tree_unlock(t);
+	if (dir)
+		tree_names_end(t, n, NULL);
+	node_put_unlocked(t, n);
 	return ret;
 }
 
@@ -364,11 +368,11 @@ ssize_t objectfs_rmdir(struct objectfs_session *s, struct fs_req *req)
 
 	if (!parent)
 		return -ESTALE;
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_names_begin(&fs->tree, parent, NULL);
 	ret = rmdir_in(fs, parent, req->name);
 	if (!ret)
 		keep_dir_or_log(fs, parent, req->name);
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_names_end(&fs->tree, parent, NULL);
 	node_put_unlocked(&fs->tree, parent);
 	return ret;
 }
@@ -425,11 +429,11 @@ ssize_t objectfs_unlink(struct objectfs_session *s, struct fs_req *req)
 
 	if (!parent)
 		return -ESTALE;
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_names_begin(&fs->tree, parent, NULL);
 	ret = unlink_in(fs, parent, req->name, &there);
 	if (!ret && there)
 		keep_dir_or_log(fs, parent, req->name);
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_names_end(&fs->tree, parent, NULL);
 	node_put_unlocked(&fs->tree, parent);
 	return ret;
 }
@@ -459,7 +463,7 @@ int change_create(struct objectfs *fs, struct node *parent, const char *name, st
 	n = node_find(t, parent, name, len);
 	if (n)
 		change_forget(fs, n);
-	n = node_add(t, parent, name, len, NODE_OURS);
+	n = node_add(t, parent, name, len, NODE_UNLISTED);
 	if (n) {
 		n->file = cache_file_ref(*file);
 		node_hold(n);
@@ -511,9 +515,9 @@ ssize_t objectfs_mknod(struct objectfs_session *s, struct fs_req *req)
 	parent = node_get_unlocked(&fs->tree, req->nodeid);
 	if (!parent)
 		return -ESTALE;
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_names_begin(&fs->tree, parent, NULL);
 	ret = mknod_in(fs, parent, req->name, &n);
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_names_end(&fs->tree, parent, NULL);
 	if (!ret)
 		ret = change_reply(s, req, n);
 	node_put_unlocked(&fs->tree, parent);

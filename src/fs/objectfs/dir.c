@@ -32,6 +32,7 @@
 
 struct anchor {
 	char *lo, *token;
+	uint32_t moves; /* page.moves of the page before, which the token is from */
 };
 
 struct dirstream {
@@ -140,7 +141,7 @@ static int dir_anchor(struct dirstream *d)
 		d->anchors = anchors;
 		d->anchor_room = room;
 	}
-	a = (struct anchor){ .lo = strdup(p->hi), .token = strdup(p->token) };
+	a = (struct anchor){ .lo = strdup(p->hi), .token = strdup(p->token), .moves = p->moves };
 	if (!a.lo || !a.token) {
 		free(a.lo);
 		free(a.token);
@@ -169,6 +170,9 @@ static int dir_turn(struct dir_read *r, uint32_t number)
 		token = d->anchors[number - 1].token;
 	}
 	tree_lock(&fs->tree);
+	/* A directory that was renamed since goes on by name. */
+	if (token && r->dir->pages->moves != d->anchors[number - 1].moves)
+		token = NULL;
 	page = pages_from(r->dir, lo, objectfs_since(loop_now_ns(), fs->config.entry_timeout_ns));
 	tree_unlock(&fs->tree);
 	if (!page && !r->may_block)
@@ -301,7 +305,7 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 	if (!room)
 		goto out;
 	n = node_find(t, r->dir, name, len);
-	if (n && node_is(n, NODE_OURS))
+	if (n && node_is(n, NODE_UNLISTED))
 		dir_shown(r->d, n);
 	/* What it was before somebody put a directory in the place of a file. */
 	if (n && !!node_is(n, NODE_DIR) != dir) {
@@ -358,7 +362,7 @@ static int dir_make_extras(struct dir_read *r)
 		struct node *n = node_peek(t, i);
 
 		i = n->next_sibling;
-		if (!node_is(n, NODE_OURS) || (n->listed_ns && n->listed_ns <= d->oldest_ns) ||
+		if (!node_is(n, NODE_UNLISTED) || (n->listed_ns && n->listed_ns <= d->oldest_ns) ||
 		    (d->shown_count && bsearch(&n->slot.index, d->shown, d->shown_count,
 					       sizeof(d->shown[0]), index_compare)))
 			continue;

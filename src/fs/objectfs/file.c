@@ -111,7 +111,7 @@ struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char
 		return NULL;
 	}
 	n->file = f;
-	n->flags |= NODE_OURS;
+	n->flags |= NODE_UNLISTED;
 	file_settle(fs, n);
 	return n;
 }

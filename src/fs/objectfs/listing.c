@@ -212,6 +212,7 @@ struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns)
 
 	if (!dir->pages)
 		return NULL;
+	since_ns = MAX(since_ns, dir->pages->unlisted_ns + 1);
 	list_for_each (pos, &dir->pages->pages) {
 		struct page *p = list_entry(pos, struct page, link);
 

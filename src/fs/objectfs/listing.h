@@ -49,6 +49,7 @@ struct page {
 	bool retained;
 	bool suspect;	     /* a name was removed while it was made: rows may be ghosts */
 	bool last;	     /* nothing follows: hi is beyond all */
+	uint32_t moves;	     /* dir_pages.moves: the token is of the prefix that it was then */
 	uint64_t fetched_ns; /* when the LIST was sent */
 	char *lo, *hi;
 	char *token; /* for the page that follows; NULL with last */
@@ -62,6 +63,7 @@ struct dir_pages {
 	struct list pages;
 	uint32_t rows;	      /* in retained pages */
 	uint32_t changes;     /* counts names removed */
+	uint32_t moves;	      /* counts renames of the directory, or of one above */
 	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory
 			       * then: older pages do not prove that a name is missing */
 	/* lookup.c's: questions that memory could not answer. */
@@ -105,8 +107,14 @@ enum page_answer { PAGE_UNKNOWN, PAGE_ABSENT, PAGE_PRESENT };
 enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
 			    struct page **page, struct page_row **row);
 
-/* A page that begins behind @lo and is no older than @since_ns, with a reference. */
+/* A retained page that begins behind @lo, is no older than @since_ns, and lacks nothing that nodes
+ * do not have; with a reference, or NULL. */
 struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns);
+
+static inline bool pages_any(const struct node *dir)
+{
+	return dir->pages && !list_empty(&dir->pages->pages);
+}
 
 /* Any name (not @name) that pages show alive, and that is no older than @since_ns. */
 bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t since_ns);

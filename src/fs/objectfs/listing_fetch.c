@@ -10,11 +10,14 @@
 /* Rows of a page, whatever the service thinks a page is. */
 #define PAGE_ROWS_MAX 100000u
 
+/* How often a directory is listed that is renamed all the time. */
+#define FETCH_TRIES 8
+
 struct builder {
 	struct store_op op;
 	struct store_page next;
 	struct objectfs *fs;
-	const char *prefix;
+	const char *prefix, *lo;
 	size_t prefix_len;
 	struct page *page;
 	uint32_t rows_room;
@@ -110,6 +113,9 @@ static void builder_entry(struct store_op *op, const struct store_entry *entry)
 		memcpy(b->hi, name, len);
 		b->hi_len = len;
 	}
+	/* A service that starts after "a/" may well show the prefix "a/" once more. */
+	if (*b->lo && strlen(b->lo) >= len && memcmp(name, b->lo, len) <= 0)
+		return;
 	name_len = entry->is_prefix && name[len - 1] == '/' ? len - 1 : len;
 	if (!name_valid(name, name_len)) {
 		atomic_fetch_add_explicit(&b->fs->warned.skipped, 1, memory_order_relaxed);
@@ -154,7 +160,7 @@ static void builder_teach(struct builder *b, struct node *dir)
 		if (!n || (row->flags & ROW_DEAD) || p->suspect)
 			continue;
 		dir->pages->useful++;
-		if (node_is(n, NODE_OURS) && !n->listed_ns)
+		if (node_is(n, NODE_UNLISTED) && !n->listed_ns)
 			n->listed_ns = p->fetched_ns;
 		if (!!node_is(n, NODE_DIR) != !!(row->flags & ROW_DIR))
 			continue; /* LOOKUP finds out */
@@ -176,7 +182,7 @@ static void builder_teach_marker(struct builder *b, struct node *dir)
 		dir->flags &= (uint16_t)~NODE_NO_MARKER;
 		if (!node_is(dir, NODE_USER_MTIME) && dir != b->fs->tree.root)
 			dir->mtime_ns = b->marker_mtime_ns;
-	} else if (!node_is(dir, NODE_OURS) && dir != b->fs->tree.root) {
+	} else if (dir->fetched_ns <= b->page->fetched_ns && dir != b->fs->tree.root) {
 		dir->flags |= NODE_NO_MARKER;
 		dir->flags &= (uint16_t)~NODE_MARKER;
 	}
@@ -218,7 +224,7 @@ static void builder_drop(struct builder *b)
 	free(b);
 }
 
-static struct builder *builder_new(struct objectfs *fs, const char *prefix)
+static struct builder *builder_new(struct objectfs *fs, const char *prefix, const char *lo)
 {
 	struct builder *b = calloc(1, sizeof(*b));
 
@@ -227,6 +233,7 @@ static struct builder *builder_new(struct objectfs *fs, const char *prefix)
 	b->fs = fs;
 	b->prefix = prefix;
 	b->prefix_len = strlen(prefix);
+	b->lo = lo;
 	b->page = calloc(1, sizeof(*b->page));
 	if (!b->page) {
 		free(b);
@@ -261,24 +268,28 @@ static int builder_run(struct builder *b, const char *lo, const char *token)
 	return b->op.result ? b->op.result : b->error;
 }
 
-int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
-		  struct page **out)
+/* One try; -EAGAIN when the directory was renamed meanwhile, so that what was listed is not its. */
+static int fetch_once(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
+		      struct page **out)
 {
-	struct tree *t = &fs->tree;
 	char prefix[NODE_KEY_SIZE];
+	struct tree *t = &fs->tree;
+	uint32_t changes = 0, moves = 0;
 	struct builder *b;
-	uint32_t changes;
 	int ret;
 
 	tree_lock(t);
 	ret = node_is(dir, NODE_GONE) ? -ENOENT : node_key(t, dir, NULL, 0, prefix);
 	if (ret >= 0 && !dir_pages_get(dir))
 		ret = -ENOMEM;
-	changes = ret >= 0 ? dir->pages->changes : 0;
+	if (ret >= 0) {
+		changes = dir->pages->changes;
+		moves = dir->pages->moves;
+	}
 	tree_unlock(t);
 	if (ret < 0)
 		return ret;
-	b = builder_new(fs, prefix);
+	b = builder_new(fs, prefix, lo);
 	if (!b)
 		return -ENOMEM;
 	b->page->fetched_ns = loop_now_ns();
@@ -287,20 +298,32 @@ int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const c
 		ret = -ENOMEM;
 	if (!ret && !builder_advances(b, lo))
 		ret = -EIO;
-	if (ret) {
-		builder_drop(b);
-		return ret;
-	}
 	tree_lock(t);
-	b->page->suspect = dir->pages->changes != changes;
-	page_install(fs, dir, b->page);
-	builder_teach(b, dir);
-	builder_teach_marker(b, dir);
-	if (b->marker || b->hi_len) /* it is there, then */
-		dir->fetched_ns = MAX(dir->fetched_ns, b->page->fetched_ns);
+	if (dir->pages->moves != moves)
+		ret = -EAGAIN;
+	if (!ret) {
+		b->page->moves = moves;
+		b->page->suspect = dir->pages->changes != changes;
+		page_install(fs, dir, b->page);
+		builder_teach(b, dir);
+		builder_teach_marker(b, dir);
+		if (b->marker || b->hi_len) /* it is there, then */
+			dir->fetched_ns = MAX(dir->fetched_ns, b->page->fetched_ns);
+		*out = b->page;
+		b->page = NULL;
+	}
 	tree_unlock(t);
-	*out = b->page;
-	b->page = NULL;
 	builder_drop(b);
-	return 0;
+	return ret;
+}
+
+int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
+		  struct page **out)
+{
+	int ret = fetch_once(fs, dir, lo, token, out);
+
+	/* The token is of the former prefix. */
+	for (unsigned i = 0; i < FETCH_TRIES && ret == -EAGAIN; i++)
+		ret = fetch_once(fs, dir, lo, NULL, out);
+	return ret == -EAGAIN ? -EIO : ret;
 }

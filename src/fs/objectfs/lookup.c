@@ -203,6 +203,11 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 	struct tree *t = &fs->tree;
 	bool dir = !result && a->rows;
 
+	if (n && n->fetched_ns >= a->sent_ns) {
+		node_hold(n); /* made, or found by somebody else, since we asked */
+		*out = n;
+		return 0;
+	}
 	if (n && result == -ENOENT && node_is(n, NODE_DIR) && lookup_holds_ours(fs, n))
 		dir = true;
 	else if (n && !node_is(n, NODE_DIR) && file_digest(fs, n))
@@ -215,8 +220,10 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 		negative_add(t, parent, name, len, a->sent_ns);
 		return -ENOENT;
 	}
+	/* Pages that are still being read may not show it. */
 	if (!n)
-		n = node_add(t, parent, name, len, dir ? NODE_DIR : 0);
+		n = node_add(t, parent, name, len,
+			     (dir ? NODE_DIR : 0) | (pages_any(parent) ? NODE_UNLISTED : 0));
 	if (!n)
 		return -ENOMEM;
 	negative_clear(t, parent, name, len);
@@ -363,11 +370,11 @@ int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, ui
 	return ret == -EAGAIN ? -EIO : ret;
 }
 
-int objectfs_refresh(struct objectfs *fs, struct node *n)
+static int refresh_once(struct objectfs *fs, struct node *n)
 {
 	struct tree *t = &fs->tree;
 	struct asked a;
-	char key[NODE_KEY_SIZE], name[NAME_MAX + 1];
+	char key[NODE_KEY_SIZE], now_key[NODE_KEY_SIZE], name[NAME_MAX + 1];
 	struct node *parent;
 	bool page, done;
 	int ret;
@@ -394,9 +401,12 @@ int objectfs_refresh(struct objectfs *fs, struct node *n)
 	a.sent_ns = loop_now_ns();
 	ret = ask_stat(fs, &a, key);
 	tree_lock(t);
-	/* A rename may have happened: what was asked for is not its key, then. */
-	if (node_is(n, NODE_GONE) || file_digest(fs, n)) {
-		ret = node_is(n, NODE_GONE) ? -ENOENT : 0;
+	if (node_is(n, NODE_GONE)) {
+		ret = -ENOENT;
+	} else if (node_key(t, n, NULL, 0, now_key) < 0 || strcmp(key, now_key) != 0) {
+		ret = -EAGAIN; /* renamed meanwhile */
+	} else if (file_digest(fs, n) || n->fetched_ns >= a.sent_ns) {
+		ret = 0;
 	} else if (!ret) {
 		objectfs_file_seen(fs, n, &a.stat.meta, a.sent_ns);
 	} else if (ret == -ENOENT) {
@@ -404,6 +414,15 @@ int objectfs_refresh(struct objectfs *fs, struct node *n)
 	}
 	tree_unlock(t);
 	return ret;
+}
+
+int objectfs_refresh(struct objectfs *fs, struct node *n)
+{
+	int ret = -EAGAIN;
+
+	for (unsigned i = 0; i < LOOKUP_TRIES && ret == -EAGAIN; i++)
+		ret = refresh_once(fs, n);
+	return ret == -EAGAIN ? -EIO : ret;
 }
 
 /* ---- LOOKUP ---- */

@@ -202,7 +202,7 @@ static struct node *node_free(struct tree *t, struct node *n)
 
 	if (!node_is(n, NODE_GONE)) {
 		/* A name that is ours and that no listing showed would be thought missing. */
-		if (node_is(n, NODE_OURS))
+		if (node_is(n, NODE_UNLISTED))
 			dir_pages_forget(parent, n->listed_ns);
 		node_unlink(t, n, parent);
 	}
@@ -287,7 +287,7 @@ int node_move(struct tree *t, struct node *n, struct node *parent, const char *n
 	n->name_len = (uint16_t)len;
 	node_link(t, n, parent);
 	node_hold(parent);
-	n->flags |= NODE_OURS;
+	n->flags |= NODE_UNLISTED;
 	n->listed_ns = 0;
 	node_walk(t, n, node_number, t);
 	node_put(t, former);
@@ -388,6 +388,7 @@ static bool node_moving(const struct tree *t, const struct node *n)
 	return false;
 }
 
+/* The chain is what it was at the beginning when it ends: nothing in it moves meanwhile. */
 static void node_changing(struct tree *t, struct node *n, uint32_t by)
 {
 	for (; n; n = node_peek(t, n->parent)) {
@@ -397,23 +398,68 @@ static void node_changing(struct tree *t, struct node *n, uint32_t by)
 	}
 }
 
-/* Both at once: who holds one and waits for the other would wait for a move that waits for him. */
-void tree_change_begin(struct tree *t, struct node *dir, struct node *other)
+void tree_change_begin(struct tree *t, struct node *dir)
 {
 	tree_lock(t);
-	while (node_moving(t, dir) || node_moving(t, other))
+	while (node_moving(t, dir))
 		pthread_cond_wait(&t->moved, &t->lock);
 	node_changing(t, dir, 1);
-	node_changing(t, other, 1);
 	tree_unlock(t);
 }
 
-void tree_change_end(struct tree *t, struct node *dir, struct node *other)
+void tree_change_end(struct tree *t, struct node *dir)
 {
 	tree_lock(t);
-	/* The chains are what they were: nothing above moves while changing is not 0. */
+	node_changing(t, dir, UINT32_MAX);
+	tree_unlock(t);
+}
+
+static bool names_taken(const struct tree *t, const struct node *dir)
+{
+	return dir && (node_is(dir, NODE_BUSY) || node_moving(t, dir));
+}
+
+/* Both at once: who has one and waits for the other could wait for a move that waits for him. */
+void tree_names_begin(struct tree *t, struct node *dir, struct node *other)
+{
+	if (other == dir)
+		other = NULL;
+	tree_lock(t);
+	while (names_taken(t, dir) || names_taken(t, other))
+		pthread_cond_wait(&t->moved, &t->lock);
+	node_changing(t, dir, 1);
+	node_changing(t, other, 1);
+	dir->flags |= NODE_BUSY;
+	if (other)
+		other->flags |= NODE_BUSY;
+	tree_unlock(t);
+}
+
+void tree_names_end(struct tree *t, struct node *dir, struct node *other)
+{
+	if (other == dir)
+		other = NULL;
+	tree_lock(t);
+	dir->flags &= (uint16_t)~NODE_BUSY;
+	if (other)
+		other->flags &= (uint16_t)~NODE_BUSY;
 	node_changing(t, dir, UINT32_MAX);
 	node_changing(t, other, UINT32_MAX);
+	pthread_cond_broadcast(&t->moved);
+	tree_unlock(t);
+}
+
+/*
+ * Whoever waits to move something above waits for the caller, so that must not be waited for
+ * here. And whoever has @child is either deeper down, too, or has all that he needs.
+ */
+void tree_names_also(struct tree *t, struct node *child)
+{
+	tree_lock(t);
+	while (node_is(child, NODE_BUSY))
+		pthread_cond_wait(&t->moved, &t->lock);
+	node_changing(t, child, 1);
+	child->flags |= NODE_BUSY;
 	tree_unlock(t);
 }
 

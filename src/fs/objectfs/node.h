@@ -39,12 +39,13 @@
 enum {
 	NODE_DIR = 1 << 0,
 	NODE_GONE = 1 << 1,	  /* no name leads here any more */
-	NODE_OURS = 1 << 2,	  /* made through us; listed_ns says whether it was listed since */
+	NODE_UNLISTED = 1 << 2,	  /* came from elsewhere than a listing: see listed_ns */
 	NODE_KEPT = 1 << 3,	  /* holds itself: has changes that the storage lacks */
 	NODE_MOVING = 1 << 4,	  /* directory: being renamed, nothing may change below */
 	NODE_MARKER = 1 << 5,	  /* directory: has a marker */
 	NODE_NO_MARKER = 1 << 6,  /* directory: had none when we looked; neither: not known */
 	NODE_USER_MTIME = 1 << 7, /* file: mtime_ns is the object's user mtime, or our own */
+	NODE_BUSY = 1 << 8,	  /* directory: its names are being changed */
 };
 
 struct dir_pages;
@@ -66,7 +67,7 @@ struct node {
 	char *name; /* NUL-terminated; "" for the root */
 	uint64_t ino;
 	uint64_t fetched_ns; /* when the storage, or we, last said that it is so; 0: never */
-	uint64_t listed_ns;  /* when it was first seen in a listing since we made it */
+	uint64_t listed_ns;  /* UNLISTED: since when listings show it; 0: none does */
 	int64_t mtime_ns;
 	union {
 		struct {
@@ -171,15 +172,22 @@ void node_meta(const struct node *n, struct store_meta *meta);
 /* Calls @fn for @n and all below it. */
 void node_walk(struct tree *t, struct node *n, void (*fn)(struct node *n, void *arg), void *arg);
 
-/* ---- Who may change what at one time ----
+/* ---- Who may change what at one time; all of these block, and are called without the lock ----
  *
- * What changes names or objects below a directory says so; a directory that is being renamed
- * waits until nobody does, and lets nobody begin. Both may block and are called
- * without the lock.
+ * A guest's kernel lets one at a time change the names in a directory; several guests
+ * share our tree, so we do the same: tree_names_begin(). Who changes only what is behind names
+ * (commits) says tree_change_begin(). Of both, any number may be at work
+ * in different directories; but a directory that is being renamed waits until nobody is
+ * at work in or below it, and lets nobody begin.
  */
-void tree_change_begin(struct tree *t, struct node *dir, struct node *other); /* or NULL */
-void tree_change_end(struct tree *t, struct node *dir, struct node *other);
-/* With rename_lock held. */
+void tree_change_begin(struct tree *t, struct node *dir);
+void tree_change_end(struct tree *t, struct node *dir);
+/* @other: another directory (or the same, or NULL), at once, not one after the other. */
+void tree_names_begin(struct tree *t, struct node *dir, struct node *other);
+void tree_names_end(struct tree *t, struct node *dir, struct node *other);
+/* Also @child, for who has its parent, until tree_names_end(child, NULL). */
+void tree_names_also(struct tree *t, struct node *child);
+/* With rename_lock and the names of its parent. */
 void tree_move_begin(struct tree *t, struct node *dir);
 void tree_move_end(struct tree *t, struct node *dir);
 

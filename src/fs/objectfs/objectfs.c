@@ -67,9 +67,9 @@
  * metadata, writers for WRITEs that wait for room, syncers for commits.
  *
  * Locks, outermost first: tree.rename_lock (renames of directories, during all of it); the right to
- * change below a directory (tree_change_begin()); dirstream.lock (one READDIR at a time
- * of one handle); tree.lock; the cache's. Only the first three are held during
- * requests to the storage.
+ * change in a directory (tree_names_begin(), tree_change_begin()); dirstream.lock (one READDIR at a
+ *time of one handle); tree.lock; the cache's. Only the first three are held during requests to the
+ *storage.
  */
 #include "fs/objectfs/objectfs.h"
 
@@ -163,6 +163,9 @@ static void objectfs_run(struct work *work)
 	ssize_t result =
 		objectfs_op_table[req->opcode].slow(objectfs_session_of(req->session), req);
 
+	/* A service that was too busy all the time; to a guest, EAGAIN means something else. */
+	if (result == -EAGAIN)
+		result = -EIO;
 	if (result != FS_PENDING)
 		fs_req_complete(req, result);
 }

@@ -382,9 +382,9 @@ ssize_t objectfs_create(struct objectfs_session *s, struct fs_req *req)
 
 	if (!parent)
 		return -ESTALE;
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_names_begin(&fs->tree, parent, NULL);
 	ret = create_in(s, req, parent, &n);
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_names_end(&fs->tree, parent, NULL);
 	if (!ret) {
 		tree_lock(&fs->tree);
 		ret = lookup_reply(s, n, &req->out.entry);
@@ -430,10 +430,10 @@ static int handle_commit(struct objectfs_session *s, struct handle *h)
 	parent = node_peek(&fs->tree, h->node->parent);
 	node_hold(parent);
 	tree_unlock(&fs->tree);
-	tree_change_begin(&fs->tree, parent, NULL);
+	tree_change_begin(&fs->tree, parent);
 	atomic_store(&h->changed, false); /* what is written from now on counts again */
 	ret = io_commit(fs, h->node, atomic_load(&h->file));
-	tree_change_end(&fs->tree, parent, NULL);
+	tree_change_end(&fs->tree, parent);
 	node_put_unlocked(&fs->tree, parent);
 	return ret;
 }

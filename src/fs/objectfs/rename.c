@@ -51,9 +51,10 @@ static int rename_object(struct objectfs *fs, struct cache_file *f, const char *
 		cache_file_info(f, &info);
 	if (f && info.created && !replaces) {
 		ret = cache_file_rename(f, to, NULL);
-		if (ret != -EINVAL)
+		if (ret != -EINVAL && ret != -EBUSY)
 			return ret;
-		cache_file_info(f, &info); /* the cleaner has just committed it */
+		/* The cleaner has just committed it, or a part of it is on its way. */
+		cache_file_info(f, &info);
 	}
 	*deletes = true;
 	for (unsigned i = 0; i < RENAME_TRIES; i++) {
@@ -272,17 +273,13 @@ static int rename_objects(struct rename *r, struct cached_files *c)
 	return ret;
 }
 
-static int rename_dir(struct rename *r)
+/* The target, if there is one, is empty. */
+static int rename_dir_onto(struct rename *r)
 {
 	struct objectfs *fs = r->fs;
 	struct cached_files c = { .tree = &fs->tree };
-	bool marker;
-	int ret = 0;
+	int ret;
 
-	if (r->target)
-		ret = change_dir_empty(fs, r->target, &marker);
-	if (ret)
-		return ret;
 	tree_move_begin(&fs->tree, r->node);
 	tree_lock(&fs->tree);
 	node_walk(&fs->tree, r->node, cached_collect, &c);
@@ -295,6 +292,21 @@ static int rename_dir(struct rename *r)
 	if (ret)
 		log_limited(&fs->rename_log, LOG_LEVEL_WARN, "rename_failed",
 			    "from=\"%s\" to=\"%s\" error=\"%s\"", r->from, r->to, strerror(-ret));
+	return ret;
+}
+
+static int rename_dir(struct rename *r)
+{
+	bool marker;
+	int ret;
+
+	if (!r->target)
+		return rename_dir_onto(r);
+	tree_names_also(&r->fs->tree, r->target);
+	ret = change_dir_empty(r->fs, r->target, &marker);
+	if (!ret)
+		ret = rename_dir_onto(r);
+	tree_names_end(&r->fs->tree, r->target, NULL);
 	return ret;
 }
 
@@ -370,9 +382,9 @@ static int rename_locked(struct rename *r, uint32_t flags, bool dir)
 
 	if (dir)
 		pthread_mutex_lock(&t->rename_lock);
-	tree_change_begin(t, r->from_dir, r->to_dir);
+	tree_names_begin(t, r->from_dir, r->to_dir);
 	ret = rename_between(r, flags, dir);
-	tree_change_end(t, r->from_dir, r->to_dir);
+	tree_names_end(t, r->from_dir, r->to_dir);
 	if (dir)
 		pthread_mutex_unlock(&t->rename_lock);
 	return ret;
