@@ -74,7 +74,7 @@ struct block {
 
 	uint32_t next, prev; /* the LRU's: the block added after, and before this one */
 	uint16_t owner;	     /* the pool's: number of the holder */
-	uint32_t added;	     /* the LRU's: when, in milliseconds of a clock that wraps */
+	uint32_t added;	     /* the LRU's: when, by the pool's clock, which wraps */
 };
 _Static_assert(sizeof(struct block) == 64, "a block descriptor is one cache line");
 

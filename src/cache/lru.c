@@ -90,13 +90,13 @@ static bool ghost_take(struct lru_ghost *ghost, const struct block *b, uint32_t 
 }
 
 void lru_add(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, block_id id,
-	     bool to_main, uint32_t held, uint32_t now_ms)
+	     bool to_main, uint32_t held, uint32_t now)
 {
 	struct block *b = &blocks[id];
 
 	to_main |= ghost_take(ghost, b, held);
 	atomic_store_explicit(&b->queue, to_main ? LRU_MAIN : LRU_SMALL, memory_order_relaxed);
-	b->added = now_ms;
+	b->added = now;
 	queue_append(lru_queue_of(lru, b), blocks, id);
 }
 
@@ -126,7 +126,7 @@ static void block_cool(struct block *b, bool all)
 	atomic_fetch_and_explicit(&b->state, ~forget, memory_order_relaxed);
 }
 
-block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms)
+block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now)
 {
 	/* In use, and seen by this look: when that is all of one queue, the other's turn comes,
 	 * whatever their lengths are. */
@@ -154,10 +154,10 @@ block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32
 		lru_remove(lru, blocks, id);
 		if (state == hot) {
 			block_cool(b, small);
-			lru_add(lru, NULL, blocks, id, true, 0, now_ms);
+			lru_add(lru, NULL, blocks, id, true, 0, now);
 		} else {
 			/* In use: another round, in the same queue. */
-			lru_add(lru, NULL, blocks, id, !small, 0, now_ms);
+			lru_add(lru, NULL, blocks, id, !small, 0, now);
 			if (small)
 				passed_small++;
 			else
@@ -168,14 +168,16 @@ block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32
 }
 
 block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
-		    unsigned *steps, uint32_t now_ms)
+		    unsigned *steps, uint32_t now)
 {
-	block_id id = lru_look(lru, blocks, steps, now_ms);
+	block_id id = lru_look(lru, blocks, steps, now);
 	struct block *b = &blocks[id];
 
 	if (!id)
 		return BLOCK_NONE;
-	if (atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL)
+	/* What was never read was fetched ahead in vain, which is no reason to keep it later. */
+	if (atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL &&
+	    block_is(b, BLOCK_HOT))
 		ghost_add(ghost, b, held);
 	lru_remove(lru, blocks, id);
 	atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);

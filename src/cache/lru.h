@@ -8,7 +8,7 @@
  * state, see block_touch():
  *
  *	small	what is new, about a tenth. At its end, who was hit twice moves to main; all
- *		others go, and leave a fingerprint in the ghost.
+ *		others go, and those hit once leave a fingerprint in the ghost.
  *	main	at its end, who was hit since it was last here goes round once more for each
  *		remembered hit; all others go.
  *	ghost	fingerprints of what left small. Who comes back while it is known here was
@@ -16,12 +16,14 @@
  *
  * So a scan passes through the small queue and touches nothing else.
  *
- * One hit does not save a block, for the reader that caused the fetch is often counted
- * as one. Who reads a block in many small pieces, one after the other, must not
- * count each as a hit.
+ * The first hit is that of the reader for whom the block was fetched: it does not save the
+ * block. Without any, it was fetched ahead of somebody who did not come. Who reads a
+ * block in many small pieces, one after the other, must not count each as a hit.
  *
  * Blocks are linked by number, so a list costs 24 bytes and links 8 bytes a block; the ghost
  * costs 4 bytes a block.
+ *
+ * Time (now) is whatever the caller counts.
  *
  * Threads: the caller's lock, that of the class in the pool, covers all of it. Nothing here
  * is called on a hit.
@@ -70,17 +72,17 @@ static inline uint32_t lru_count(const struct lru *lru)
  * @held: how many blocks the class has on its lists, which is how far back the
  * ghost remembers. @ghost may be NULL. */
 void lru_add(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, block_id id,
-	     bool to_main, uint32_t held, uint32_t now_ms);
+	     bool to_main, uint32_t held, uint32_t now);
 
 /* It is on one of @lru's queues. */
 void lru_remove(struct lru *lru, struct block *blocks, block_id id);
 
 /* The block to evict next, looking at no more than *@steps blocks, which is counted down.
  * Those that were hit or are in use get their further round. BLOCK_NONE when all were. */
-block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now_ms);
+block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now);
 
 /* Takes that block out, into LRU_LIMBO. */
 block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
-		    unsigned *steps, uint32_t now_ms);
+		    unsigned *steps, uint32_t now);
 
 #endif

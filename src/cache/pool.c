@@ -134,6 +134,11 @@ uint32_t pool_class_size(const struct pool *pool, unsigned class)
 	return 1u << pool->class[class].shift;
 }
 
+uint64_t pool_size(const struct pool *pool)
+{
+	return pool_arena_bytes(pool);
+}
+
 void pool_usage(const struct pool *pool_const, struct pool_usage *out)
 {
 	struct pool *pool = (struct pool *)pool_const; /* for its locks */

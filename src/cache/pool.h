@@ -95,6 +95,7 @@ void pool_owner_exit(struct pool *pool, struct pool_owner *owner);
 
 unsigned pool_classes(const struct pool *pool);
 uint32_t pool_class_size(const struct pool *pool, unsigned class); /* bytes */
+uint64_t pool_size(const struct pool *pool);			   /* bytes of all blocks */
 
 struct pool_usage {
 	uint64_t arena;			   /* bytes */

@@ -14,7 +14,6 @@
  */
 #include <errno.h>
 #include <sched.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "cache/pool_priv.h"
@@ -28,13 +27,9 @@
 /* Owners that one search looks at. */
 #define SEARCH_OWNERS 256u
 
-/* Fit for ages, which are differences. */
-static uint32_t now_ms(void)
+static uint32_t now(const struct pool *pool)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint32_t)ts.tv_sec * 1000u + (uint32_t)(ts.tv_nsec / 1000000);
+	return atomic_load_explicit(&pool->clock, memory_order_relaxed);
 }
 
 static uint64_t owner_bytes(const struct pool_owner *owner)
@@ -100,7 +95,7 @@ static bool evict_try(struct pool *pool, unsigned class, struct block *b)
 		/* Somebody uses it. */
 		c->listed++;
 		lru_add(&pool->owner[b->owner]->lru[class], NULL, pool->arena.block, id, true,
-			c->listed, now_ms());
+			c->listed, now(pool));
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (abandoned)
@@ -121,7 +116,7 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 		from = owner_choose(pool, class, owner);
 		if (from)
 			id = lru_victim(&from->lru[class], &c->ghost, pool->arena.block, c->listed,
-					&steps, now_ms());
+					&steps, now(pool));
 		if (id)
 			c->listed--;
 		pthread_mutex_unlock(&c->lock);
@@ -167,9 +162,9 @@ void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owne
 	pthread_mutex_lock(&c->lock);
 	from = owner_choose(pool, class, owner);
 	if (from)
-		id = lru_look(&from->lru[class], pool->arena.block, &steps, now_ms());
+		id = lru_look(&from->lru[class], pool->arena.block, &steps, now(pool));
 	if (id) {
-		out->age_ms = now_ms() - pool->arena.block[id].added;
+		out->age = now(pool) - pool->arena.block[id].added;
 		out->excess = !owner_below_share(pool, from);
 	}
 	for (unsigned i = 0; id && i < LOOK_STEPS && out->count < EVICT_SLABS; i++) {
@@ -186,10 +181,11 @@ void pool_add(struct pool *pool, struct block *b)
 {
 	struct pool_class *c = &pool->class[b->class];
 
+	atomic_fetch_add_explicit(&pool->clock, class_step(pool, b->class), memory_order_relaxed);
 	pthread_mutex_lock(&c->lock);
 	c->listed++;
 	lru_add(&pool->owner[b->owner]->lru[b->class], &c->ghost, pool->arena.block,
-		pool_block_id(pool, b), false, c->listed, now_ms());
+		pool_block_id(pool, b), false, c->listed, now(pool));
 	pthread_mutex_unlock(&c->lock);
 }
 

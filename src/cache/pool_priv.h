@@ -86,6 +86,11 @@ struct pool {
 
 	_Atomic uint64_t evicted;
 
+	/* What was added to the LRU since the start, in units of the smallest class. Ages
+	 * of blocks are differences of it, so that they mean the same in a fast pool and
+	 * in a slow one. */
+	_Alignas(64) _Atomic uint32_t clock;
+
 	pthread_mutex_t trade;
 	/* trade */
 	uint32_t fresh;	 /* first slab that was never carved */
@@ -180,7 +185,7 @@ bool evict_block(struct pool *pool, unsigned class, block_id id);
 
 /* With what evict_one() would begin. @effort: 0 and up, how far to look. */
 struct evict_outlook {
-	uint32_t age_ms;	    /* of the first */
+	uint32_t age;		    /* of the first, by pool.clock */
 	bool excess;		    /* of an owner above its share */
 	unsigned count;		    /* 0: with nothing */
 	uint32_t slab[EVICT_SLABS]; /* of the first and some after that */

@@ -28,9 +28,10 @@
 #include "cache/pool_priv.h"
 
 #define TRADE_TRIES 3
-/* How much older, as a factor and in milliseconds, another class' oldest block has to be. */
+/* How much older another class' oldest block has to be: by a factor, and by what fills a part
+ * of the arena. */
 #define TRADE_AGE_FACTOR 2u
-#define TRADE_AGE_MS 50u
+#define TRADE_AGE_PART 16u
 /* No slab is taken from another class for its age when more than this part was hit. */
 #define TRADE_HOT_PART 8u
 /* Slabs that step 5 looks at, of a class. */
@@ -143,16 +144,18 @@ static bool take_idle(struct pool *pool, unsigned class, bool all)
 }
 
 /* 4: whether @other's is to be taken rather than @own. */
-static bool trade_wanted(const struct evict_outlook *own, const struct evict_outlook *other,
-			 bool below)
+static bool trade_wanted(const struct pool *pool, const struct evict_outlook *own,
+			 const struct evict_outlook *other, bool below)
 {
+	uint64_t slack = (pool_arena_bytes(pool) >> pool->arena.shift) / TRADE_AGE_PART;
+
 	if (!other->count)
 		return false;
 	if (!own->count)
 		return true;
 	if (below && own->excess != other->excess)
 		return other->excess;
-	return other->age_ms > own->age_ms * (uint64_t)TRADE_AGE_FACTOR + TRADE_AGE_MS;
+	return other->age > own->age * (uint64_t)TRADE_AGE_FACTOR + slack;
 }
 
 static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *owner,
@@ -170,8 +173,8 @@ static block_id take_used(struct pool *pool, unsigned class, struct pool_owner *
 		if (i == class)
 			continue;
 		evict_look(pool, i, owner, effort, &look[i]);
-		if (trade_wanted(&own, &look[i], below) &&
-		    (best == class || look[i].age_ms > look[best].age_ms))
+		if (trade_wanted(pool, &own, &look[i], below) &&
+		    (best == class || look[i].age > look[best].age))
 			best = i;
 	}
 	least = own.count ? pool->class[best].per_slab / TRADE_HOT_PART + 1 : COST_NEVER;

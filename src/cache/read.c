@@ -16,6 +16,9 @@
 #include "cache/file.h"
 #include "cache/readahead.h"
 
+/* This part of the pool at most is fetched ahead of one reader. */
+#define AHEAD_PART 8
+
 static struct storage_hits *hits_of_thread(struct cache_storage *s)
 {
 	static _Atomic unsigned threads;
@@ -345,9 +348,11 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 	if (w->length == 0)
 		return 0;
 	if (stream) {
+		uint64_t part = pool_size(file_pool(f)) / AHEAD_PART;
+
 		readahead_next(stream, offset, w->length,
 			       atomic_load_explicit(&f->size, memory_order_relaxed),
-			       s->config.read_ahead_max, &plan);
+			       MIN(s->config.read_ahead_max, part), &plan);
 		/* Ahead of a reader who still hits: begun before he arrives there. */
 		if (plan.end > plan.start && plan.start > w->offset) {
 			pthread_mutex_lock(&f->lock);

@@ -12,9 +12,9 @@
  *
  * "A bit" is twice the request, or a fourth of what he has read, up to 1 MiB. What belongs
  * to nobody is a new reader, in the place of the one unheard of for longest, those with a
- * single request first: random accesses do not push out a stream. Its first request is
- * random, except at the start of the file, or in what was fetched for another: then he
- * may be that one, who skipped, and the rest of it is his too.
+ * single request first: random accesses do not push out a stream. Nothing is fetched ahead of
+ * his first request, except at the start of the file, or in what was fetched for another:
+ * then he may be that one, who skipped, and the rest of it is his too.
  *
  * The window is how far ahead of him things are fetched. It grows with his run, which is
  * what he read, less what he skipped and did not come back for: 4 times that up to 256 KiB,
@@ -33,6 +33,9 @@
  * his requests done, or at least under way, and several GETs run in parallel. Who hits
  * without anything fetched for him (ahead is behind him) is left alone, takes no lock of the
  * file, and costs nothing.
+ *
+ * Blocks are small (random) as long as the window is: the head of a large file is looked at
+ * more often than all of it.
  *
  * Ends are rounded up, to a power of two of about a fourth of the window, at most 4 MiB, so
  * that blocks are fetched whole and GETs have the sizes they should have.
@@ -61,8 +64,8 @@
 #define ALIGN_MAX (4 * MIB)
 #define SMALL_FILE (256 * KIB)
 #define SMALL_FILE_FROM_START (1 * MIB)
-/* A request that is large blocks by itself. */
-#define LARGE_REQUEST (1 * MIB)
+/* Requests and windows from here on are worth large blocks. */
+#define LARGE (1 * MIB)
 
 struct reader {
 	uint64_t position; /* end of his furthest request */
@@ -210,7 +213,7 @@ static void reader_plan(struct reader *r, uint64_t offset, uint64_t file_size, u
 {
 	uint64_t window = reader_window(r, max);
 
-	if (out->random || window < WINDOW_MIN)
+	if (window < WINDOW_MIN)
 		return;
 	out->end = window_end(r->position, window, file_size);
 	if (r->ahead < r->position) {
@@ -231,6 +234,7 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
 {
 	uint64_t end = offset + MIN(length, sub_to_0(file_size, offset));
 	struct reader *r;
+	bool known = true;
 
 	*out = (struct readahead_plan){ .random = false };
 	if (end <= offset)
@@ -239,14 +243,17 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
 	r = reader_find(stream, offset, end);
 	if (!r) {
 		r = reader_new(stream, offset);
-		out->random = offset > 0 && !r->ahead && length < LARGE_REQUEST;
+		known = offset == 0 || r->ahead > 0;
 	}
 	r->used = ++stream->clock;
 	reader_advance(r, offset, end);
-	if (file_size <= MIN(max, offset == 0 ? SMALL_FILE_FROM_START : SMALL_FILE))
+	if (file_size <= MIN(max, offset == 0 ? SMALL_FILE_FROM_START : SMALL_FILE)) {
 		*out = (struct readahead_plan){ .start = offset, .end = file_size };
-	else
-		reader_plan(r, offset, file_size, max, out);
+	} else {
+		out->random = length < LARGE && reader_window(r, UINT64_MAX) < LARGE;
+		if (known)
+			reader_plan(r, offset, file_size, max, out);
+	}
 	pthread_mutex_unlock(&stream->lock);
 }
 

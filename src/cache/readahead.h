@@ -24,7 +24,7 @@
  */
 struct readahead_plan {
 	uint64_t start, end; /* bytes in the file, within its size */
-	bool random;	     /* small blocks: what lies around will not be read soon */
+	bool random;	     /* small blocks: too little of what lies around will be read soon */
 };
 
 /*

@@ -115,6 +115,7 @@ static void sim_access(struct sim *s, uint32_t key)
 	s->blocks[id].file = (struct cache_file *)(void *)s;
 	s->blocks[id].region = key;
 	lru_add(&s->lru, &s->ghost, s->blocks, id, false, BLOCKS, 0);
+	block_touch(&s->blocks[id]);
 }
 
 static double sim_ratio(const struct sim *s)

@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "base/util.h"
@@ -206,7 +205,6 @@ static void the_older_class_gives(void **state)
 			take(pool, 0, 0);
 			pool_usage(pool, &u);
 		}
-		usleep(200000);
 		for (unsigned i = 0; i < 300; i++) {
 			for (size_t k = 0; hit && k < count; k++)
 				if (taken[k] && taken[k]->class == 0 &&
@@ -215,7 +213,6 @@ static void the_older_class_gives(void **state)
 			b = take(pool, 5, 0);
 			assert_non_null(b);
 			count--;
-			usleep(1000);
 		}
 		pool_usage(pool, &after);
 		print_message("# %s: small blocks %ju MiB, after a stream %ju MiB\n",

@@ -100,7 +100,8 @@ static void a_sequential_reader_waits_once(void **state)
 		/* no byte is missing, and none was fetched twice (the map would not do it) */
 		assert_int_equal(s.fetched, s.size);
 		assert_true(s.misses <= 2);
-		assert_int_equal(s.random, 0);
+		/* small blocks for the beginning only */
+		assert_true(s.random * lengths[i] <= 512 * KIB);
 		/* as far ahead as was allowed, give or take what it is rounded to */
 		assert_true(s.furthest >= MAX_AHEAD && s.furthest < MAX_AHEAD + 4 * MIB);
 		/* in pieces worth a GET, but several of them at a time */
@@ -174,7 +175,7 @@ static void requests_out_of_order_are_one_reader(void **state)
 		sim_read(&s, (i / 8 * 8 + order[i % 8]) * 128 * KIB, 128 * KIB);
 	assert_int_equal(s.fetched, s.size);
 	assert_true(s.misses <= 4);
-	assert_true(s.random <= 1);
+	assert_true(s.random * 128 * KIB <= MIB);
 	assert_true(s.furthest >= MAX_AHEAD);
 	sim_free(&s);
 }
@@ -182,12 +183,13 @@ static void requests_out_of_order_are_one_reader(void **state)
 static void small_seeks_do_not_end_a_stream(void **state)
 {
 	struct sim s = sim_new(1024 * MIB, MAX_AHEAD);
-	uint64_t at = 0, misses;
+	uint64_t at = 0, misses, random;
 
 	(void)state;
 	for (; at < 64 * MIB; at += 128 * KIB)
 		sim_read(&s, at, 128 * KIB);
 	misses = s.misses;
+	random = s.random;
 	for (unsigned i = 0; i < 100; i++) {
 		/* back a bit and again, then onward over a hole */
 		assert_true(sim_read(&s, at - 512 * KIB, 128 * KIB));
@@ -195,7 +197,7 @@ static void small_seeks_do_not_end_a_stream(void **state)
 		at += 128 * KIB + 256 * KIB;
 	}
 	assert_int_equal(s.misses, misses);
-	assert_int_equal(s.random, 0);
+	assert_int_equal(s.random, random);
 	sim_free(&s);
 }
 
@@ -209,7 +211,7 @@ static void hits_are_left_alone(void **state)
 	for (uint64_t at = 0; at < s.size; at += 128 * KIB) {
 		readahead_next(s.stream, at, 128 * KIB, s.size, s.max, &plan);
 		assert_true(plan.start <= at);
-		assert_false(plan.random);
+		assert_true(at < MIB || !plan.random);
 	}
 	sim_free(&s);
 	/* the second half is not: begun with the first miss, with a full window */
@@ -251,7 +253,7 @@ static void nothing_is_fetched_ahead_when_that_is_off(void **state)
 		sim_read(&s, at, 128 * KIB);
 		assert_int_equal(s.fetched, at + 128 * KIB);
 	}
-	assert_int_equal(s.random, 0);
+	assert_true(s.random * 128 * KIB <= 512 * KIB);
 	sim_free(&s);
 }
 
