@@ -35,8 +35,7 @@
 struct daemon {
 	struct loop *loop;
 	struct mount *mount;
-	unsigned unwritten; /* files, when it ended */
-	bool contained;	    /* the socket is removed from outside */
+	bool contained; /* the socket is removed from outside */
 	int signal_fd;
 	struct loop_fd signal_entry;
 	struct loop_fd supervisor_entry;
@@ -157,17 +156,23 @@ static const char *storage_name(const struct ovfs_config *config)
 	}
 }
 
-/* Serves until a signal. */
+/* Serves until a signal. Does not return when data was left. */
 static void daemon_serve(struct daemon *d, const struct ovfs_config *config)
 {
+	unsigned unwritten;
+
 	log_info("ready", "socket=\"%s\" root=\"%s\"",
 		 config->socket.path ? config->socket.path : "inherited", storage_name(config));
 	loop_run(d->loop);
-	d->unwritten = mount_free(d->mount);
-	if (d->unwritten)
-		log_error("stopped", "status=%d unwritten=%u", EXIT_UNWRITTEN, d->unwritten);
-	else
+	unwritten = mount_free(d->mount);
+	if (!unwritten) {
 		log_info("stopped", "status=0");
+		return;
+	}
+	log_error("stopped", "status=%d unwritten=%u", EXIT_UNWRITTEN, unwritten);
+	if (!d->contained)
+		remove_socket((void *)config);
+	_exit(EXIT_UNWRITTEN);
 }
 
 /* From the open socket to the end of the daemon. */
@@ -243,7 +248,7 @@ int main(int argc, char **argv)
 	e = daemon_start(&d, &options.config);
 	if (e)
 		fprintf(stderr, "ovfs: %s\n", err_msg(e));
-	status = e ? EXIT_FAILURE : d.unwritten ? EXIT_UNWRITTEN : EXIT_SUCCESS;
+	status = e ? EXIT_FAILURE : EXIT_SUCCESS;
 	err_free(e);
 	options_free(&options);
 	return status;

@@ -168,8 +168,14 @@ unsigned mount_free(struct mount *m)
 		return 0;
 	if (m->listening)
 		loop_fd_remove(m->loop, &m->listen_entry);
+	m->listening = false;
 	close(m->listen_fd);
 	m->listen_fd = -1;
+	if (m->device)
+		virtio_device_halt(m->device);
+	left = m->storage ? storage_settle(m->storage) : 0;
+	if (left)
+		return left;
 	if (m->device)
 		virtio_device_free(m->device);
 	if (m->session)

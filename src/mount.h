@@ -27,8 +27,14 @@ struct err *mount_new(struct mount **out, const struct ovfs_config *config, stru
 /* Logs what the storage was asked for so far. */
 void mount_log(struct mount *mount);
 
-/* Disconnects the guest, completing its requests, writes what is not written yet, and
- * frees. The number of files that could not be written; see the log. Accepts NULL. */
+/*
+ * Takes no more requests, writes what is not written yet, completes what is under way,
+ * disconnects the guest and frees. Accepts NULL.
+ *
+ * The number of files that could not be written; see the log. Then the service does not
+ * answer, or refuses, and nothing was freed, for requests and threads may still be waiting
+ * for it: the caller ends the process.
+ */
 unsigned mount_free(struct mount *mount);
 
 #endif

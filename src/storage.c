@@ -174,6 +174,20 @@ void storage_log(struct storage *storage)
 		 (unsigned long long)usage.commit_failures);
 }
 
+unsigned storage_settle(struct storage *storage)
+{
+	unsigned left;
+
+	if (!storage->files)
+		return 0;
+	left = cache_storage_drain(storage->files, storage->drain_timeout_ns);
+	if (left)
+		storage_log(storage);
+	else
+		storage_stack_stop(storage->stack);
+	return left;
+}
+
 unsigned storage_free(struct storage *storage)
 {
 	unsigned left = 0;

@@ -34,10 +34,15 @@ struct fs *storage_fs(struct storage *storage);
 void storage_log(struct storage *storage);
 
 /*
- * No request is under way. Brings what only the cache holds to the service, as long as
- * cache_settings.drain_timeout allows, and frees. The number of files that could not be
- * written; their keys are in the log. Accepts NULL.
+ * The end is near: brings what only the cache holds to the service, as long as
+ * cache_settings.drain_timeout allows; afterwards requests under way end soon, well or with
+ * an error. The number of files that could not be written (their keys are in the log): then
+ * whoever still waits for the service does so for longer, and storage_free() would, too.
  */
+unsigned storage_settle(struct storage *storage);
+
+/* No request is under way. Writes what came since storage_settle(), as it does, and frees. The
+ * number of files that could not be written. Accepts NULL. */
 unsigned storage_free(struct storage *storage);
 
 #endif

@@ -27,7 +27,8 @@ struct storage_stack {
 	bool running;
 	struct store *service;
 	struct store *requests; /* metrics above the service */
-	struct store *top;	/* the whole; metrics */
+	struct store *retry;
+	struct store *top; /* the whole; metrics */
 };
 
 static const char *const checksum_names[] = {
@@ -138,9 +139,11 @@ static struct err *stack_add_layers(struct storage_stack *stack, const struct ov
 	if (!e)
 		e = store_throttle_new(&stack->top, stack->top, &throttle);
 	if (!e)
-		e = store_retry_new(&stack->top, stack->top, &retry);
-	if (!e)
+		e = store_retry_new(&stack->retry, stack->top, &retry);
+	if (!e) {
+		stack->top = stack->retry;
 		e = store_metrics_new(&stack->top, stack->top);
+	}
 	return e;
 }
 
@@ -227,6 +230,11 @@ void storage_stack_log(struct storage_stack *stack)
 			 (unsigned long long)sent.requests, (unsigned long long)sent.bytes_read,
 			 (unsigned long long)sent.bytes_written, (unsigned long long)sent.entries);
 	}
+}
+
+void storage_stack_stop(struct storage_stack *stack)
+{
+	store_retry_stop(stack->retry);
 }
 
 void storage_stack_free(struct storage_stack *stack)

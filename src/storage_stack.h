@@ -34,6 +34,9 @@ struct store *storage_stack_store(struct storage_stack *stack);
  * so far. Any thread. */
 void storage_stack_log(struct storage_stack *stack);
 
+/* An end is near: nobody waits for long any more, see store_retry_stop(). Once. */
+void storage_stack_stop(struct storage_stack *stack);
+
 /* Nothing is in flight. Accepts NULL. */
 void storage_stack_free(struct storage_stack *stack);
 

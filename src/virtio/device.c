@@ -104,6 +104,12 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+void virtio_device_halt(struct virtio_device *device)
+{
+	if (device->sock >= 0)
+		device_halt_all(device);
+}
+
 void virtio_device_detach(struct virtio_device *device)
 {
 	if (device->sock < 0)

@@ -80,6 +80,10 @@ struct err *virtio_device_new(struct virtio_device **out, const struct virtio_de
 int virtio_device_attach(struct virtio_device *device, int fd);
 bool virtio_device_attached(const struct virtio_device *device);
 
+/* Takes no further request from the front end; those in flight go on. For good: until
+ * the connection ends. Control thread. */
+void virtio_device_halt(struct virtio_device *device);
+
 /* Stops the queues (waiting for requests in flight, see drain_timeout_ms) and
  * closes the connection; detached() is called before it returns. */
 void virtio_device_detach(struct virtio_device *device);

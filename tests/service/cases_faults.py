@@ -427,6 +427,30 @@ def drain_fails(stage):
     check("precious" in daemon.log(), "the log names the file")
 
 
+@case("SIGTERM while requests wait for a storage that hangs: ends in time, and well or not",
+      limit=120)
+def end_while_hanging(stage):
+    # With and without data that only the cache has; the configuration would wait for minutes.
+    stage.bucket.put("a", b"x")
+    for dirty in (False, True):
+        mount = stage.mount({"cache_settings": SLOW_WRITE_BACK | {"drain_timeout": "3s"}})
+        file = mount.open("a")
+        if dirty:
+            mount.write_file("precious", b"data")
+        stage.proxy.rule(hang=True)
+        waiting = [file.start_read(0, 4096) for _ in range(5)]
+        time.sleep(1)
+        start = time.monotonic()
+        stage.mounts.remove(mount)
+        code = stage.end_daemon(mount.daemon, wanted=None)
+        at_most(time.monotonic() - start, 25, "seconds to end")
+        equal(code, 3 if dirty else 0)
+        equal("precious" in mount.daemon.log(), dirty)
+        del waiting
+        mount.close()
+        stage.proxy.clear()
+
+
 @case("one mount's dead storage leaves other mounts alone")
 def other_mounts(stage):
     stage.bucket.put("a", b"x")

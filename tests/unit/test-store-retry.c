@@ -384,6 +384,43 @@ static void deadlines_are_each_their_own(void **state)
 	env_end(&env);
 }
 
+/* At the end nobody waits out an hour: not in a pause, not for an answer, not later. */
+static void after_a_stop_nothing_takes_long(void **state)
+{
+	struct store_retry_options patient = { .attempts_max = 1000,
+					       .pause_first_ns = 3600 * SEC,
+					       .pause_max_ns = 3600 * SEC };
+	struct call calls[3] = { 0 };
+	struct env env;
+	uint64_t begun;
+
+	(void)state;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &patient));
+	env_run(&env);
+	for (unsigned i = 0; i < ARRAY_SIZE(calls); i++)
+		calls[i].op = (struct store_op){ .opcode = STORE_STAT, .key = "k" };
+	call_submit(&env, &calls[0]);
+	hold_wait(&env, 1);
+	hold_release(&env, -EIO);
+	call_submit(&env, &calls[1]);
+	hold_wait(&env, 1);
+	assert_false(atomic_load(&calls[0].completed));
+	begun = loop_now_ns();
+	store_retry_stop(env.top);
+	assert_int_equal(call_wait(&calls[0]), -EIO);
+	assert_int_equal(call_wait(&calls[1]), -ETIMEDOUT);
+	assert_true(elapsed_ms(begun) < 4000);
+	assert_int_equal(env_stat(&env, "k", NULL), -ETIMEDOUT);
+	assert_true(elapsed_ms(begun) >= 4999);
+	/* A service that answers is asked as before. */
+	call_submit(&env, &calls[2]);
+	hold_wait(&env, 1);
+	hold_release(&env, 0);
+	assert_int_equal(call_wait(&calls[2]), 0);
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +437,7 @@ int main(void)
 		cmocka_unit_test(pauses_are_spread_and_grow),
 		cmocka_unit_test(all_of_it_has_a_deadline),
 		cmocka_unit_test(deadlines_are_each_their_own),
+		cmocka_unit_test(after_a_stop_nothing_takes_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

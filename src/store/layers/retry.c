@@ -13,6 +13,9 @@
 #define NSEC_PER_SEC 1000000000ull
 #define NSEC_PER_MSEC 1000000ull
 
+/* What store_retry_stop() leaves to an operation that comes later. */
+#define STOPPING_TOTAL_NS (5 * NSEC_PER_SEC)
+
 const struct store_retry_options store_retry_defaults = {
 	.attempts_max = 8,
 	.pause_first_ns = 100 * NSEC_PER_MSEC,
@@ -28,8 +31,10 @@ struct retry {
 	struct store_random random; /* transfer loop, as what follows */
 	/* Operations by deadline, which is by arrival: all have the same time. One
 	 * timer for the first of them is enough, however many there are. */
-	struct list deadlines; /* store_frame.link */
+	struct list deadlines; /* store_frame.link; all operations */
 	struct loop_timer timer;
+	bool stopping;
+	struct loop_task stop_task;
 	_Atomic uint64_t stats[STATS]; /* written on the transfer loop */
 };
 
@@ -265,6 +270,19 @@ static void deadlines_expired(struct loop_timer *timer)
 	}
 }
 
+static void retry_stop(struct loop_task *task)
+{
+	struct retry *retry = container_of(task, struct retry, stop_task);
+
+	retry->stopping = true;
+	loop_timer_disarm(&retry->timer);
+	while (!list_empty(&retry->deadlines)) {
+		struct list *first = list_pop_front(&retry->deadlines);
+
+		retry_expire(retry, list_entry(first, struct store_frame, link));
+	}
+}
+
 /* The length of the pause after the attempt that just failed. */
 static uint64_t retry_pause_ns(struct retry *retry, const struct store_op *op,
 			       const struct retry_state *state)
@@ -370,16 +388,19 @@ static void retry_submit(struct store *store, struct store_op *op)
 {
 	struct retry *retry = retry_of(store);
 	struct retry_state *state = state_of(op, store);
+	uint64_t total = retry->options.total_ns;
 
+	if (retry->stopping && (!total || total > STOPPING_TOTAL_NS))
+		total = STOPPING_TOTAL_NS;
 	memset(state, 0, sizeof(*state));
 	state->attempts = 1;
 	state->deadline_ns = UINT64_MAX;
-	if (retry->options.total_ns) {
+	if (total) {
 		if (list_empty(&retry->deadlines))
-			loop_timer_arm(store->loop, &retry->timer, retry->options.total_ns);
-		state->deadline_ns = loop_now_ns() + retry->options.total_ns;
-		list_push_back(&retry->deadlines, &store_op_frame(op, store)->link);
+			loop_timer_arm(store->loop, &retry->timer, total);
+		state->deadline_ns = loop_now_ns() + total;
 	}
+	list_push_back(&retry->deadlines, &store_op_frame(op, store)->link);
 	store_op_forward(store, op, retry_complete);
 }
 
@@ -419,8 +440,17 @@ struct err *store_retry_new(struct store **out, struct store *next,
 	store_random_seed(&retry->random, retry->options.seed);
 	list_init(&retry->deadlines);
 	loop_timer_init(&retry->timer, deadlines_expired);
+	retry->stop_task.run = retry_stop;
 	*out = &retry->store;
 	return NULL;
+}
+
+void store_retry_stop(struct store *layer)
+{
+	struct retry *retry = retry_of(layer);
+
+	assert(layer->ops == &retry_ops);
+	loop_post(layer->loop, &retry->stop_task);
 }
 
 struct store_retry_stats store_retry_stats(const struct store *layer)

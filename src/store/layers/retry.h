@@ -51,6 +51,13 @@ struct err *store_retry_new(struct store **out, struct store *next,
 			    const struct store_retry_options *options)
 	__attribute__((warn_unused_result));
 
+/*
+ * An end is near: operations that wait or are under way end soon, in the error that they have
+ * met or -ETIMEDOUT, and those that come later get 5 s in all. Any thread, once, while
+ * the loop runs.
+ */
+void store_retry_stop(struct store *layer);
+
 struct store_retry_stats {
 	uint64_t repeated; /* attempts after the first */
 	uint64_t resumed;  /* READs that went on half-way */
