@@ -28,6 +28,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/log.h"
 #include "sandbox/internal.h"
@@ -41,6 +42,24 @@
 #endif
 #endif
 
+/*
+ * Sockets to the network alone: in the host's network namespace there are abstract
+ * Unix sockets, and whoever listens there may trust root. The C library asks nscd through
+ * such a socket whether it is there, and takes no for an answer. Netlink tells getaddrinfo(3)
+ * which families of addresses there are.
+ */
+static int sandbox_add_sockets(scmp_filter_ctx ctx)
+{
+	static const unsigned families[] = { AF_INET, AF_INET6, AF_NETLINK };
+	int ret = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1,
+				   SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+
+	for (size_t i = 0; i < ARRAY_SIZE(families) && ret == 0; i++)
+		ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+				       SCMP_A0(SCMP_CMP_EQ, families[i]));
+	return ret;
+}
+
 static int sandbox_add_table(scmp_filter_ctx ctx, const char *const *names, size_t count)
 {
 	int ret = 0;
@@ -51,6 +70,8 @@ static int sandbox_add_table(scmp_filter_ctx ctx, const char *const *names, size
 		/* A name newer than this libseccomp: its user has a fallback. */
 		if (nr == __NR_SCMP_ERROR)
 			log_debug("seccomp_name_unknown", "name=%s", names[i]);
+		else if (nr == SCMP_SYS(socket))
+			ret = sandbox_add_sockets(ctx);
 		else
 			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
 	}

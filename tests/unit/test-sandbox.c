@@ -397,6 +397,10 @@ static void body_network(void)
 	CHECK(sandbox_seal(&config) == NULL);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&addr, len) == 0);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	/* Not those of the host's abstract Unix sockets. */
+	CHECK(socket(AF_UNIX, SOCK_STREAM, 0) < 0 && errno == EACCES);
+#endif
 }
 
 static void storage_behind_the_network_is_reached(void **state)
@@ -444,6 +448,17 @@ static void body_seccomp_exec(void)
 	execl("/inside", "inside", NULL);
 }
 
+static void body_seccomp_packet(void)
+{
+	struct sandbox_config config = no_directory();
+	struct sandbox sandbox;
+
+	config.network = true;
+	enter(&sandbox, &config);
+	CHECK(sandbox_seal(&config) == NULL);
+	(void)!socket(AF_PACKET, SOCK_RAW, 0);
+}
+
 static void body_seccomp_mkdir(void)
 {
 	struct sandbox_config config = no_directory();
@@ -463,6 +478,7 @@ static void unlisted_system_calls_kill(void **state)
 	assert_exit(in_child(body_seccomp_socket), 128 + SIGSYS);
 	assert_exit(in_child(body_seccomp_exec), 128 + SIGSYS);
 	assert_exit(in_child(body_seccomp_mkdir), 128 + SIGSYS);
+	assert_exit(in_child(body_seccomp_packet), 128 + SIGSYS);
 	assert_int_equal(*cleaned, 1);
 }
 
