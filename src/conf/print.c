@@ -86,6 +86,23 @@ static void print_value(const struct conf_key *key, uint64_t value, FILE *out)
 	}
 }
 
+/* A URL may hold a password: "http://user:password@host". */
+static void print_string(const char *text, FILE *out)
+{
+	const char *scheme = strstr(text, "://");
+	const char *host = scheme ? scheme + 3 : text;
+	size_t authority = strcspn(host, "/?#");
+	const char *at = scheme ? memrchr(host, '@', authority) : NULL;
+	char *masked;
+
+	if (!at || asprintf(&masked, "%.*s********%s", (int)(host - text), text, at) < 0) {
+		print_quoted(text, out);
+		return;
+	}
+	print_quoted(masked, out);
+	free(masked);
+}
+
 static void print_key(const struct conf_key *key, const void *target, FILE *out)
 {
 	const char *text = NULL;
@@ -101,7 +118,7 @@ static void print_key(const struct conf_key *key, const void *target, FILE *out)
 	if (key->flags & CONF_SECRET)
 		fputs("\"********\"", out);
 	else if (text)
-		print_quoted(text, out);
+		print_string(text, out);
 	else
 		print_value(key, conf_value_integer(key, target), out);
 	putc('\n', out);

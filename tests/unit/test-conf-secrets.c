@@ -236,6 +236,29 @@ static void test_exposed_secrets(void **state)
 		       "chmod o-r");
 }
 
+static void expect_printed(const char *name, const char *expected)
+{
+	struct target target;
+	struct conf_load *load = load_file(&target, "", 0600);
+	char *text;
+
+	conf_load_set(load, "main.name", name, "--name");
+	text = print(&target);
+	if (!strstr(text, expected))
+		fail_msg("%s: not printed as %s: %s", name, expected, text);
+	free(text);
+	end(load, &target);
+}
+
+static void test_passwords_in_urls(void **state)
+{
+	(void)state;
+	expect_printed("http://me:pw@host:1/a@b", "name = \"http://********@host:1/a@b\"\n");
+	expect_printed("http://m@e:p@w@host", "name = \"http://********@host\"\n");
+	expect_printed("http://host/a@b", "name = \"http://host/a@b\"\n");
+	expect_printed("me@host", "name = \"me@host\"\n");
+}
+
 static void test_selector(void **state)
 {
 	struct target target;
@@ -300,7 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_environment),	cmocka_unit_test(test_file),
 		cmocka_unit_test(test_exposed_secrets), cmocka_unit_test(test_selector),
-		cmocka_unit_test(test_lists_and_modes),
+		cmocka_unit_test(test_lists_and_modes), cmocka_unit_test(test_passwords_in_urls),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
