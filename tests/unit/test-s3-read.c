@@ -318,6 +318,8 @@ static void stat_reads_headers_only(void **state)
 	assert_int_equal(env_stat(&e.env, "k", &meta), -ENOENT);
 	fake_bytes(&e, "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n\r\n");
 	assert_int_equal(env_stat(&e.env, "k", &meta), -EIO); /* how large is it? */
+	fake_bytes(&e, "HTTP/1.1 200 OK\r\nContent-Length: 188\r\n\r\n");
+	assert_int_equal(env_stat(&e.env, "k", &meta), -EIO); /* is it one? */
 	s3_end(&e);
 }
 

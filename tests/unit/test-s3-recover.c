@@ -21,7 +21,7 @@ static void the_region_is_learnt(void **state)
 	/* For good, and HEAD hears it from a header. */
 	fake_bytes(&e, "HTTP/1.1 301 Moved\r\nContent-Length: 99\r\n"
 		       "x-amz-bucket-region: us-y-2\r\n\r\n");
-	fake_bytes(&e, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+	fake_bytes(&e, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"e\"\r\n\r\n");
 	assert_int_equal(env_stat(&e.env, "k", NULL), 0);
 	fake_asked(&e, 2, "/eu-x-1/s3/aws4_request");
 	fake_asked(&e, 3, "/us-y-2/s3/aws4_request");

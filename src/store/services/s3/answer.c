@@ -490,7 +490,8 @@ static int end_main(struct s3_request *request)
 
 	switch (op->opcode) {
 	case STORE_STAT:
-		if (!request->answer.has_length)
+		/* Without an ETag it is no object: see read_accept(). */
+		if (!request->answer.has_length || !request->answer.meta.etag[0])
 			return -EIO;
 		op->meta = request->answer.meta;
 		op->meta.size = request->answer.length;

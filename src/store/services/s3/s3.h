@@ -28,6 +28,9 @@
  * A service that answers a conditional write with NotImplemented keeps its capability in
  * store_caps(), which layers have copied; from then on such writes end with -EOPNOTSUPP at once.
  *
+ * A COMMIT whose connection broke may leave a session at MinIO's that is of no use any more:
+ * the next one ends with -EINVAL (InvalidPart). Then begin anew, with all parts.
+ *
  * Keys of operations are relative to the root. Metadata that others read, too:
  * `x-amz-meta-mtime` (seconds with an optional fraction, as rclone and s3fs write it),
  * and `x-amz-meta-ovfs-write-id`, which recognises a write of ours.
