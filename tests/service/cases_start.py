@@ -173,7 +173,9 @@ def unsigned(stage):
         f'["arn:aws:s3:::{stage.bucket.name}","arn:aws:s3:::{stage.bucket.name}/*"]}}]}}'))
     for key in ("skip_signature", "allow_anonymous"):
         mount = stage.mount({"storage_settings": {
-            "access_key_id": None, "secret_access_key": None, key: True}})
+            "access_key_id": None, "secret_access_key": None, key: True},
+            # What is refused stays dirty, and is tried until then.
+            "cache_settings": {"drain_timeout": "2s"}})
         equal(mount.list(), ["a"])
         equal(mount.read_file("a"), b"public")
         with fails("EACCES", "EPERM"):
