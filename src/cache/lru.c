@@ -148,7 +148,7 @@ block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32
 		state = atomic_load_explicit(&b->state, memory_order_relaxed);
 		small = q == &lru->small;
 		hot = state & BLOCK_HOT;
-		if (state == hot && (small ? hot != BLOCK_HOT : !hot))
+		if (state == hot && !lru_stays(b))
 			return id;
 		--*steps;
 		lru_remove(lru, blocks, id);
@@ -167,19 +167,14 @@ block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32
 	return BLOCK_NONE;
 }
 
-block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
-		    unsigned *steps, uint32_t now)
+void lru_take(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, block_id id,
+	      uint32_t held)
 {
-	block_id id = lru_look(lru, blocks, steps, now);
 	struct block *b = &blocks[id];
 
-	if (!id)
-		return BLOCK_NONE;
 	/* What was never read was fetched ahead in vain, which is no reason to keep it later. */
-	if (atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL &&
-	    block_is(b, BLOCK_HOT))
+	if (atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL && !lru_unread(b))
 		ghost_add(ghost, b, held);
 	lru_remove(lru, blocks, id);
 	atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);
-	return id;
 }

@@ -42,7 +42,7 @@ enum lru_place {
 	LRU_NONE,
 	LRU_SMALL,
 	LRU_MAIN,
-	LRU_LIMBO,    /* taken out by lru_victim(), its eviction is being tried */
+	LRU_LIMBO,    /* taken out by lru_take(), its eviction is being tried */
 	LRU_ABANDONED /* given back by its holder while in limbo */
 };
 
@@ -81,8 +81,28 @@ void lru_remove(struct lru *lru, struct block *blocks, block_id id);
  * Those that were hit or are in use get their further round. BLOCK_NONE when all were. */
 block_id lru_look(struct lru *lru, struct block *blocks, unsigned *steps, uint32_t now);
 
-/* Takes that block out, into LRU_LIMBO. */
-block_id lru_victim(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, uint32_t held,
-		    unsigned *steps, uint32_t now);
+static inline enum lru_place lru_place_of(const struct block *b)
+{
+	return (enum lru_place)atomic_load_explicit(&b->queue, memory_order_relaxed);
+}
+
+/* Whether it came and goes without having been read. With the lock. */
+static inline bool lru_unread(const struct block *b)
+{
+	return lru_place_of(b) == LRU_SMALL && !block_is(b, BLOCK_HOT);
+}
+
+/* Whether it would get another round for its hits. Without the lock: a guess. */
+static inline bool lru_stays(const struct block *b)
+{
+	uint32_t hot = atomic_load_explicit(&b->state, memory_order_relaxed) & BLOCK_HOT;
+
+	return atomic_load_explicit(&b->queue, memory_order_relaxed) == LRU_SMALL ? hot == BLOCK_HOT
+										  : hot != 0;
+}
+
+/* Takes that block, or any, out, into LRU_LIMBO. @held as in lru_add(). */
+void lru_take(struct lru *lru, struct lru_ghost *ghost, struct block *blocks, block_id id,
+	      uint32_t held);
 
 #endif

@@ -48,6 +48,7 @@ static struct err *pool_setup(struct pool *pool, const struct pool_config *confi
 			       (uintmax_t)config->size, config->block_sizes[0],
 			       (uintmax_t)UINT32_MAX << pool->arena.shift);
 	pool->slabs = (uint32_t)slabs;
+	pool->ahead = pool_arena_bytes(pool) / AHEAD_PART;
 	pool->fresh = 1;
 	pool->slab = calloc(slabs + 1, sizeof(*pool->slab));
 	pool->owner = calloc(POOL_OWNERS_MAX, sizeof(struct pool_owner *));
@@ -132,11 +133,6 @@ unsigned pool_classes(const struct pool *pool)
 uint32_t pool_class_size(const struct pool *pool, unsigned class)
 {
 	return 1u << pool->class[class].shift;
-}
-
-uint64_t pool_size(const struct pool *pool)
-{
-	return pool_arena_bytes(pool);
 }
 
 void pool_usage(const struct pool *pool_const, struct pool_usage *out)

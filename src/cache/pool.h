@@ -95,7 +95,10 @@ void pool_owner_exit(struct pool *pool, struct pool_owner *owner);
 
 unsigned pool_classes(const struct pool *pool);
 uint32_t pool_class_size(const struct pool *pool, unsigned class); /* bytes */
-uint64_t pool_size(const struct pool *pool);			   /* bytes of all blocks */
+
+/* Bytes that may be fetched ahead of one reader, as memory is: the more is evicted that nobody
+ * read, the less. Up to an eighth of the pool. */
+uint64_t pool_ahead_max(const struct pool *pool);
 
 struct pool_usage {
 	uint64_t arena;			   /* bytes */

@@ -24,6 +24,8 @@
 /* Blocks that one look at a class passes over, and whose slabs it collects. Each look lets
  * those that were hit go round, so that a class that needs no memory itself ages too. */
 #define LOOK_STEPS 32u
+/* pool_ahead_max(), the least, in bytes. */
+#define AHEAD_MIN 65536
 /* Owners that one search looks at. */
 #define SEARCH_OWNERS 256u
 
@@ -73,8 +75,35 @@ static struct pool_owner *owner_choose(struct pool *pool, unsigned class,
 	return best;
 }
 
+/*
+ * How far ahead of one reader may be fetched, as memory is: it shrinks with each block evicted
+ * that nobody read, and grows with each that is added, a sixteenth as fast. So about that part
+ * is what is fetched in vain, however many readers there are. Threads that change it at
+ * the same time may lose a change.
+ */
+static void ahead_change(struct pool *pool, unsigned class, bool shrink)
+{
+	uint64_t ahead = atomic_load_explicit(&pool->ahead, memory_order_relaxed);
+	uint64_t size = 1ull << pool->class[class].shift, arena = pool_arena_bytes(pool);
+	double part = (double)size / (double)arena;
+
+	if (shrink)
+		ahead -= (uint64_t)((double)ahead * MIN(part * 4, 0.5));
+	else
+		ahead += (uint64_t)((double)ahead * part / 4);
+	ahead = MAX(ahead, (uint64_t)AHEAD_MIN);
+	ahead = MIN(ahead, arena / AHEAD_PART);
+	atomic_store_explicit(&pool->ahead, ahead, memory_order_relaxed);
+}
+
+uint64_t pool_ahead_max(const struct pool *pool)
+{
+	return atomic_load_explicit(&pool->ahead, memory_order_relaxed);
+}
+
 /* Lets evict() try a block that is in limbo. */
-static bool evict_try(struct pool *pool, unsigned class, struct block *b)
+static bool evict_try(struct pool *pool, unsigned class, struct block *b, enum lru_place place,
+		      bool unread)
 {
 	struct pool_class *c = &pool->class[class];
 	block_id id = pool_block_id(pool, b);
@@ -85,6 +114,8 @@ static bool evict_try(struct pool *pool, unsigned class, struct block *b)
 		atomic_store_explicit(&b->queue, LRU_NONE, memory_order_relaxed);
 		owner_discharge(pool, owner, class);
 		atomic_fetch_add_explicit(&pool->evicted, 1, memory_order_relaxed);
+		if (unread)
+			ahead_change(pool, class, true);
 		return true;
 	}
 	pthread_mutex_lock(&c->lock);
@@ -92,10 +123,10 @@ static bool evict_try(struct pool *pool, unsigned class, struct block *b)
 	if (abandoned) {
 		atomic_store_explicit(&b->queue, LRU_NONE, memory_order_relaxed);
 	} else {
-		/* Somebody uses it. */
+		/* Somebody uses it: as if it had been in use at the first look. */
 		c->listed++;
-		lru_add(&pool->owner[b->owner]->lru[class], NULL, pool->arena.block, id, true,
-			c->listed, now(pool));
+		lru_add(&pool->owner[b->owner]->lru[class], NULL, pool->arena.block, id,
+			place == LRU_MAIN, c->listed, now(pool));
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (abandoned)
@@ -111,18 +142,23 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 	for (unsigned refused = 0; refused < SEARCH_REFUSED; refused++) {
 		struct pool_owner *from;
 		block_id id = BLOCK_NONE;
+		enum lru_place place = LRU_NONE;
+		bool unread = false;
 
 		pthread_mutex_lock(&c->lock);
 		from = owner_choose(pool, class, owner);
 		if (from)
-			id = lru_victim(&from->lru[class], &c->ghost, pool->arena.block, c->listed,
-					&steps, now(pool));
-		if (id)
+			id = lru_look(&from->lru[class], pool->arena.block, &steps, now(pool));
+		if (id) {
+			place = lru_place_of(&pool->arena.block[id]);
+			unread = lru_unread(&pool->arena.block[id]);
+			lru_take(&from->lru[class], &c->ghost, pool->arena.block, id, c->listed);
 			c->listed--;
+		}
 		pthread_mutex_unlock(&c->lock);
 		if (!id)
 			break;
-		if (!evict_try(pool, class, &pool->arena.block[id]))
+		if (!evict_try(pool, class, &pool->arena.block[id], place, unread))
 			continue;
 		/* Another thread may be after the slab. */
 		if (!slab_block_aside(pool, id))
@@ -135,19 +171,19 @@ bool evict_block(struct pool *pool, unsigned class, block_id id)
 {
 	struct pool_class *c = &pool->class[class];
 	struct block *b = &pool->arena.block[id];
-	uint8_t queue;
-	bool listed;
+	bool listed, unread = false;
+	enum lru_place place;
 
 	pthread_mutex_lock(&c->lock);
-	queue = atomic_load_explicit(&b->queue, memory_order_relaxed);
-	listed = queue == LRU_SMALL || queue == LRU_MAIN;
+	place = lru_place_of(b);
+	listed = place == LRU_SMALL || place == LRU_MAIN;
 	if (listed) {
-		lru_remove(&pool->owner[b->owner]->lru[class], pool->arena.block, id);
+		unread = lru_unread(b);
+		lru_take(&pool->owner[b->owner]->lru[class], NULL, pool->arena.block, id, 0);
 		c->listed--;
-		atomic_store_explicit(&b->queue, LRU_LIMBO, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&c->lock);
-	return listed && evict_try(pool, class, b);
+	return listed && evict_try(pool, class, b, place, unread);
 }
 
 void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner, unsigned effort,
@@ -166,6 +202,7 @@ void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owne
 	if (id) {
 		out->age = now(pool) - pool->arena.block[id].added;
 		out->excess = !owner_below_share(pool, from);
+		out->unread = lru_unread(&pool->arena.block[id]);
 	}
 	for (unsigned i = 0; id && i < LOOK_STEPS && out->count < EVICT_SLABS; i++) {
 		uint32_t slab = slab_of(pool, id);
@@ -182,6 +219,7 @@ void pool_add(struct pool *pool, struct block *b)
 	struct pool_class *c = &pool->class[b->class];
 
 	atomic_fetch_add_explicit(&pool->clock, class_step(pool, b->class), memory_order_relaxed);
+	ahead_change(pool, b->class, false);
 	pthread_mutex_lock(&c->lock);
 	c->listed++;
 	lru_add(&pool->owner[b->owner]->lru[b->class], &c->ghost, pool->arena.block,

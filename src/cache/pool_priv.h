@@ -26,6 +26,8 @@
 #include "cache/pool_list.h"
 
 #define POOL_OWNERS_MAX 65535u
+/* pool_ahead_max(), the most, as a part of the arena. */
+#define AHEAD_PART 8u
 
 enum slab_state {
 	SLAB_BARE,     /* not carved, on pool.bare or beyond pool.fresh */
@@ -85,6 +87,8 @@ struct pool {
 	_Atomic uint32_t owners; /* their count */
 
 	_Atomic uint64_t evicted;
+
+	_Atomic uint64_t ahead; /* pool_ahead_max() */
 
 	/* What was added to the LRU since the start, in units of the smallest class. Ages
 	 * of blocks are differences of it, so that they mean the same in a fast pool and
@@ -187,6 +191,7 @@ bool evict_block(struct pool *pool, unsigned class, block_id id);
 struct evict_outlook {
 	uint32_t age;		    /* of the first, by pool.clock */
 	bool excess;		    /* of an owner above its share */
+	bool unread;		    /* the first was never read */
 	unsigned count;		    /* 0: with nothing */
 	uint32_t slab[EVICT_SLABS]; /* of the first and some after that */
 };

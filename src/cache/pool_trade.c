@@ -47,7 +47,8 @@ static block_id take_free(struct pool *pool, unsigned class)
 	return id ? id : slab_carve(pool, class);
 }
 
-/* What is lost with the slab: blocks that were hit. COST_NEVER: one that cannot be evicted. */
+/* What is lost with the slab: blocks that would stay for hits. COST_NEVER: one that cannot be
+ * evicted. */
 static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab)
 {
 	const struct block *b = &pool->arena.block[slab_first(pool, slab)];
@@ -60,7 +61,7 @@ static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab
 			continue;
 		if (state & ~BLOCK_HOT)
 			return COST_NEVER;
-		cost += (state & BLOCK_HOT) != 0;
+		cost += lru_stays(b);
 	}
 	return cost;
 }
@@ -155,6 +156,9 @@ static bool trade_wanted(const struct pool *pool, const struct evict_outlook *ow
 		return true;
 	if (below && own->excess != other->excess)
 		return other->excess;
+	/* What somebody is about to read, or has read: its age is that of the wish for it. */
+	if (own->unread && !other->unread)
+		return other->age > own->age;
 	return other->age > own->age * (uint64_t)TRADE_AGE_FACTOR + slack;
 }
 

@@ -16,9 +16,6 @@
 #include "cache/file.h"
 #include "cache/readahead.h"
 
-/* This part of the pool at most is fetched ahead of one reader. */
-#define AHEAD_PART 8
-
 static struct storage_hits *hits_of_thread(struct cache_storage *s)
 {
 	static _Atomic unsigned threads;
@@ -205,17 +202,15 @@ static bool read_step(struct cache_file *f, struct cache_wait *w, bool random, u
 	return true;
 }
 
-static void read_wake(struct cache_wait *w, int error);
-
 /* On a worker: memory is short. */
 static void read_starved(struct work *work)
 {
 	struct cache_wait *w = container_of(work, struct cache_wait, work);
 
 	if (!storage_room_wait(w->file->storage, w->deadline_ns))
-		read_wake(w, -ETIMEDOUT);
+		w->wake(w, -ETIMEDOUT);
 	else
-		read_wake(w, 0);
+		w->wake(w, 0);
 }
 
 /* Under the lock: parks @w where it is woken with its next byte. 0: parked; 1: there is
@@ -292,15 +287,25 @@ static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahe
 	return result;
 }
 
-static void read_wake(struct cache_wait *w, int error)
+static void read_resume(struct cache_wait *w, int error, bool random)
 {
 	ssize_t result = error;
 
-	/* The pattern was judged when the request came. */
 	if (error == 0)
-		result = read_run(w->file, w, 0, true);
+		result = read_run(w->file, w, 0, random);
 	if (result != CACHE_PENDING)
 		w->done(w, result);
+}
+
+/* The pattern was judged when the request came: which of these is wake says how. */
+static void read_wake(struct cache_wait *w, int error)
+{
+	read_resume(w, error, true);
+}
+
+static void read_wake_sequential(struct cache_wait *w, int error)
+{
+	read_resume(w, error, false);
 }
 
 /* Cuts the request at the end of the file, as that is now. */
@@ -348,11 +353,13 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 	if (w->length == 0)
 		return 0;
 	if (stream) {
-		uint64_t part = pool_size(file_pool(f)) / AHEAD_PART;
+		uint64_t max = pool_ahead_max(file_pool(f));
 
 		readahead_next(stream, offset, w->length,
 			       atomic_load_explicit(&f->size, memory_order_relaxed),
-			       MIN(s->config.read_ahead_max, part), &plan);
+			       MIN(s->config.read_ahead_max, max), &plan);
+		if (!plan.random)
+			w->wake = read_wake_sequential;
 		/* Ahead of a reader who still hits: begun before he arrives there. */
 		if (plan.end > plan.start && plan.start > w->offset) {
 			pthread_mutex_lock(&f->lock);

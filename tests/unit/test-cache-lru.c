@@ -89,6 +89,15 @@ static void plain_access(struct sim *s, uint32_t key)
 	s->plain_next[KEYS] = key;
 }
 
+static block_id victim(struct sim *s, unsigned *steps)
+{
+	block_id id = lru_look(&s->lru, s->blocks, steps, 0);
+
+	if (id)
+		lru_take(&s->lru, &s->ghost, s->blocks, id, BLOCKS);
+	return id;
+}
+
 static void sim_access(struct sim *s, uint32_t key)
 {
 	uint32_t id = s->where[key];
@@ -105,7 +114,7 @@ static void sim_access(struct sim *s, uint32_t key)
 	} else {
 		unsigned steps = 4 * BLOCKS;
 
-		id = lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0);
+		id = victim(s, &steps);
 		assert_int_not_equal(id, BLOCK_NONE);
 		assert_int_equal(atomic_load(&s->blocks[id].queue), LRU_LIMBO);
 		s->where[s->blocks[id].region] = BLOCK_NONE;
@@ -233,13 +242,13 @@ static void blocks_in_use_are_passed_over(void **state)
 		sim_access(s, i);
 		atomic_store(&s->blocks[s->where[i]].state, busy[i] | BLOCK_HOT);
 	}
-	assert_int_equal(lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0), BLOCK_NONE);
+	assert_int_equal(victim(s, &steps), BLOCK_NONE);
 	assert_int_equal(steps, 0);
 	assert_int_equal(lru_count(&s->lru), ARRAY_SIZE(busy));
 	/* hits are still remembered, also while it was busy */
 	atomic_store(&s->blocks[s->where[2]].state, 0);
 	steps = 5;
-	assert_int_equal(lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0), s->where[2]);
+	assert_int_equal(victim(s, &steps), s->where[2]);
 	lru_remove(&s->lru, s->blocks, s->where[0]);
 	assert_int_equal(lru_count(&s->lru), ARRAY_SIZE(busy) - 2);
 	sim_free(s);
@@ -257,7 +266,7 @@ static void hits_are_forgotten_in_the_end(void **state)
 		for (unsigned k = 0; k <= i % 4; k++)
 			sim_access(s, i);
 	for (unsigned i = 0; i < BLOCKS; i++) {
-		block_id id = lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0);
+		block_id id = victim(s, &steps);
 
 		assert_int_not_equal(id, BLOCK_NONE);
 		lru_add(&s->lru, NULL, s->blocks, id, true, BLOCKS, 0);
@@ -267,8 +276,7 @@ static void hits_are_forgotten_in_the_end(void **state)
 	}
 	steps = 3 * BLOCKS;
 	for (unsigned i = 0; i < BLOCKS; i++)
-		assert_int_not_equal(lru_victim(&s->lru, &s->ghost, s->blocks, BLOCKS, &steps, 0),
-				     BLOCK_NONE);
+		assert_int_not_equal(victim(s, &steps), BLOCK_NONE);
 	assert_int_equal(lru_count(&s->lru), 0);
 	sim_free(s);
 }

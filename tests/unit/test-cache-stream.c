@@ -104,7 +104,7 @@ static void windows_that_do_not_fit_get_smaller(void **state)
 	print_message("# 8 streams in a pool of half: %.2f times fetched, %ju requests\n",
 		      (double)downloaded(8 * size) / (double)(8 * size),
 		      (uintmax_t)cache_env_count(&ce, STORE_READ));
-	assert_true(cache_env_downloaded(&ce) <= 8 * size * 4);
+	assert_true(cache_env_downloaded(&ce) <= 8 * size * 2);
 	for (unsigned i = 0; i < 8; i++) {
 		cache_stream_free(stream[i]);
 		cache_file_put(f[i]);
