@@ -150,11 +150,15 @@ void cache_file_validated(struct cache_file *file, const struct store_meta *meta
 void cache_file_unlink(struct cache_file *file);
 
 /*
- * The object is now at @key. @meta: as the copy made it; NULL: nothing was
+ * The object is now at @key. @meta: as the copy made it, of the version @source; NULL: nothing was
  * copied, because the file was created and never committed, and its first commit will go to
- * the new key. Whatever was cached under @key becomes stale. May block.
+ * the new key. Whatever was cached under @key becomes stale. Changes that are not committed go
+ * along. -EBUSY: the version is not @source any more (a commit has made another), or a part of
+ * the file is in an upload to the old key already: commit, copy, and try again. -EINVAL: no
+ * @meta, but there is an object. May block.
  */
-int cache_file_rename(struct cache_file *file, const char *key, const struct store_meta *meta);
+int cache_file_rename(struct cache_file *file, const char *key, const struct store_meta *meta,
+		      const char *source);
 
 /* ---- Data ---- */
 

@@ -55,28 +55,33 @@ void file_abandon(struct cache_file *f)
 }
 
 /* Under the lock. */
-static int life_rename(struct cache_file *f, char *key, const struct store_meta *meta)
+static int life_rename(struct cache_file *f, char *key, const struct store_meta *meta,
+		       const char *source)
 {
 	life_wait_commit(f);
 	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
 		return -ESTALE;
 	if (!meta && !file_is(f, FILE_CREATED))
 		return -EINVAL;
-	if (upload_let_go(f))
+	if (upload_let_go(f) || (meta && strcmp(f->base.etag, source) != 0))
 		return -EBUSY;
 	/* A session belongs to its key. */
 	upload_discard(f, true);
 	memset(f->doubt, 0, sizeof(f->doubt));
 	if (meta) {
+		struct store_meta base = f->base; /* which the copy is, but for its version */
+
+		memcpy(base.etag, meta->etag, sizeof(base.etag));
+		base.mtime_ns = meta->mtime_ns ? meta->mtime_ns : base.mtime_ns;
 		atomic_store_explicit(&f->validated_ns, loop_now_ns(), memory_order_relaxed);
-		table_set_base(f, meta);
-		atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_CREATED, memory_order_release);
+		table_set_base(f, &base);
 	}
 	table_rename(f, key);
 	return 0;
 }
 
-int cache_file_rename(struct cache_file *f, const char *key, const struct store_meta *meta)
+int cache_file_rename(struct cache_file *f, const char *key, const struct store_meta *meta,
+		      const char *source)
 {
 	struct cache_file *there = cache_file_peek(f->storage, key);
 	char *copy = strdup(key);
@@ -89,7 +94,7 @@ int cache_file_rename(struct cache_file *f, const char *key, const struct store_
 	if (!copy)
 		return -ENOMEM;
 	pthread_mutex_lock(&f->lock);
-	ret = life_rename(f, copy, meta);
+	ret = life_rename(f, copy, meta, source);
 	pthread_mutex_unlock(&f->lock);
 	if (ret < 0)
 		free(copy);

@@ -385,7 +385,7 @@ int move_begin(struct move **out, struct objectfs *fs, const char *from, const c
 	if (!ret)
 		ret = move_copy_all(m);
 	if (ret) {
-		move_delete_all(m, m->to); /* as far as it can be done */
+		move_undo(m);
 		move_end(m);
 		return ret;
 	}
@@ -401,6 +401,11 @@ size_t move_count(const struct move *m)
 int move_finish(struct move *m)
 {
 	return move_delete_all(m, m->from);
+}
+
+void move_undo(struct move *m)
+{
+	move_delete_all(m, m->to);
 }
 
 void move_end(struct move *m)

@@ -24,6 +24,8 @@ int move_begin(struct move **out, struct objectfs *fs, const char *from, const c
 size_t move_count(const struct move *m);
 /* Deletes the originals. */
 int move_finish(struct move *m);
+/* Deletes the copies, as far as that can be done. */
+void move_undo(struct move *m);
 void move_end(struct move *m);
 
 #endif

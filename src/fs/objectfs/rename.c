@@ -5,9 +5,9 @@
  *
  * A file that was made through us and never committed has no object: its cached file gets the
  * other key, and no request is made, unless an object is to be replaced: then it is
- * committed first, because only a COPY replaces it in one step. Any other file with
- * changes of ours is committed first, too. While objects are copied, a commit in the background
- * may give the source another version: then it is copied once more.
+ * committed first, because only a COPY replaces it in one step. Changes on top of an object go
+ * along with it, uncommitted. While it is copied, a commit in the background may give the source
+ * another version: then it is copied once more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,6 +35,25 @@ struct rename {
 
 /* ---- Objects with something cached ---- */
 
+/* The object that is cached as @f, in the version that is in the storage, is copied, and @f with
+ * the changes on it follows. -EBUSY: it was committed meanwhile. */
+static int rename_cached(struct objectfs *fs, struct cache_file *f, const char *from,
+			 const char *to, struct store_meta *meta)
+{
+	struct cache_file_info info;
+	int ret;
+
+	cache_file_info(f, &info);
+	if (info.created) {
+		ret = cache_commit(f);
+		if (ret)
+			return ret;
+		cache_file_info(f, &info);
+	}
+	ret = move_copy(fs, from, to, info.etag, info.size, meta);
+	return ret ? ret : cache_file_rename(f, to, meta, info.etag);
+}
+
 /*
  * The object @from, of which @f (or NULL) is cached, goes to @to, where @replaces says that
  * there may be one. *@deletes: there is an object to be deleted at @from.
@@ -43,40 +62,35 @@ static int rename_object(struct objectfs *fs, struct cache_file *f, const char *
 			 const char *to, bool replaces, uint64_t size, struct store_meta *meta,
 			 bool *deletes)
 {
-	struct cache_file_info info = { .created = false }, after;
-	int ret = 0;
+	struct cache_file_info info = { .created = false };
+	int ret = -EBUSY;
 
 	*deletes = false;
 	if (f)
 		cache_file_info(f, &info);
 	if (f && info.created && !replaces) {
-		ret = cache_file_rename(f, to, NULL);
+		ret = cache_file_rename(f, to, NULL, NULL);
 		if (ret != -EINVAL && ret != -EBUSY)
 			return ret;
 		/* The cleaner has just committed it, or a part of it is on its way. */
-		cache_file_info(f, &info);
+		ret = cache_commit(f);
+		if (ret)
+			return ret;
+		ret = -EBUSY;
 	}
 	*deletes = true;
-	for (unsigned i = 0; i < RENAME_TRIES; i++) {
-		if (f && (info.dirty || info.created)) {
+	for (unsigned i = 0; f && i < RENAME_TRIES && ret == -EBUSY; i++) {
+		if (i) {
 			ret = cache_commit(f);
 			if (ret)
 				return ret;
-			cache_file_info(f, &info);
 		}
-		ret = move_copy(fs, from, to, f ? info.etag : NULL, f ? info.size : size, meta);
-		if (ret == -ESTALE && f)
-			f = NULL; /* somebody else's version is there now, and moves */
-		else if (ret || !f)
-			return ret;
-		if (!f)
-			continue;
-		cache_file_info(f, &after);
-		if (!strcmp(after.etag, info.etag))
-			return cache_file_rename(f, to, meta);
-		info = after;
+		ret = rename_cached(fs, f, from, to, meta);
 	}
-	return ret ? ret : -EBUSY;
+	/* Nothing cached, or what is cached is not what is there: somebody else's moves. */
+	if (!f || ret == -ESTALE)
+		ret = move_copy(fs, from, to, NULL, size, meta);
+	return ret;
 }
 
 /* ---- The tree ---- */
@@ -180,27 +194,6 @@ static void cached_put(struct cached_files *c)
 	free(c->nodes);
 }
 
-/* Commits what has an object, so that the copies have it. */
-static int cached_commit(struct rename *r, struct cached_files *c)
-{
-	struct cache_file_info info;
-	struct cache_file *f;
-	int ret = 0;
-
-	for (size_t i = 0; i < c->count && !ret; i++) {
-		tree_lock(&r->fs->tree);
-		f = c->nodes[i]->file ? cache_file_ref(c->nodes[i]->file) : NULL;
-		tree_unlock(&r->fs->tree);
-		if (!f)
-			continue;
-		cache_file_info(f, &info);
-		if (info.dirty && !info.created && !info.stale)
-			ret = cache_commit(f);
-		cache_file_put(f);
-	}
-	return ret;
-}
-
 /* One of them, to its new key. It was copied with the others, maybe in an older version. */
 static int cached_move(struct rename *r, struct node *n)
 {
@@ -231,6 +224,44 @@ static int cached_move(struct rename *r, struct node *n)
 	return ret == -ENOENT ? 0 : ret; /* removed by somebody else */
 }
 
+/* Back to its former key, where its object still is. */
+static void cached_move_back(struct rename *r, struct node *n)
+{
+	struct store_op stat = { .opcode = STORE_STAT };
+	struct objectfs *fs = r->fs;
+	char from[NODE_KEY_SIZE];
+	struct cache_file_info info;
+	struct cache_file *f = NULL;
+	int ret;
+
+	tree_lock(&fs->tree);
+	if (!node_is(n, NODE_GONE) && n->file && node_key(&fs->tree, n, NULL, 0, from) >= 0)
+		f = cache_file_ref(n->file);
+	tree_unlock(&fs->tree);
+	if (!f)
+		return;
+	cache_file_info(f, &info);
+	stat.key = from;
+	ret = info.created ? 0 : store_call(fs->store, &stat);
+	if (!ret)
+		ret = cache_file_rename(f, from, info.created ? NULL : &stat.meta, info.etag);
+	if (ret && ret != -ESTALE)
+		log_limited(&fs->rename_log, LOG_LEVEL_WARN, "rename_undo_failed",
+			    "key=\"%s\" error=\"%s\"", from, strerror(-ret));
+	cache_file_put(f);
+}
+
+/* The first @moved cached files and all copies go back where they were. */
+static void rename_undo(struct rename *r, struct cached_files *c, size_t moved, struct move *move)
+{
+	for (size_t i = 0; i < moved; i++)
+		cached_move_back(r, c->nodes[i]);
+	move_undo(move);
+	/* A copy of the marker has taken the place of the target's. */
+	if (r->target)
+		change_put_marker(r->fs, r->to, false);
+}
+
 /* What is known of objects below is of the old ones. */
 static void rename_stale(struct node *n, void *arg)
 {
@@ -240,33 +271,44 @@ static void rename_stale(struct node *n, void *arg)
 		dir_pages_drop(arg, n);
 }
 
+/* Everything is where it belongs: the tree follows. */
+static void rename_objects_installed(struct rename *r, bool marker)
+{
+	struct tree *t = &r->fs->tree;
+
+	tree_lock(t);
+	rename_install(r);
+	node_walk(t, r->node, rename_stale, t);
+	r->node->fetched_ns = loop_now_ns();
+	if (marker)
+		r->node->flags |= NODE_MARKER;
+	if (marker || r->target)
+		r->node->flags &= (uint16_t)~NODE_NO_MARKER;
+	tree_unlock(t);
+}
+
 static int rename_objects(struct rename *r, struct cached_files *c)
 {
-	struct objectfs *fs = r->fs;
 	struct move *move;
+	size_t moved = 0;
 	bool marker;
-	int ret = cached_commit(r, c);
+	int ret = move_begin(&move, r->fs, r->from, r->to);
 
-	if (!ret)
-		ret = move_begin(&move, fs, r->from, r->to);
 	if (ret)
 		return ret;
-	for (size_t i = 0; i < c->count && !ret; i++)
-		ret = cached_move(r, c->nodes[i]);
+	while (!ret && moved < c->count) {
+		ret = cached_move(r, c->nodes[moved]);
+		if (!ret)
+			moved++;
+	}
 	/* It had nothing but files that are in no storage yet. */
 	marker = !ret && !move_count(move);
 	if (marker)
-		ret = change_put_marker(fs, r->to, false);
-	if (!ret) {
-		tree_lock(&fs->tree);
-		rename_install(r);
-		node_walk(&fs->tree, r->node, rename_stale, &fs->tree);
-		r->node->fetched_ns = loop_now_ns();
-		if (marker)
-			r->node->flags |= NODE_MARKER;
-		if (marker || r->target)
-			r->node->flags &= (uint16_t)~NODE_NO_MARKER;
-		tree_unlock(&fs->tree);
+		ret = change_put_marker(r->fs, r->to, false);
+	if (ret) {
+		rename_undo(r, c, moved, move);
+	} else {
+		rename_objects_installed(r, marker);
 		ret = move_finish(move);
 	}
 	move_end(move);
