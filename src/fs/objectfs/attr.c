@@ -27,10 +27,14 @@ void attr_valid(uint64_t since_ns, uint64_t timeout_ns, uint64_t *sec, uint32_t 
 	*nsec = (uint32_t)(left % NSEC_PER_SEC);
 }
 
-bool attr_fresh(struct objectfs *fs, struct node *n)
+uint64_t attr_since(const struct objectfs *fs)
 {
-	return node_is(n, NODE_DIR) || file_digest(fs, n) ||
-	       n->fetched_ns >= objectfs_since(loop_now_ns(), fs->config.attr_timeout_ns);
+	return objectfs_since(loop_now_ns(), fs->config.attr_timeout_ns);
+}
+
+bool attr_fresh(struct objectfs *fs, struct node *n, uint64_t since_ns)
+{
+	return node_is(n, NODE_DIR) || file_digest(fs, n) || n->fetched_ns >= since_ns;
 }
 
 static mode_t attr_mode(const struct objectfs *fs, const struct node *n)
@@ -87,7 +91,7 @@ ssize_t objectfs_getattr(struct objectfs_session *s, struct fs_req *req)
 	n = node_get(&fs->tree, req->nodeid);
 	if (!n || (node_is(n, NODE_GONE) && !n->opens && !node_is(n, NODE_DIR))) {
 		ret = -ESTALE;
-	} else if (node_is(n, NODE_GONE) || attr_fresh(fs, n)) {
+	} else if (node_is(n, NODE_GONE) || attr_fresh(fs, n, attr_since(fs))) {
 		file_digest(fs, n);
 		attr_reply(fs, n, &req->out.attr);
 	} else {
@@ -102,7 +106,7 @@ ssize_t objectfs_getattr(struct objectfs_session *s, struct fs_req *req)
 /* The attributes as they are now. An open file whose object is gone has those it had. */
 static int getattr_asking(struct objectfs *fs, struct node *n, struct fuse_attr_out *out)
 {
-	int ret = objectfs_refresh(fs, n);
+	int ret = objectfs_refresh(fs, n, attr_since(fs));
 
 	tree_lock(&fs->tree);
 	if (ret == -ENOENT)
@@ -175,13 +179,14 @@ static int setattr_file(struct objectfs_session *s, const struct fuse_setattr_in
 		*file = cache_file_ref((*h)->file);
 		return 0;
 	}
-	ret = objectfs_refresh(fs, n);
+	/* What is changed must be what is there, or the commit would fail. */
+	ret = objectfs_refresh(fs, n, loop_now_ns());
 	if (ret)
 		return ret == -ENOENT ? -ESTALE : ret;
 	tree_lock(&fs->tree);
-	*file = file_get(fs, n);
+	ret = file_get(fs, n, file);
 	tree_unlock(&fs->tree);
-	return *file ? 0 : -ENOMEM;
+	return ret;
 }
 
 static int setattr_apply(struct objectfs_session *s, const struct fuse_setattr_in *in,

@@ -301,9 +301,25 @@ static void empty_restart(struct store_op *op)
 	e->marker = e->other = false;
 }
 
+/* The LIST: 0 or what went wrong. */
+static int empty_ask(struct objectfs *fs, struct empty_check *e, const char *key)
+{
+	memset(e, 0, sizeof(*e));
+	e->prefix_len = strlen(key);
+	e->op = (struct store_op){
+		.opcode = STORE_LIST,
+		.key = key,
+		.list = { .limit = 2,
+			  .entry = empty_entry,
+			  .restart = empty_restart,
+			  .page = &e->page },
+	};
+	return store_call(fs->store, &e->op);
+}
+
 int change_dir_empty(struct objectfs *fs, struct node *dir, bool *marker)
 {
-	struct empty_check e = { .marker = false };
+	struct empty_check e;
 	char key[NODE_KEY_SIZE];
 	bool known;
 	int ret;
@@ -315,18 +331,46 @@ int change_dir_empty(struct objectfs *fs, struct node *dir, bool *marker)
 	tree_unlock(&fs->tree);
 	if (ret < 0 || known)
 		return MIN(ret, 0);
-	e.prefix_len = strlen(key);
-	e.op = (struct store_op){
-		.opcode = STORE_LIST,
-		.key = key,
-		.list = { .limit = 2,
-			  .entry = empty_entry,
-			  .restart = empty_restart,
-			  .page = &e.page },
-	};
-	ret = store_call(fs->store, &e.op);
+	ret = empty_ask(fs, &e, key);
 	*marker = e.marker;
 	return ret ? ret : e.other ? -ENOTEMPTY : 0;
+}
+
+/*
+ * A name that memory knows nothing of: that it is a directory and what is in it, one LIST tells.
+ * -EAGAIN when it has to be looked up.
+ */
+static int rmdir_unknown(struct objectfs *fs, struct node *parent, const char *name)
+{
+	struct tree *t = &fs->tree;
+	char key[NODE_KEY_SIZE];
+	struct empty_check e;
+	struct node *n;
+	int ret = -EAGAIN;
+
+	tree_lock(t);
+	if (node_is(parent, NODE_DIR) && !node_is(parent, NODE_GONE) &&
+	    lookup_known(fs, parent, name, strlen(name), fs->config.negative_timeout_ns, &n) ==
+		    LOOKUP_ASK &&
+	    !n)
+		ret = node_key(t, parent, name, strlen(name), key);
+	tree_unlock(t);
+	if (ret < 0 || ret + 1 > STORE_KEY_MAX)
+		return -EAGAIN;
+	strcpy(key + ret, "/");
+	ret = empty_ask(fs, &e, key);
+	if (!ret && e.other)
+		return -ENOTEMPTY;
+	if (ret || !e.marker)
+		return ret ? ret : -EAGAIN; /* a file, or nothing */
+	ret = change_delete(fs, key);
+	tree_lock(t);
+	if (!ret) {
+		dir_pages_removed(parent, name, strlen(name));
+		negative_add(t, parent, name, strlen(name), loop_now_ns());
+	}
+	tree_unlock(t);
+	return ret;
 }
 
 static int rmdir_in(struct objectfs *fs, struct node *parent, const char *name)
@@ -335,8 +379,11 @@ static int rmdir_in(struct objectfs *fs, struct node *parent, const char *name)
 	char key[NODE_KEY_SIZE];
 	bool marker, dir;
 	struct node *n;
-	int ret = objectfs_find(fs, parent, name, fs->config.negative_timeout_ns, &n);
+	int ret = rmdir_unknown(fs, parent, name);
 
+	if (ret != -EAGAIN)
+		return ret;
+	ret = objectfs_find(fs, parent, name, fs->config.negative_timeout_ns, &n);
 	if (ret)
 		return ret;
 	tree_lock(t);
@@ -408,13 +455,16 @@ static int unlink_in(struct objectfs *fs, struct node *parent, const char *name,
 	tree_lock(t);
 	dir = node_is(n, NODE_DIR);
 	node_key(t, n, NULL, 0, key);
+	/* The name goes first: nobody opens it any more. */
+	if (!dir)
+		change_forget(fs, n);
 	tree_unlock(t);
 	ret = dir ? -EISDIR : unlink_object(fs, key, there);
 	tree_lock(t);
-	if (!ret) {
-		change_forget(fs, n);
+	if (!ret)
 		negative_add(t, parent, name, strlen(name), loop_now_ns());
-	}
+	else if (!dir)
+		dir_pages_forget(parent, 0); /* it may be there still: ask */
 	node_put(t, n);
 	tree_unlock(t);
 	return ret;

@@ -73,19 +73,25 @@ void objectfs_file_seen(struct objectfs *fs, struct node *n, const struct store_
 	node_set_meta(n, meta, seen_ns);
 }
 
-struct cache_file *file_get(struct objectfs *fs, struct node *n)
+int file_get(struct objectfs *fs, struct node *n, struct cache_file **out)
 {
 	char key[NODE_KEY_SIZE];
 	struct store_meta meta;
 
 	file_digest(fs, n);
+	/* A new file that was removed, or is being, has no version that commits could depend on. */
+	if (!n->file && (node_is(n, NODE_GONE) || (!n->fetched_ns && !*n->etag)))
+		return -ESTALE;
 	if (!n->file) {
 		if (node_key(&fs->tree, n, NULL, 0, key) < 0)
-			return NULL;
+			return -ENAMETOOLONG;
 		node_meta(n, &meta);
 		n->file = cache_file_get(fs->cache, key, &meta, n->fetched_ns);
 	}
-	return n->file ? cache_file_ref(n->file) : NULL;
+	if (!n->file)
+		return -ENOMEM;
+	*out = cache_file_ref(n->file);
+	return 0;
 }
 
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len)

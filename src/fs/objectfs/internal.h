@@ -108,9 +108,9 @@ void file_settle(struct objectfs *fs, struct node *n);
 void file_reap(struct objectfs *fs);
 /* After a commit of ours that succeeded. */
 void file_committed(struct objectfs *fs, struct node *n);
-/* The cached file of @n, with a reference for the caller, as it is known by its
- * attributes; NULL for lack of memory. */
-struct cache_file *file_get(struct objectfs *fs, struct node *n);
+/* The cached file of @n, as it is known by its attributes, with a reference for the caller:
+ * -ESTALE when there is none any more, or -ENOMEM. */
+int file_get(struct objectfs *fs, struct node *n, struct cache_file **out);
 /* A file that the cache has changes of, under @key: a node for it, or NULL. */
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len);
 
@@ -140,9 +140,11 @@ struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct pa
  * went wrong. Blocks. */
 int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, uint64_t negative_ns,
 		  struct node **out);
-/* Has the attributes of a file, older than the time-out, found anew. 0; -ENOENT: it is gone, and
- * its node, too. Blocks. */
-int objectfs_refresh(struct objectfs *fs, struct node *n);
+/*
+ * Has the attributes of a file found anew, unless they are not older than @since_ns (or are ours).
+ * 0; -ENOENT: it is gone, and its node, too. Blocks.
+ */
+int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns);
 /* Fills in the reply of LOOKUP and its like and counts. tree.lock held. -ENOMEM. */
 int lookup_reply(struct objectfs_session *s, struct node *n, struct fuse_entry_out *out);
 objectfs_op_fn objectfs_lookup, objectfs_lookup_slow;
@@ -158,8 +160,10 @@ void attr_fill(struct objectfs *fs, struct node *n, struct fuse_attr *attr);
 /* How long the guest may believe what is known since @since_ns: the rest of @timeout_ns. */
 void attr_valid(uint64_t since_ns, uint64_t timeout_ns, uint64_t *sec, uint32_t *nsec);
 void attr_reply(struct objectfs *fs, struct node *n, struct fuse_attr_out *out);
-/* Whether the attributes of a file may be shown without asking. tree.lock held. */
-bool attr_fresh(struct objectfs *fs, struct node *n);
+/* Since when attributes must be known to be shown. */
+uint64_t attr_since(const struct objectfs *fs);
+/* Whether what is known of @n is of @since_ns or newer, or ours. tree.lock held. */
+bool attr_fresh(struct objectfs *fs, struct node *n, uint64_t since_ns);
 objectfs_op_fn objectfs_getattr, objectfs_getattr_slow, objectfs_setattr, objectfs_statfs;
 
 /* ---- dir.c ---- */

@@ -64,14 +64,10 @@ static ssize_t read_reopen(struct read_wait *r)
 	struct cache_file *old = atomic_load(&h->file), *file = NULL;
 	int ret;
 
+	ret = objectfs_refresh(fs, h->node, loop_now_ns());
 	tree_lock(&fs->tree);
-	if (!node_is(h->node, NODE_GONE) && !file_digest(fs, h->node))
-		h->node->fetched_ns = 0; /* it proved to be wrong */
-	tree_unlock(&fs->tree);
-	ret = objectfs_refresh(fs, h->node);
-	tree_lock(&fs->tree);
-	if (!ret && !node_is(h->node, NODE_GONE))
-		file = file_get(fs, h->node);
+	if (!ret && file_get(fs, h->node, &file) < 0)
+		file = NULL;
 	/* Once for a handle, and only while it has shown nothing. */
 	if (file && file != old && !h->former && atomic_load(&h->file) == old &&
 	    !atomic_load(&h->delivered)) {

@@ -370,7 +370,7 @@ int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, ui
 	return ret == -EAGAIN ? -EIO : ret;
 }
 
-static int refresh_once(struct objectfs *fs, struct node *n)
+static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns)
 {
 	struct tree *t = &fs->tree;
 	struct asked a;
@@ -381,12 +381,13 @@ static int refresh_once(struct objectfs *fs, struct node *n)
 
 	tree_lock(t);
 	ret = node_is(n, NODE_GONE) ? -ENOENT : node_key(t, n, NULL, 0, key);
-	if (ret < 0 || attr_fresh(fs, n)) {
+	if (ret < 0 || attr_fresh(fs, n, since_ns)) {
 		tree_unlock(t);
 		return MIN(ret, 0);
 	}
 	parent = node_peek(t, n->parent);
-	page = burst_due(fs, parent);
+	/* A page would be too old for the next one who wants to know it now. */
+	page = since_ns <= attr_since(fs) && burst_due(fs, parent);
 	node_hold(parent);
 	memcpy(name, n->name, n->name_len + 1u);
 	tree_unlock(t);
@@ -394,7 +395,7 @@ static int refresh_once(struct objectfs *fs, struct node *n)
 		burst(fs, parent, name, strlen(name));
 	tree_lock(t);
 	node_put(t, parent);
-	done = page && attr_fresh(fs, n);
+	done = page && attr_fresh(fs, n, since_ns);
 	tree_unlock(t);
 	if (done)
 		return 0;
@@ -416,12 +417,12 @@ static int refresh_once(struct objectfs *fs, struct node *n)
 	return ret;
 }
 
-int objectfs_refresh(struct objectfs *fs, struct node *n)
+int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns)
 {
 	int ret = -EAGAIN;
 
 	for (unsigned i = 0; i < LOOKUP_TRIES && ret == -EAGAIN; i++)
-		ret = refresh_once(fs, n);
+		ret = refresh_once(fs, n, since_ns);
 	return ret == -EAGAIN ? -EIO : ret;
 }
 

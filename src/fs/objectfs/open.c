@@ -2,9 +2,11 @@
 /*
  * Open files: OPEN, CREATE, FLUSH, RELEASE, FSYNC, and the table of handles.
  *
- * OPEN costs a STAT when what is known of the object is older than the attribute time-out,
- * else nothing: the first GET is conditional on the version that was found, so an old
- * belief can make it fail, never deliver something else. READ sorts that out (io.c).
+ * OPEN sees what other clients did before it: where data of the object is cached, or it is
+ * opened to be changed, a STAT asks whether it is still the same. Where nothing is cached, and what
+ * is known is not older than the attribute time-out, it costs nothing: there the first GET asks,
+ * being conditional on the version. An old belief makes it fail, and READ sorts that out
+ * (io.c). Files with changes of ours are what they are.
  *
  * A handle through which something was changed has its file committed at FLUSH, that is before
  * close() returns, and tells the error; with write-back FLUSH only tells what went wrong in the
@@ -202,11 +204,11 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 	struct objectfs *fs = objectfs_of(s);
 	struct cache_file_info info;
 	struct cache_file *file;
-	int ret = 0;
+	int ret, failed = 0;
 
 	tree_lock(&fs->tree);
-	file = file_get(fs, n);
-	if (file) {
+	ret = file_get(fs, n, &file);
+	if (!ret) {
 		cache_file_info(file, &info);
 		*reply = (struct fuse_open_out){ 0 };
 		if (open_version_same(s, n, &info))
@@ -215,11 +217,12 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 		if (!open_changes(flags))
 			reply->open_flags |= FOPEN_NOFLUSH;
 		if (fs->config.write_back && open_changes(flags))
-			ret = cache_file_error(file, &n->error_seen);
+			failed = cache_file_error(file, &n->error_seen);
 	}
 	tree_unlock(&fs->tree);
-	if (!file)
-		return -ENOMEM;
+	if (ret)
+		return ret;
+	ret = failed;
 	if (!ret)
 		ret = handle_add(s, n, file, NULL, open_handle_flags(flags), &reply->fh);
 	if (ret) {
@@ -231,6 +234,19 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 	}
 	*opened = file;
 	return 0;
+}
+
+/* Since when what is known of @n must be known, to open it. tree.lock is held. */
+static uint64_t open_since(struct objectfs *fs, struct node *n, uint32_t flags)
+{
+	char key[NODE_KEY_SIZE];
+	struct cache_file *f = NULL;
+
+	if (!open_changes(flags) && node_key(&fs->tree, n, NULL, 0, key) >= 0)
+		f = cache_file_peek(fs->cache, key);
+	if (f)
+		cache_file_put(f);
+	return f || open_changes(flags) ? loop_now_ns() : attr_since(fs);
 }
 
 ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
@@ -249,7 +265,7 @@ ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
 		ret = -ESTALE;
 	else if (node_is(n, NODE_DIR))
 		ret = -EISDIR;
-	else if ((flags & O_TRUNC) || !attr_fresh(fs, n))
+	else if ((flags & O_TRUNC) || !attr_fresh(fs, n, open_since(fs, n, flags)))
 		ret = OP_DEFER;
 	tree_unlock(&fs->tree);
 	if (!ret)
@@ -285,12 +301,15 @@ ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
 	struct node *n = node_get_unlocked(&fs->tree, req->nodeid);
+	uint64_t since;
 	int ret;
 
 	if (!n)
 		return -ESTALE;
-	/* What is cut needs no look at what it was, but has to be there. */
-	ret = objectfs_refresh(fs, n);
+	tree_lock(&fs->tree);
+	since = node_is(n, NODE_GONE) ? 0 : open_since(fs, n, req->in.open.flags);
+	tree_unlock(&fs->tree);
+	ret = objectfs_refresh(fs, n, since);
 	if (!ret)
 		ret = open_truncating(s, n, req->in.open.flags, &req->out.open);
 	else if (ret == -ENOENT)
@@ -315,7 +334,7 @@ static int create_existing(struct objectfs_session *s, struct fs_req *req, struc
 		return -EEXIST;
 	if (dir)
 		return -EISDIR;
-	ret = objectfs_refresh(fs, n);
+	ret = objectfs_refresh(fs, n, loop_now_ns());
 	return ret ? ret : open_truncating(s, n, flags, &req->out.open);
 }
 
