@@ -8,6 +8,7 @@ import time
 
 from harness.report import Failure
 
+from ground.servers import Proxy, make_certificate
 from ground.stage import case, check, equal, fails
 from ground.tools import pattern
 
@@ -133,6 +134,21 @@ def credentials_from_elsewhere(stage):
                     os.environ[name] = value
         mount.write_file(what, b"x")
         equal(stage.bucket.get(what), b"x")
+
+
+@case("https, by a name that is looked up, with a CA bundle of its own", needs="minio")
+def tls(stage):
+    # All of it from within the sandbox: the resolver's files, the bundle, and the system calls.
+    pem, crt = make_certificate(stage.dir)
+    proxy = Proxy(stage.server.endpoint, stage.dir, cert=pem)
+    stage.cleanups.append(proxy.end)
+    endpoint = f"https://localhost:{proxy.port}"
+    mount = stage.mount(storage__endpoint=endpoint, storage__ca_bundle=crt)
+    data = pattern(4, 20 * MIB)
+    mount.write_file("a", data)
+    check(stage.bucket.get("a") == data, "the object's bytes")
+    check(mount.read_file("a") == data, "read back")
+    refused(stage, "certificate", storage__endpoint=endpoint)
 
 
 @case("checksum_algorithm: each of them is sent, and accepted")

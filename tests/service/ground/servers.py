@@ -190,12 +190,12 @@ class Proxy:
 
 
 def make_certificate(folder):
-    """For 127.0.0.1, signed by itself: (file with certificate and key, certificate alone)."""
+    """For this machine, signed by itself: (file with certificate and key, certificate alone)."""
     pem, crt = f"{folder}/server.pem", f"{folder}/server.crt"
     result = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
          "-nodes", "-days", "2", "-subj", "/CN=ovfs test", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", pem, "-out", crt],
+         "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", pem, "-out", crt],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if result.returncode != 0:
         raise Failure("openssl can make no certificate", result.stdout)
