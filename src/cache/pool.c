@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/util.h"
 #include "cache/pool_priv.h"
@@ -50,10 +51,11 @@ static struct err *pool_setup(struct pool *pool, const struct pool_config *confi
 	pool->slabs = (uint32_t)slabs;
 	pool->ahead = pool_arena_bytes(pool) / AHEAD_PART;
 	pool->fresh = 1;
-	pool->slab = calloc(slabs + 1, sizeof(*pool->slab));
+	pool->slab = aligned_alloc(_Alignof(struct pool_slab), (slabs + 1) * sizeof(*pool->slab));
 	pool->owner = calloc(POOL_OWNERS_MAX, sizeof(struct pool_owner *));
 	if (!pool->slab || !pool->owner)
 		return err_new("out of memory for the cache's tables");
+	memset((void *)pool->slab, 0, (slabs + 1) * sizeof(*pool->slab));
 	return pool_arena_init(pool, config->huge_pages);
 }
 

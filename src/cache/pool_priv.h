@@ -36,9 +36,9 @@ enum slab_state {
 };
 
 struct pool_slab {
-	_Atomic uint32_t free; /* blocks on the list of the class; may be one too many for a
-				* moment, never too few */
-	_Atomic uint8_t state; /* written under pool.trade */
+	_Alignas(64) _Atomic uint32_t free; /* blocks on the list of the class; may be one too many
+					     * for a moment, never too few */
+	_Atomic uint8_t state;		    /* written under pool.trade */
 
 	/* pool.trade */
 	uint8_t class;
