@@ -442,14 +442,34 @@ static int unlink_object(struct objectfs *fs, const char *key, bool *there)
 	return info.created ? 0 : change_delete(fs, key);
 }
 
+/* A file that was there lately need not be asked for once more: if it went meanwhile, then
+ * DELETE does no harm. With a reference, or NULL. */
+static struct node *unlink_known(struct objectfs *fs, struct node *parent, const char *name)
+{
+	uint64_t since = objectfs_since(loop_now_ns(), WITNESS_NS);
+	struct tree *t = &fs->tree;
+	struct node *n;
+
+	tree_lock(t);
+	n = node_find(t, parent, name, strlen(name));
+	if (n && !node_is(n, NODE_DIR) && (file_digest(fs, n) || n->fetched_ns >= since))
+		node_hold(n);
+	else
+		n = NULL;
+	tree_unlock(t);
+	return n;
+}
+
 static int unlink_in(struct objectfs *fs, struct node *parent, const char *name, bool *there)
 {
 	struct tree *t = &fs->tree;
 	char key[NODE_KEY_SIZE];
-	struct node *n;
+	struct node *n = unlink_known(fs, parent, name);
 	bool dir;
-	int ret = objectfs_find(fs, parent, name, fs->config.negative_timeout_ns, &n);
+	int ret = 0;
 
+	if (!n)
+		ret = objectfs_find(fs, parent, name, fs->config.negative_timeout_ns, &n);
 	if (ret)
 		return ret;
 	tree_lock(t);
