@@ -356,8 +356,7 @@ static int fetch_complete_block(struct cache_file *f, struct block *b,
 
 	if (block_is(b, BLOCK_FILLING) || block_covers(b, 0, place->size))
 		return 0;
-	if (!block_is(b, BLOCK_SEALED))
-		file_block_zero_tail(f, b, place);
+	file_block_zero_tail(f, b, place);
 	valid = atomic_load_explicit(&b->valid, memory_order_relaxed);
 	if (block_range_start(valid) == 0 && block_range_end(valid) >= file_base_in(f, place))
 		return 0;
@@ -458,12 +457,11 @@ static int fetch_wait_step(struct cache_file *f, uint64_t offset, uint64_t end, 
 			ret = fetch_sleep(f, b, &place);
 			return ret < 0 ? ret : 1;
 		}
-		if (!block_is(b, BLOCK_SEALED))
-			file_block_zero_tail(f, b, &place);
+		file_block_zero_tail(f, b, &place);
 		if (!block_covers(b, 0, MAX(file_base_in(f, &place), 1u)))
 			ret = 1;
 		block_unpin(b);
-	} else if (file_base_in(f, &place) > 0) {
+	} else if (offset < atomic_load_explicit(&f->base_limit, memory_order_relaxed)) {
 		ret = 1;
 	}
 	if (ret == 1) {

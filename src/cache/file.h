@@ -199,7 +199,7 @@ struct block *file_block_find(struct cache_file *f, uint64_t offset, struct map_
 uint32_t file_base_in(const struct cache_file *f, const struct map_place *place);
 
 /* Makes valid, as zeros, what lies beyond the base and was not written, where that is next to
- * what is valid (or all of the block). Not while FILLING or SEALED. */
+ * what is valid (or all of the block). Not while FILLING. */
 void file_block_zero_tail(struct cache_file *f, struct block *b, const struct map_place *place);
 
 /* Drops a block that is pinned once (by the caller) and not SEALED or FILLING: out of the map

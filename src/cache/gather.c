@@ -96,15 +96,18 @@ static int gather_valid(struct cache_file *f, struct gather *g, struct block *b,
 	return ret < 0 ? ret : gather_zeros(g, to - end);
 }
 
-static int gather_hole(struct cache_file *f, struct gather *g, const struct map_place *place,
-		       uint64_t length, enum gather_missing how)
+/* [@offset, @end) is in no block. Whether that is a hole is a matter of the base, not of the
+ * block that would be there: the region may get another shape. */
+static int gather_hole(struct cache_file *f, struct gather *g, uint64_t offset, uint64_t end,
+		       enum gather_missing how)
 {
-	uint32_t base = file_base_in(f, place);
+	uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_relaxed);
 
-	if (base > 0 && how != GATHER_ZEROS)
+	if (limit > offset && how != GATHER_ZEROS)
 		return -ENODATA;
-	g->missing += MIN((uint64_t)base, length);
-	return gather_zeros(g, length);
+	if (limit > offset)
+		g->missing += MIN(limit, end) - offset;
+	return gather_zeros(g, end - offset);
 }
 
 /* What [@offset, *@end) is, as far as it is of one block or hole; moves *@end there.
@@ -121,8 +124,8 @@ static int gather_step(struct cache_file *f, struct gather *g, uint64_t offset, 
 	*end = MIN(*end, place.start + place.size);
 	to = (uint32_t)(*end - place.start);
 	if (!b)
-		return gather_hole(f, g, &place, *end - offset, how);
-	if (!block_covers(b, from, to) && !block_is(b, BLOCK_SEALED | BLOCK_FILLING))
+		return gather_hole(f, g, offset, *end, how);
+	if (!block_covers(b, from, to) && !block_is(b, BLOCK_FILLING))
 		file_block_zero_tail(f, b, &place);
 	covers = block_covers(b, from, to) && !block_is(b, BLOCK_FILLING);
 	if (!covers && how != GATHER_ZEROS) {

@@ -93,6 +93,7 @@ void file_block_zero_tail(struct cache_file *f, struct block *b, const struct ma
 	uint32_t base = file_base_in(f, place);
 	unsigned char *data = pool_data(file_pool(f), b);
 
+	/* Also while SEALED: what is not valid is not being sent. */
 	if (end < base)
 		return;
 	if (end < place->size) {
@@ -191,7 +192,7 @@ static bool read_step(struct cache_file *f, struct cache_wait *w, bool random, u
 		} else {
 			uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_acquire);
 
-			if (limit > place.start)
+			if (limit > w->offset)
 				return false;
 			iov_zero(&w->cursor, n);
 		}
@@ -221,17 +222,18 @@ static int read_park(struct cache_file *f, struct cache_wait *w, uint64_t ahead_
 		struct map_place place;
 		struct block *b = file_block_find(f, w->offset, &place);
 		uint32_t from = (uint32_t)(w->offset - place.start);
+		uint32_t to = from + (uint32_t)MIN(w->length, (uint64_t)(place.size - from));
 		int ret = 1;
 
 		if (b) {
 			if (block_is(b, BLOCK_FILLING)) {
 				fetch_park(f, b, w);
 				ret = 0;
-			} else if (!block_covers(b, from, from + 1)) {
+			} else if (!block_covers(b, from, to)) { /* as read_step() */
 				ret = -EAGAIN;
 			}
 			block_unpin(b);
-		} else if (file_base_in(f, &place) > 0) {
+		} else if (w->offset < atomic_load_explicit(&f->base_limit, memory_order_relaxed)) {
 			ret = -EAGAIN;
 		}
 		if (ret != -EAGAIN)
