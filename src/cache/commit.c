@@ -280,13 +280,31 @@ uint64_t file_retry_ns(const struct cache_file *f, bool urgent)
 	return f->failed_ns + (BACKOFF_FIRST_NS << MIN(f->failures - 1, max));
 }
 
+/* What a guest is told; the log has the error itself. */
+static int commit_errno(int error)
+{
+	switch (error) {
+	case -EACCES:
+	case -EDQUOT:
+	case -EFBIG:
+	case -ENAMETOOLONG:
+	case -ENOMEM:
+	case -ENOSPC:
+	case -ESTALE:
+	case -ETIMEDOUT:
+		return error;
+	default:
+		return -EIO;
+	}
+}
+
 static void commit_failed(struct cache_file *f, int error, bool background)
 {
 	static struct log_limit limit;
 
 	file_failed(f);
 	if (background) {
-		f->error = error;
+		f->error = commit_errno(error);
 		f->error_count++;
 	}
 	atomic_fetch_add_explicit(&f->storage->count.commit_failures, 1, memory_order_relaxed);
@@ -328,10 +346,10 @@ static int commit_file(struct cache_file *f, bool background)
 		while (ret >= 0 && f->committed_seq < want &&
 		       !file_is(f, FILE_UNLINKED | FILE_REPLACED))
 			ret = commit_round(f);
-		ret = MIN(ret, 0);
 		f->commit_wanted = false;
 		if (ret < 0 && !file_is(f, FILE_REPLACED | FILE_UNLINKED))
 			commit_failed(f, ret, background);
+		ret = ret < 0 ? commit_errno(ret) : 0;
 		atomic_store_explicit(&f->committing, false, memory_order_release);
 		pthread_cond_broadcast(&f->changed);
 		storage_room(f->storage);

@@ -171,12 +171,12 @@ static void upload_settle_failure(struct cache_file *f)
 	u->front = u->part[u->parts - 1].start + u->part[u->parts - 1].length;
 }
 
-/* The storage knows nothing of the session. */
+/* The storage knows nothing of the session. -ENOENT: another one will do. */
 static int upload_vanished(struct cache_file *f)
 {
 	if (!upload_let_go(f)) {
 		upload_discard(f, false);
-		return -EAGAIN;
+		return -ENOENT;
 	}
 	log_error("upload_lost", "key=\"%s\" session=\"%s\" bytes=%llu", f->key, f->upload->session,
 		  (unsigned long long)f->upload->front);
@@ -274,14 +274,13 @@ static int upload_try(struct cache_file *f, bool conditional)
 
 int upload_finish(struct cache_file *f, bool conditional)
 {
-	bool had_session = f->upload != NULL;
 	int ret;
 
 	/* A time that is no longer that of the file would go with it. */
-	if (had_session && f->upload->set_mtime && !f->mtime_set && !upload_let_go(f))
+	if (f->upload && f->upload->set_mtime && !f->mtime_set && !upload_let_go(f))
 		upload_discard(f, true);
 	ret = upload_try(f, conditional);
-	if (ret == -EAGAIN && had_session && !f->upload && !file_is(f, FILE_REPLACED))
+	if (ret == -ENOENT && !f->upload)
 		ret = upload_try(f, conditional);
 	return ret;
 }
