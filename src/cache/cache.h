@@ -127,8 +127,9 @@ struct cache_file_info {
 	bool stale;		   /* somebody else's version took its place, or it is removed */
 	int error;		   /* of the last commit in the background, negative errno, or 0 */
 	char etag[STORE_ETAG_MAX]; /* of the version below our changes; "" when created */
-	uint64_t version; /* grows whenever content was replaced other than by the writes of
-			   * this host: same number, same data: FOPEN_KEEP_CACHE */
+	uint64_t validated_ns; /* loop_now_ns() when that version was last known to be current */
+	uint64_t version;      /* grows whenever content was replaced other than by the writes of
+				* this host: same number, same data: FOPEN_KEEP_CACHE */
 };
 void cache_file_info(struct cache_file *file, struct cache_file_info *out);
 

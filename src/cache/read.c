@@ -389,6 +389,7 @@ void cache_file_info(struct cache_file *f, struct cache_file_info *out)
 	out->stale = file_is(f, FILE_REPLACED | FILE_UNLINKED);
 	out->error = f->error;
 	memcpy(out->etag, f->base.etag, sizeof(out->etag));
+	out->validated_ns = atomic_load_explicit(&f->validated_ns, memory_order_relaxed);
 	out->version = f->version;
 	pthread_mutex_unlock(&f->lock);
 }

@@ -101,10 +101,11 @@ int ask(struct objectfs *fs, struct asked *a, const char *key, enum what was)
 			stat = list;
 		break;
 	}
-	if (stat && stat != -ENOENT)
-		return stat;
-	/* With its slash the key may be too long for there to be anything. */
+	/* With its slash the key may be too long for there to be anything. Of two errors that
+	 * of the LIST says more: the answer to a STAT has no body that would explain it. */
 	if (list && list != -ENOENT && list != -ENAMETOOLONG)
 		return list;
+	if (stat && stat != -ENOENT)
+		return stat;
 	return !list && a->rows ? 0 : stat;
 }

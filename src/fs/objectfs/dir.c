@@ -280,7 +280,7 @@ static bool dir_hidden(struct dir_read *r, const char *name, size_t len, bool di
 	}
 	memcpy(slashed, name, len);
 	slashed[len] = '/';
-	if (pages_find(r->dir, slashed, len + 1, r->d->page->fetched_ns, &page, &row) !=
+	if (pages_find(r->dir, slashed, len + 1, r->d->page->fetched_ns, false, &page, &row) !=
 	    PAGE_PRESENT)
 		return false;
 	if (node_key(&r->fs->tree, r->dir, NULL, 0, key) >= 0)

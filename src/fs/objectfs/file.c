@@ -39,11 +39,11 @@ bool file_digest(struct objectfs *fs, struct node *n)
 	}
 	ours = info.dirty || info.created;
 	if (!ours && strcmp(info.etag, n->etag) != 0) {
-		/* A commit in the background made it; who knows what came after. */
-		n->fetched_ns = 0;
-		n->flags |= NODE_USER_MTIME;
+		n->flags |= NODE_USER_MTIME; /* a commit made it, and we know its time */
 		memcpy(n->etag, info.etag, sizeof(n->etag));
 	}
+	if (!ours)
+		n->fetched_ns = MAX(n->fetched_ns, info.validated_ns);
 	n->size = info.size;
 	n->mtime_ns = info.mtime_ns;
 	if (!ours && !n->opens && !node_is(n, NODE_GONE))
@@ -92,6 +92,19 @@ int file_get(struct objectfs *fs, struct node *n, struct cache_file **out)
 		return -ENOMEM;
 	*out = cache_file_ref(n->file);
 	return 0;
+}
+
+bool file_cached(struct objectfs *fs, struct node *n)
+{
+	char key[NODE_KEY_SIZE];
+	struct cache_file *f;
+
+	if (node_is(n, NODE_DIR | NODE_GONE) || node_key(&fs->tree, n, NULL, 0, key) < 0)
+		return false;
+	f = cache_file_peek(fs->cache, key);
+	if (f)
+		cache_file_put(f);
+	return f;
 }
 
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len)
@@ -173,11 +186,4 @@ void file_reap(struct objectfs *fs)
 		fs->kept_scan_ns = now + NSEC_PER_SEC;
 	}
 	tree_unlock(&fs->tree);
-}
-
-void file_committed(struct objectfs *fs, struct node *n)
-{
-	if (node_is(n, NODE_GONE) || file_digest(fs, n) || !*n->etag)
-		return;
-	n->fetched_ns = loop_now_ns();
 }

@@ -106,11 +106,12 @@ void objectfs_file_seen(struct objectfs *fs, struct node *n, const struct store_
 void file_settle(struct objectfs *fs, struct node *n);
 /* Lets go of kept nodes that have been committed; at most once a second. */
 void file_reap(struct objectfs *fs);
-/* After a commit of ours that succeeded. */
-void file_committed(struct objectfs *fs, struct node *n);
 /* The cached file of @n, as it is known by its attributes, with a reference for the caller:
  * -ESTALE when there is none any more, or -ENOMEM. */
 int file_get(struct objectfs *fs, struct node *n, struct cache_file **out);
+/* Whether the cache has something of the file @n. When the storage does not answer, that can be
+ * looked up and opened as it was last seen: commits are conditional on its version. */
+bool file_cached(struct objectfs *fs, struct node *n);
 /* A file that the cache has changes of, under @key: a node for it, or NULL. */
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len);
 

@@ -129,10 +129,7 @@ int io_commit(struct objectfs *fs, struct node *n, struct cache_file *file)
 	int ret = cache_commit(file);
 
 	tree_lock(&fs->tree);
-	if (!ret)
-		file_committed(fs, n);
-	else
-		file_digest(fs, n);
+	file_digest(fs, n);
 	tree_unlock(&fs->tree);
 	return ret;
 }

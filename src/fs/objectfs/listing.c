@@ -174,7 +174,7 @@ static struct page_row *page_find(const struct page *p, const char *name, size_t
 }
 
 enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
-			    struct page **page, struct page_row **row)
+			    bool proof, struct page **page, struct page_row **row)
 {
 	enum page_answer answer = PAGE_UNKNOWN;
 	uint64_t newest = 0;
@@ -197,7 +197,7 @@ enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint
 			*page = p;
 			*row = r;
 		} else {
-			if (p->fetched_ns <= dir->pages->unlisted_ns)
+			if ((p->guess && proof) || p->fetched_ns <= dir->pages->unlisted_ns)
 				continue;
 			answer = PAGE_ABSENT;
 		}

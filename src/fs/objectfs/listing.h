@@ -47,8 +47,9 @@ struct page {
 	struct node *dir; /* NULL before it is installed, and when the directory is gone */
 	unsigned refs;	  /* streams that read it, and 1 while retained */
 	bool retained;
-	bool suspect;	     /* a name was removed while it was made: rows may be ghosts */
-	bool last;	     /* nothing follows: hi is beyond all */
+	bool suspect; /* a name was removed while it was made: rows may be ghosts */
+	bool last;    /* nothing follows: hi is beyond all */
+	bool guess;   /* nobody asked for this listing: it does not prove that names are missing */
 	uint32_t moves;	     /* dir_pages.moves: the token is of the prefix that it was then */
 	uint64_t fetched_ns; /* when the LIST was sent */
 	char *lo, *hi;
@@ -103,9 +104,10 @@ void page_install(struct objectfs *fs, struct node *dir, struct page *p);
 enum page_answer { PAGE_UNKNOWN, PAGE_ABSENT, PAGE_PRESENT };
 
 /* What pages no older than @since_ns say about the key @name (with its slash for a
- * directory); @row (may be NULL) and @page are set when it is there. */
+ * directory); *@row and *@page are set when it is there. @proof: that it is missing is
+ * to be believed, thus not what guesses say. */
 enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
-			    struct page **page, struct page_row **row);
+			    bool proof, struct page **page, struct page_row **row);
 
 /* A retained page that begins behind @lo, is no older than @since_ns, and lacks nothing that nodes
  * do not have; with a reference, or NULL. */
@@ -127,5 +129,7 @@ bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t s
  */
 int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
 		  struct page **out);
+/* The same for a page that is fetched in the hope that it will be asked for. */
+int listing_guess(struct objectfs *fs, struct node *dir, const char *lo, struct page **out);
 
 #endif

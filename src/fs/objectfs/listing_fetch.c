@@ -270,7 +270,7 @@ static int builder_run(struct builder *b, const char *lo, const char *token)
 
 /* One try; -EAGAIN when the directory was renamed meanwhile, so that what was listed is not its. */
 static int fetch_once(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
-		      struct page **out)
+		      bool guess, struct page **out)
 {
 	char prefix[NODE_KEY_SIZE];
 	struct tree *t = &fs->tree;
@@ -303,6 +303,7 @@ static int fetch_once(struct objectfs *fs, struct node *dir, const char *lo, con
 		ret = -EAGAIN;
 	if (!ret) {
 		b->page->moves = moves;
+		b->page->guess = guess;
 		b->page->suspect = dir->pages->changes != changes;
 		page_install(fs, dir, b->page);
 		builder_teach(b, dir);
@@ -320,10 +321,15 @@ static int fetch_once(struct objectfs *fs, struct node *dir, const char *lo, con
 int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
 		  struct page **out)
 {
-	int ret = fetch_once(fs, dir, lo, token, out);
+	int ret = fetch_once(fs, dir, lo, token, false, out);
 
 	/* The token is of the former prefix. */
 	for (unsigned i = 0; i < FETCH_TRIES && ret == -EAGAIN; i++)
-		ret = fetch_once(fs, dir, lo, NULL, out);
+		ret = fetch_once(fs, dir, lo, NULL, false, out);
 	return ret == -EAGAIN ? -EIO : ret;
+}
+
+int listing_guess(struct objectfs *fs, struct node *dir, const char *lo, struct page **out)
+{
+	return fetch_once(fs, dir, lo, NULL, true, out);
 }

@@ -10,7 +10,8 @@
  *
  * Who asks for one name after the other (`ls -l` of what was listed long ago, `git
  * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
- * LIST that begins at the name asked for answers up to a thousand that follow. Where such a page
+ * LIST that begins at the name asked for answers up to a thousand that follow (those that are
+ * there: a name that is missing is asked for, as it may have come since). Where such a page
  * turns out to be of no use (names in no order, in a huge directory), the patience grows.
  */
 #include <errno.h>
@@ -121,17 +122,17 @@ static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, 
 
 	memcpy(slashed, name, len);
 	slashed[len] = '/';
-	as_dir = pages_find(parent, slashed, len + 1, since, page, row);
+	as_dir = pages_find(parent, slashed, len + 1, since, false, page, row);
 	if (as_dir == PAGE_PRESENT)
 		return LOOKUP_NODE;
-	as_file = pages_find(parent, name, len, since, &other, &other_row);
+	as_file = pages_find(parent, name, len, since, false, &other, &other_row);
 	if (as_file == PAGE_PRESENT && as_dir == PAGE_ABSENT) {
 		*page = other;
 		*row = other_row;
 		return LOOKUP_NODE;
 	}
-	if (pages_find(parent, slashed, len + 1, negative_since, page, row) == PAGE_ABSENT &&
-	    pages_find(parent, name, len, negative_since, page, row) == PAGE_ABSENT)
+	if (pages_find(parent, slashed, len + 1, negative_since, true, page, row) == PAGE_ABSENT &&
+	    pages_find(parent, name, len, negative_since, true, page, row) == PAGE_ABSENT)
 		return LOOKUP_ABSENT;
 	return LOOKUP_ASK;
 }
@@ -294,7 +295,7 @@ static void burst(struct objectfs *fs, struct node *dir, const char *name, size_
 	struct page *page;
 
 	burst_before(name, len, before);
-	if (listing_fetch(fs, dir, before, NULL, &page) < 0)
+	if (listing_guess(fs, dir, before, &page) < 0)
 		return;
 	burst_judge(&fs->tree, dir);
 	tree_lock(&fs->tree);
@@ -488,6 +489,24 @@ ssize_t objectfs_lookup(struct objectfs_session *s, struct fs_req *req)
 	return ret;
 }
 
+/* The storage does not answer: what is cached is as it was last seen, with a reference. */
+static bool lookup_offline(struct objectfs *fs, struct node *parent, const char *name,
+			   struct node **out)
+{
+	struct tree *t = &fs->tree;
+	struct node *n;
+	bool cached;
+
+	tree_lock(t);
+	n = node_find(t, parent, name, strlen(name));
+	cached = n && file_cached(fs, n);
+	if (cached)
+		node_hold(n);
+	tree_unlock(t);
+	*out = n;
+	return cached;
+}
+
 ssize_t objectfs_lookup_slow(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
@@ -498,6 +517,8 @@ ssize_t objectfs_lookup_slow(struct objectfs_session *s, struct fs_req *req)
 	if (!parent)
 		return -ESTALE;
 	ret = objectfs_find(fs, parent, req->name, fs->config.negative_timeout_ns, &n);
+	if ((ret == -EIO || ret == -ETIMEDOUT) && lookup_offline(fs, parent, req->name, &n))
+		ret = 0;
 	if (!ret) {
 		tree_lock(t);
 		ret = lookup_reply(s, n, &req->out.entry);

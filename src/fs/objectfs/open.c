@@ -6,7 +6,8 @@
  * opened to be changed, a STAT asks whether it is still the same. Where nothing is cached, and what
  * is known is not older than the attribute time-out, it costs nothing: there the first GET asks,
  * being conditional on the version. An old belief makes it fail, and READ sorts that out
- * (io.c). Files with changes of ours are what they are.
+ * (io.c). Files with changes of ours are what they are; and when the storage does not answer,
+ * what is cached of a file is opened as it was last seen.
  *
  * A handle through which something was changed has its file committed at FLUSH, that is before
  * close() returns, and tells the error; with write-back FLUSH only tells what went wrong in the
@@ -239,14 +240,7 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 /* Since when what is known of @n must be known, to open it. tree.lock is held. */
 static uint64_t open_since(struct objectfs *fs, struct node *n, uint32_t flags)
 {
-	char key[NODE_KEY_SIZE];
-	struct cache_file *f = NULL;
-
-	if (!open_changes(flags) && node_key(&fs->tree, n, NULL, 0, key) >= 0)
-		f = cache_file_peek(fs->cache, key);
-	if (f)
-		cache_file_put(f);
-	return f || open_changes(flags) ? loop_now_ns() : attr_since(fs);
+	return open_changes(flags) || file_cached(fs, n) ? loop_now_ns() : attr_since(fs);
 }
 
 ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
@@ -310,6 +304,11 @@ ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 	since = node_is(n, NODE_GONE) ? 0 : open_since(fs, n, req->in.open.flags);
 	tree_unlock(&fs->tree);
 	ret = objectfs_refresh(fs, n, since);
+	if (ret == -EIO || ret == -ETIMEDOUT) {
+		tree_lock(&fs->tree);
+		ret = file_cached(fs, n) ? 0 : ret;
+		tree_unlock(&fs->tree);
+	}
 	if (!ret)
 		ret = open_truncating(s, n, req->in.open.flags, &req->out.open);
 	else if (ret == -ENOENT)
