@@ -343,7 +343,7 @@ static void errors_are_those_of_the_operator(void **state)
 {
 	struct store_op put = { .opcode = STORE_PUT }, match = put, absent = put, commit = put;
 	struct store_op read = { .opcode = STORE_READ }, list = { .opcode = STORE_LIST };
-	struct store_op copy_part = { .opcode = STORE_COPY_PART };
+	struct store_op copy_part = { .opcode = STORE_COPY_PART }, stat = { .opcode = STORE_STAT };
 
 	(void)state;
 	match.if_match = "\"e\"";
@@ -377,6 +377,8 @@ static void errors_are_those_of_the_operator(void **state)
 	assert_int_equal(judge("EntityTooLarge", 400, &put), -EFBIG);
 	assert_int_equal(judge("KeyTooLongError", 400, &put), -ENAMETOOLONG);
 	assert_int_equal(judge("NotImplemented", 501, &match), -EOPNOTSUPP);
+	assert_int_equal(judge("", 400, &stat), -EACCES);
+	assert_int_equal(judge("", 400, &read), -EINVAL);
 	assert_int_equal(judge("Unheard", 418, &put), -EINVAL);
 	assert_int_equal(judge("Unheard", 599, &put), -EIO);
 }

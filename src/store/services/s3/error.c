@@ -166,6 +166,10 @@ struct s3_verdict s3_error_judge(const struct s3_error *error, unsigned status,
 		verdict = (struct s3_verdict){ .result = -known->error, .remedy = known->remedy };
 	else
 		verdict = judge_status(status);
+	/* A HEAD has no body to say more in. What is refused so are expired tokens and objects
+	 * under a customer's key; the request itself makes sense. */
+	if (status == 400 && op->opcode == STORE_STAT && !error->code[0])
+		verdict.result = -EACCES;
 	verdict.result = judge_for_op(verdict.result, error, op);
 	switch (verdict.result) {
 	case -ENOENT:
