@@ -29,7 +29,9 @@ def refused(stage, *words, **keys):
         stage.daemons = [other for other in stage.daemons if other.alive()]
         return
     # It may listen before it has asked the service: then it has a moment to go.
-    time.sleep(5)
+    deadline = time.monotonic() + 20
+    while daemon.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
     text = daemon.log().lower()
     check(not daemon.alive(), f"a daemon that starts with {keys}: {text[-500:]}")
     stage.daemons.remove(daemon)

@@ -235,7 +235,7 @@ def against_a_model(stage):
     for tables in ({}, WRITE_BACK, {"cache_settings": {"size": "16MiB"}}):
         mount = stage.mount(tables)
         for seed in (1, 2):
-            model_run(stage, mount, f"model{seed}", seed, steps=250)
+            model_run(stage, mount, f"model{stage.number}-{seed}", seed, steps=250)
         stage.unmount(mount)
 
 
