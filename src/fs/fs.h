@@ -153,6 +153,10 @@ struct fs_session {
 struct fs_ops {
 	const char *name;
 
+	/* A guest's kernel sends no SYNCFS when it unmounts. With this, its DESTROY is made
+	 * one for the driver, which may hold data back, and answered when that has ended. */
+	bool sync_at_unmount;
+
 	/* FUSE_INIT flags (of both words) that this driver can honour. */
 	uint64_t (*init_flags)(const struct fs *fs);
 

@@ -276,8 +276,33 @@ static void fuse_op_init(struct fuse_req *r)
 	fuse_req_end(r, err ? fuse_reply_error(r, err) : fuse_reply_struct(r, &out, sizeof(out)));
 }
 
+static void fuse_destroy_synced(struct fs_req *req, ssize_t result)
+{
+	struct fuse_req *r = container_of(req, struct fuse_req, req);
+	struct fuse_session *session = r->session;
+
+	pthread_mutex_lock(&session->lock);
+	/* Another INIT may have come, and made another one. */
+	if (atomic_load_explicit(&session->current, memory_order_relaxed) == r->conn)
+		fuse_conn_retire(session);
+	pthread_mutex_unlock(&session->lock);
+	fuse_req_end(r, fuse_reply_error(r, result < 0 ? (int)result : 0));
+}
+
 static void fuse_op_destroy(struct fuse_req *r)
 {
+	if (r->session->fs->ops->sync_at_unmount) {
+		r->shard = fuse_thread_shard();
+		r->conn = fuse_conn_enter(r->session, r->shard);
+	}
+	if (r->conn) {
+		r->req.opcode = FUSE_SYNCFS;
+		r->req.nodeid = FUSE_ROOT_ID;
+		r->req.in.syncfs = (struct fuse_syncfs_in){ 0 };
+		r->req.complete = fuse_destroy_synced;
+		fs_submit(r->conn->fs_session, &r->req);
+		return;
+	}
 	pthread_mutex_lock(&r->session->lock);
 	fuse_conn_retire(r->session);
 	pthread_mutex_unlock(&r->session->lock);

@@ -256,6 +256,38 @@ static void test_destroy(void **state)
 	}
 }
 
+static void test_destroy_syncs(void **state)
+{
+	struct guest *g = *state;
+	struct fs_ops ops = *g->fake.fs.ops;
+	const struct fs_ops *plain = g->fake.fs.ops;
+	struct msg m;
+
+	ops.sync_at_unmount = true;
+	g->fake.fs.ops = &ops;
+	init(g, 45, 0);
+	for (int i = 1; i < 3; i++) {
+		g->fake.calls = 0;
+		g->fake.result = i == 1 ? 0 : -EIO;
+		msg_begin(&m, FUSE_DESTROY);
+		guest_send(g, &m, 256);
+		assert_reply_error(g, &m, i == 1 ? 0 : -EIO);
+		assert_int_equal(g->fake.calls, 1);
+		assert_int_equal(g->fake.copy.opcode, FUSE_SYNCFS);
+		assert_int_equal(g->fake.copy.nodeid, FUSE_ROOT_ID);
+		assert_int_equal(g->fake.sessions_freed, i);
+		init(g, 45, 0);
+	}
+	/* Without a session there is nothing to sync. */
+	fuse_session_reset(g->session);
+	g->fake.calls = 0;
+	guest_send(g, &m, 256);
+	assert_reply_error(g, &m, 0);
+	assert_int_equal(g->fake.calls, 0);
+	g->fake.result = 0;
+	g->fake.fs.ops = plain;
+}
+
 static void test_reset(void **state)
 {
 	struct guest *g = *state;
@@ -436,6 +468,7 @@ int main(void)
 		T(test_init_without_memory),
 		T(test_before_init),
 		T(test_destroy),
+		T(test_destroy_syncs),
 		T(test_reset),
 		T(test_interrupt),
 		T(test_reinit_with_requests_in_flight),

@@ -238,6 +238,7 @@ static void objectfs_free(struct fs *base)
 
 static const struct fs_ops objectfs_ops = {
 	.name = "objectfs",
+	.sync_at_unmount = true,
 	.init_flags = objectfs_init_flags,
 	.session_new = session_new,
 	.session_free = session_free,
