@@ -129,6 +129,15 @@ def write_back_drain(stage):
         check(stage.bucket.get(name) == content, f"{name} is whole")
 
 
+@case("write-back: umount is answered when everything is written")
+def write_back_unmount(stage):
+    mount = stage.mount(SLOW_WRITE_BACK)
+    mount.write_file("a", b"data")
+    equal(stage.bucket.keys(), [])
+    mount.destroy()
+    equal(stage.bucket.get("a"), b"data")
+
+
 @case("write-back: a file that is removed before it was written costs no upload")
 def write_back_unlinked(stage):
     mount = stage.mount(SLOW_WRITE_BACK)

@@ -3,6 +3,7 @@
 # TOOLS: debian
 # LIMIT: 240
 
+set +x
 for i in $(seq 20); do
 	echo "int f$i(int x) { return x + $i; }" >f$i.c
 done
@@ -26,6 +27,7 @@ prog: libf.a main.o
 libf.a: $(OBJECTS)
 	$(AR) rcs $@ $^
 END
+set -x
 make -j2 >log
 [ "$(./prog)" = 210 ]
 make -q

@@ -9,7 +9,7 @@ fails_with "not supported" setfattr -n user.a -v b file
 fails_with "not supported" mkfifo pipe
 chmod 600 file
 chown 1:2 file
-[ "$(stat -c %a:%u:%g file)" = 644:0:0 ]
+[ "$(stat -c %a:%u:%g file)" = 755:0:0 ]
 cp -p file copy
 install -m 755 file installed
 [ "$(cat installed)" = x ]

@@ -65,4 +65,5 @@ class Bucket:
                 "secret_access_key": self.minio.secret_key, "disable_config_load": True,
                 "disable_ec2_metadata": True},
             "cache_settings": {"enabled_cache_write_back": True, "size": "256MiB"},
-            "object_settings": {"on_unsupported": "ignore"}}
+            # Programs are run from there.
+            "object_settings": {"on_unsupported": "ignore", "file_mode": "0755"}}

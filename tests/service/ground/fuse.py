@@ -31,7 +31,7 @@ LOOKUP, FORGET, GETATTR, SETATTR = 1, 2, 3, 4
 SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK = 6, 8, 9, 10, 11, 12, 13
 OPEN, READ, WRITE, STATFS, RELEASE, FSYNC = 14, 15, 16, 17, 18, 20
 SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR, FLUSH = 21, 22, 23, 24, 25
-OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE = 27, 28, 29, 30, 34, 35
+OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE, DESTROY = 27, 28, 29, 30, 34, 35, 38
 FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE, SYNCFS = 43, 44, 45, 46, 47, 50
 
 FATTR_MODE, FATTR_UID, FATTR_GID, FATTR_SIZE = 1, 2, 4, 8
@@ -392,6 +392,10 @@ class Mount:
 
     def syncfs(self, timeout=TIMEOUT):
         self.pipe.start(SYNCFS, ROOT, struct.pack("<Q", 0)).result(timeout)
+
+    def destroy(self):
+        """What umount(8) ends with; nothing works after it."""
+        self.pipe.call(DESTROY, 0)
 
     # Directories.
 
