@@ -135,6 +135,49 @@ static void test_errors(void **state)
 	assert_int_equal(ox_stat(ox, "a-missing", NULL), -ENOENT);
 }
 
+/* Objects of another client, each asked for as soon as it is there. */
+static void test_one_by_one(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+	char name[16];
+
+	(void)state;
+	ox_init(ox); /* with long time-outs */
+	ox_open(ox);
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "f%02u", i * 7 % 50);
+		ox_bucket_put(ox, name, name);
+		ox_expect(ox, name, name);
+	}
+	ox_close(ox);
+	free(ox);
+}
+
+/* What is cached can be worked with while the storage is away. */
+static void test_offline(void **state)
+{
+	struct ox *ox = *state;
+	struct store_fault fault = { .error_permille = 1000, .error = -EIO };
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "text");
+	ox_bucket_put(ox, "cold", "text");
+	ox_expect(ox, "f", "text");
+	assert_int_equal(ox_stat(ox, "cold", NULL), 0);
+	wait_timeout();
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, &fault);
+	ox_expect(ox, "f", "text");
+	assert_int_equal(ox_stat(ox, "cold", NULL), -EIO);
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "T", 1, 0), 1);
+	assert_int_equal(ox_flush(ox, fh), -EIO);
+	ox_expect(ox, "f", "Text");
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(ox_fsync(ox, fh), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "Text");
+}
+
 static void test_hostile(void **state)
 {
 	struct ox *ox = *state;
@@ -176,8 +219,14 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_short, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_changes_show), TEST(test_listing_ages), TEST(test_revalidate),
-		TEST(test_ours_stays),	 TEST(test_errors),	  TEST(test_hostile),
+		TEST(test_changes_show),
+		TEST(test_listing_ages),
+		TEST(test_revalidate),
+		TEST(test_ours_stays),
+		TEST(test_errors),
+		TEST(test_hostile),
+		cmocka_unit_test(test_one_by_one),
+		TEST(test_offline),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-lookup", tests, NULL, NULL);

@@ -30,9 +30,10 @@ struct objectfs {
 	struct objectfs_config config;
 	struct store *store;
 	struct cache_storage *cache;
-	struct workers *workers; /* metadata; borrowed */
-	struct workers *writers; /* data that must wait for room or for a piece of a block */
-	struct workers *syncers; /* commits */
+	struct workers *workers;  /* questions; borrowed */
+	struct workers *changers; /* changes of names, which may wait for one another */
+	struct workers *writers;  /* data that must wait for room or for a piece of a block */
+	struct workers *syncers;  /* commits */
 	struct tree tree;
 	struct names_warned warned;
 	_Atomic uint32_t sessions; /* given numbers, from 1 */

@@ -39,6 +39,8 @@
  *   Owner, group and mode are the configuration's.
  * - rename is not atomic in the storage: for a moment, both are there. Not so for its
  *   callers on this host. More than rename_max objects: EXDEV, upon which mv(1) copies.
+ * - When the storage does not answer, requests fail with EIO or ETIMEDOUT after its time-outs; but
+ *   what is cached can be looked up, opened and read, and written with write-back.
  * - No link, symlink, device, xattr, chmod, chown: EOPNOTSUPP (chmod, chown and times of
  *   directories: success without effect where the configuration says ignore_unsupported).
  *
@@ -48,7 +50,9 @@
  *
  *	LOOKUP		STAT and LIST (1 row) in parallel; one of them for what was known before;
  *			many in one directory: a LIST for a thousand (lookup.c)
- *	GETATTR, OPEN	STAT
+ *	GETATTR		STAT
+ *	OPEN		STAT when something of the file is cached, or it is opened to be written;
+ *			else its first GET is the question (open.c)
  *	READDIR(PLUS)	LIST for each 1000 entries
  *	CREATE		none; the commit: one PUT up to a part, else a session
  *	MKDIR		PUT
@@ -62,9 +66,10 @@
  * An operation first runs on the queue's thread and answers if it can from memory. What
  * asks the storage returns OP_DEFER and runs on a worker, as straight-line code over
  * store_call(), which returns, with an error if need be, after the time-outs of the store's
- * layers: so no request waits for ever, and there is nothing to interrupt. There are
- * three pools, so that none can use up the threads of another: the mount's workers for
- * metadata, writers for WRITEs that wait for room, syncers for commits.
+ * layers: so no request waits for ever, and there is nothing to interrupt. There are four pools,
+ * so that none can use up the threads of another: the mount's workers for questions (ls goes
+ * on whatever the others wait for), changers for changes of names, which may wait for a directory
+ * that is being renamed, writers for WRITEs that wait for room, syncers for commits.
  *
  * Locks, outermost first: tree.rename_lock (renames of directories, during all of it); the right to
  * change in a directory (tree_names_begin(), tree_change_begin()); dirstream.lock (one READDIR at a
@@ -82,10 +87,11 @@
 #include "fs/objectfs/internal.h"
 
 /* Threads start when they are needed. */
+#define CHANGERS_MAX 16u
 #define WRITERS_MAX 16u
 #define SYNCERS_MAX 32u
 
-enum op_pool { POOL_WORKERS, POOL_WRITERS, POOL_SYNCERS };
+enum op_pool { POOL_WORKERS, POOL_CHANGERS, POOL_WRITERS, POOL_SYNCERS };
 
 struct objectfs_op {
 	objectfs_op_fn *fast; /* on the queue's thread; NULL: only slow */
@@ -117,14 +123,14 @@ static const struct objectfs_op objectfs_op_table[FUSE_OPCODE_COUNT] = {
 	[FUSE_READLINK] = { .fast = objectfs_readlink },
 	[FUSE_SYMLINK] = { .fast = objectfs_unsupported, .changes = true },
 	[FUSE_LINK] = { .fast = objectfs_unsupported, .changes = true },
-	[FUSE_MKNOD] = { .slow = objectfs_mknod, .changes = true },
-	[FUSE_MKDIR] = { .slow = objectfs_mkdir, .changes = true },
-	[FUSE_UNLINK] = { .slow = objectfs_unlink, .changes = true },
-	[FUSE_RMDIR] = { .slow = objectfs_rmdir, .changes = true },
-	[FUSE_RENAME] = { .slow = objectfs_rename, .changes = true },
-	[FUSE_RENAME2] = { .slow = objectfs_rename, .changes = true },
+	[FUSE_MKNOD] = { .slow = objectfs_mknod, .pool = POOL_CHANGERS, .changes = true },
+	[FUSE_MKDIR] = { .slow = objectfs_mkdir, .pool = POOL_CHANGERS, .changes = true },
+	[FUSE_UNLINK] = { .slow = objectfs_unlink, .pool = POOL_CHANGERS, .changes = true },
+	[FUSE_RMDIR] = { .slow = objectfs_rmdir, .pool = POOL_CHANGERS, .changes = true },
+	[FUSE_RENAME] = { .slow = objectfs_rename, .pool = POOL_CHANGERS, .changes = true },
+	[FUSE_RENAME2] = { .slow = objectfs_rename, .pool = POOL_CHANGERS, .changes = true },
 	[FUSE_OPEN] = { .fast = objectfs_open, .slow = objectfs_open_slow },
-	[FUSE_CREATE] = { .slow = objectfs_create, .changes = true },
+	[FUSE_CREATE] = { .slow = objectfs_create, .pool = POOL_CHANGERS, .changes = true },
 	[FUSE_READ] = { .fast = objectfs_read },
 	[FUSE_WRITE] = { .fast = objectfs_write,
 			 .slow = objectfs_write_slow,
@@ -170,6 +176,21 @@ static void objectfs_run(struct work *work)
 		fs_req_complete(req, result);
 }
 
+static struct workers *objectfs_pool(const struct objectfs *fs, enum op_pool pool)
+{
+	switch (pool) {
+	case POOL_CHANGERS:
+		return fs->changers;
+	case POOL_WRITERS:
+		return fs->writers;
+	case POOL_SYNCERS:
+		return fs->syncers;
+	case POOL_WORKERS:
+		break;
+	}
+	return fs->workers;
+}
+
 static ssize_t objectfs_dispatch(struct fs_session *session, struct fs_req *req)
 {
 	struct objectfs_session *s = objectfs_session_of(session);
@@ -186,10 +207,7 @@ static ssize_t objectfs_dispatch(struct fs_session *session, struct fs_req *req)
 	if (result != OP_DEFER)
 		return result;
 	req->work.run = objectfs_run;
-	workers_submit(op->pool == POOL_WRITERS	  ? fs->writers
-		       : op->pool == POOL_SYNCERS ? fs->syncers
-						  : fs->workers,
-		       &req->work);
+	workers_submit(objectfs_pool(fs, op->pool), &req->work);
 	return FS_PENDING;
 }
 
@@ -225,6 +243,7 @@ static void objectfs_free(struct fs *base)
 
 	workers_free(fs->syncers);
 	workers_free(fs->writers);
+	workers_free(fs->changers);
 	tree_fini(&fs->tree);
 	free(fs->tree.negative);
 	free(fs->kept);
@@ -265,6 +284,8 @@ struct err *objectfs_new(struct fs **out, const struct objectfs_config *config, 
 	if (tree_init(&fs->tree, now.tv_sec * (int64_t)NSEC_PER_SEC + now.tv_nsec) < 0 ||
 	    !(fs->tree.negative = negative_new()))
 		e = err_errno(ENOMEM, "object storage");
+	if (!e)
+		e = workers_new(&fs->changers, "ovfs-change", CHANGERS_MAX);
 	if (!e)
 		e = workers_new(&fs->writers, "ovfs-write", WRITERS_MAX);
 	if (!e)
