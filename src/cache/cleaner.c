@@ -15,7 +15,7 @@
  *	not closed it, and may never do so;
  *
  *	when memory is short (the dirty share near its limit, or writers waiting), at
- *	once, but not what a stream is sending already;
+ *	once, but not what a stream is sending already, as long as it goes on;
  *
  *	after a failure not before its pause is over, which is the first thing to look at.
  *
@@ -40,6 +40,10 @@
 
 /* Until the next look at what is being streamed, when memory is short. */
 #define CLEANER_SHORT_NS (NSEC_PER_SEC / 20)
+
+/* A stream that nothing was written to for so long, when memory is short, may be waiting for
+ * memory that only its commit gives back. */
+#define CLEANER_STREAM_NS (NSEC_PER_SEC / 5)
 
 struct cleaner {
 	struct cache_storage *storage;
@@ -103,10 +107,13 @@ static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *du
 	*due = file_retry_ns(f, urgent);
 	if (*due > now)
 		return false;
-	if (urgent) {
-		*due = now + CLEANER_SHORT_NS;
-		return !f->streaming;
+	if (urgent && f->upload && f->failures == 0) {
+		/* A commit would mean to copy it all for the next one. */
+		*due = MAX(f->write_ns + CLEANER_STREAM_NS, now + CLEANER_SHORT_NS);
+		return !f->streaming && now - f->write_ns >= CLEANER_STREAM_NS;
 	}
+	if (urgent)
+		return true;
 	if (config->write_back && !f->upload)
 		*due = f->dirty_since_ns + config->write_back_delay_ns;
 	else

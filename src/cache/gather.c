@@ -140,7 +140,8 @@ static int gather_step(struct cache_file *f, struct gather *g, uint64_t offset, 
 	return gather_valid(f, g, b, from, to);
 }
 
-/* -ENODATA: *@missing is the first byte that is not here. */
+/* -ENODATA: *@missing is the first byte that is not here. After a failure @g has pinned what
+ * was found. */
 static int gather_once(struct cache_file *f, struct gather *g, uint64_t start, uint64_t end,
 		       enum gather_missing how, uint64_t *missing)
 {
@@ -153,7 +154,6 @@ static int gather_once(struct cache_file *f, struct gather *g, uint64_t start, u
 
 		if (ret < 0) {
 			*missing = offset;
-			gather_drop(g);
 			return ret;
 		}
 		offset = next;
@@ -173,18 +173,31 @@ static int gather_once(struct cache_file *f, struct gather *g, uint64_t start, u
 int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_t end,
 		 enum gather_missing how)
 {
+	struct gather former = { 0 }, other;
 	uint64_t missing;
-	int ret;
+	int ret = -ENODATA;
 
-	for (unsigned i = 0; i < GATHER_ATTEMPTS; i++) {
+	for (unsigned i = 0; i < GATHER_ATTEMPTS && ret == -ENODATA; i++) {
 		ret = gather_once(f, g, start, end, how, &missing);
-		if (ret != -ENODATA || how != GATHER_FETCH)
-			return ret;
-		ret = fetch_wait(f, missing, end);
-		if (ret < 0)
-			return ret;
+		gather_drop(&former);
+		if (ret == 0)
+			break;
+		/* What was found stays pinned while the rest is fetched. */
+		other = former;
+		former = *g;
+		*g = other;
+		if (ret == -ENODATA && how == GATHER_FETCH) {
+			ret = fetch_wait(f, missing, end);
+			if (ret == 0)
+				ret = -ENODATA;
+		} else {
+			break;
+		}
 	}
-	return -ENOMEM; /* of the pool: it does not hold it all at once */
+	gather_drop(&former);
+	gather_free(&former);
+	/* Of the pool: it does not hold it all at once. */
+	return ret == -ENODATA && how == GATHER_FETCH ? -ENOMEM : ret;
 }
 
 bool gather_reserve(struct cache_storage *s, uint64_t bytes)

@@ -20,6 +20,10 @@
 #include "base/util.h"
 #include "cache/upload.h"
 
+/* Parts in flight, so many times over, that a stream sends before others have their turn on
+ * the worker. */
+#define STREAM_TURNS 8
+
 struct send_slot {
 	struct store_op op;
 	struct send *send;
@@ -326,12 +330,15 @@ int upload_send_ready(struct cache_file *f)
 {
 	struct upload_plan plan;
 	struct send send;
+	unsigned turns = 0, max;
 	int ret = send_init(&send, f, NULL);
 
 	if (ret < 0)
 		return ret;
+	max = send.slots * STREAM_TURNS;
 	for (;;) {
-		if (send.count < send.slots && stream_next(&send, &plan)) {
+		if (turns < max && send.count < send.slots && stream_next(&send, &plan)) {
+			turns++;
 			send_next(&send, &plan);
 		} else if (send.count > 0) {
 			send_retire(&send);

@@ -108,6 +108,16 @@ void upload_discard(struct cache_file *f, bool abort)
 	free(u);
 }
 
+bool upload_is_behind(const struct cache_file *f)
+{
+	const struct cache_storage_config *config = &f->storage->config;
+	uint64_t front = f->upload ? f->upload->front : f->write_start;
+	uint64_t part = upload_part_size(f->storage, f->upload ? f->upload->parts : 0);
+
+	return !config->write_back && f->streaming && f->write_end > front &&
+	       f->write_end - front > (config->parts_in_flight + 3ull) * part;
+}
+
 bool upload_let_go(const struct cache_file *f)
 {
 	const struct upload *u = f->upload;
@@ -397,7 +407,10 @@ static void stream_run(struct work *work)
 		pthread_cond_broadcast(&f->changed);
 	}
 	f->streaming = false;
+	if (f->upload && !f->commit_waiters)
+		upload_poke(f, f->write_start); /* there may be more */
 	pthread_mutex_unlock(&f->lock);
+	storage_room(s);
 	file_put(f);
 	storage_end(s);
 }

@@ -15,8 +15,9 @@
  * A block that is being sent (SEALED) keeps its bytes until the commit ends: the write goes into
  * a copy, which takes its place in the map.
  *
- * Dirty memory is bounded by config.dirty_percent of the pool. Beyond that nothing
- * that is clean may become dirty; who wants it waits for the cleaner.
+ * Dirty memory is bounded by config.dirty_percent of the pool; without write-back, that of a
+ * stream by the parts that it has in flight. Beyond that nothing that is clean may become
+ * dirty; who wants it waits for the cleaner, or the stream.
  */
 #include "cache/write.h"
 
@@ -258,7 +259,9 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 		offset = piece->place.start + piece->to;
 	}
 	dirty = atomic_load_explicit(&f->storage->dirty_bytes, memory_order_relaxed);
-	return grows && dirty >= f->storage->dirty_max ? -EAGAIN : 0;
+	if (grows && (dirty >= f->storage->dirty_max || upload_is_behind(f)))
+		return -EAGAIN;
+	return 0;
 }
 
 /* ---- Writing ---- */

@@ -146,6 +146,10 @@ int upload_finish(struct cache_file *f, bool conditional);
  * complete. Under the lock, any thread. */
 void upload_poke(struct cache_file *f, uint64_t former_end);
 
+/* Without write-back: whether more is waiting to be sent than a stream is to take of memory. Under
+ * the lock. */
+bool upload_is_behind(const struct cache_file *f);
+
 /* The file is cut off at @size: parts behind it go. Under the lock, not while committing. False
  * when what is left cannot be had any more but by committing first. */
 bool upload_cut(struct cache_file *f, uint64_t size);

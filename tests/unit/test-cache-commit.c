@@ -106,12 +106,14 @@ static void test_more_changes_than_parts(void **state)
 /* Much larger than the pool: parts leave while it is written, each byte once. */
 static void test_stream(void **state)
 {
+	struct cw_options options = cw_defaults;
 	struct cw cw;
 	struct cache_file *f;
 	uint64_t before;
 
 	(void)state;
-	cw_start(&cw, &cw_defaults);
+	options.pool = 8 * MiB;
+	cw_start(&cw, &options);
 	f = cw_create(&cw, "a");
 	cw_fill(f, 0, 20 * MiB, 1);
 	before = cw_requests(&cw, STORE_PART);
@@ -124,6 +126,36 @@ static void test_stream(void **state)
 	cw_expect_object(&cw, "a", 0, 20 * MiB, 1);
 	check_clean(&cw, f);
 	cw_expect(f, 5 * MiB, MiB, 1);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
+/* Without write-back a writer is not much faster than the storage, whatever the pool has. */
+static void test_stream_bounded(void **state)
+{
+	struct store_fault slow = { .reply_delay_permille = 1000,
+				    .delay_min_ns = 4 * MSEC,
+				    .delay_max_ns = 8 * MSEC };
+	struct cw_options options = cw_defaults;
+	struct cw cw;
+	struct cache_file *f;
+
+	(void)state;
+	options.pool = 64 * MiB;
+	options.memory.parts_max = 10000; /* they do not grow */
+	cw_start(&cw, &options);
+	store_fault_set(cw.fault, 1u << STORE_PART, &slow);
+	f = cw_create(&cw, "a");
+	for (uint64_t offset = 0; offset < 16 * MiB; offset += 64 * KiB) {
+		struct cache_storage_usage usage;
+
+		cw_fill(f, offset, 64 * KiB, 1);
+		cache_storage_usage(cw.storage, &usage);
+		/* 3 in flight, 3 behind them, and what lies between. */
+		assert_in_range(usage.dirty_bytes, 0, 7 * CW_PART);
+	}
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 16 * MiB, 1);
 	cache_file_put(f);
 	cw_end(&cw);
 }
@@ -188,6 +220,7 @@ static void test_append_large(void **state)
 	struct cache_file *f;
 
 	(void)state;
+	options.pool = 16 * MiB;
 	options.memory.part_max = 64 * MiB;
 	cw_start(&cw, &options);
 	cw_other(&cw, "a", 16 * MiB + 10, 1);
@@ -510,6 +543,7 @@ int main(void)
 		cmocka_unit_test(test_partial_change),
 		cmocka_unit_test(test_more_changes_than_parts),
 		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_stream_bounded),
 		cmocka_unit_test(test_stream_disturbed),
 		cmocka_unit_test(test_stream_header),
 		cmocka_unit_test(test_append_large),

@@ -260,6 +260,7 @@ static void step(struct run *run)
 {
 	struct model *m = &run->model[below(run, FILES)];
 	unsigned what = (unsigned)below(run, run->faults ? 46 : 40);
+	int ret;
 
 	switch (what) {
 	case 0 ... 9:
@@ -287,11 +288,12 @@ static void step(struct run *run)
 		do_rename(run, m);
 		break;
 	case 38:
-		if (cache_storage_sync(run->cw.storage) == 0)
-			for (unsigned i = 0; i < FILES; i++)
-				check_object(run, &run->model[i]);
-		else
-			check(run, run->faults);
+		ret = cache_storage_sync(run->cw.storage);
+		for (unsigned i = 0; i < FILES && ret == 0; i++)
+			check_object(run, &run->model[i]);
+		if (ret < 0 && !excused(run, ret))
+			fail_msg("seed %llu step %llu: sync: %d", (unsigned long long)run->seed,
+				 (unsigned long long)run->step, ret);
 		break;
 	case 39 ... 45:
 		do_faults(run);
