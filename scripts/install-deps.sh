@@ -3,7 +3,7 @@
 #
 # install-deps.sh: install what ovfs is built, tested and shown with.
 #
-#   scripts/install-deps.sh [GROUP]...      default: build test
+#   scripts/install-deps.sh [GROUP]...      default: build test service
 #
 #   build   compilers, libraries, formatters, fuzzing runtime
 #   test    both kinds of guest and the tools that the test cases run in them
@@ -167,7 +167,7 @@ fetch_guest_kernel()
 	rm -rf "$tmp"
 }
 
-[ $# -gt 0 ] || set -- build test
+[ $# -gt 0 ] || set -- build test service
 
 packages=
 kernel=

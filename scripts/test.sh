@@ -81,7 +81,7 @@ runner_level()
 }
 
 [ $# -gt 0 ] || { echo "usage: test.sh unit|frontend|service|guest|all ..." >&2; exit 2; }
-[ "$1" = all ] && set -- unit frontend guest
+[ "$1" = all ] && set -- unit frontend service guest
 build
 for level in "$@"; do
 	case $level in

@@ -159,4 +159,4 @@ RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 LEVELS = {"local": local, "uml": uml, "uml-s3": uml_s3, "uml-new": uml_new, "qemu": qemu_level,
           "qemu-new": qemu_new}
 # The longest first, since several run at a time.
-DEFAULT = ("uml", "qemu", "uml-new", "qemu-new")
+DEFAULT = ("uml", "uml-s3", "qemu", "uml-new", "qemu-new")
