@@ -194,6 +194,9 @@ static int commit_put(struct cache_file *f, bool conditional)
 			commit_condition(f, &op, etag);
 		ret = commit_call(f, &op, true);
 		commit_doubt(f, ret, write_id);
+		/* Before the blocks may go: where none is, nobody may see a hole. */
+		if (ret == 0)
+			atomic_store_explicit(&f->base_limit, done.size, memory_order_release);
 		gather_release(f, &g, ret == 0 ? GATHER_CLEAN : GATHER_KEEP);
 		if (ret == 0)
 			commit_settle(f, &done);
@@ -317,15 +320,19 @@ static void commit_failed(struct cache_file *f, int error, bool background)
 /* Becomes the one who commits, or finds that there is nothing to do (false). Under the lock. */
 static bool commit_begin(struct cache_file *f, uint64_t want, int *result)
 {
+	bool committing;
+
 	for (;;) {
 		*result = 0;
 		if (file_is(f, FILE_UNLINKED) || f->committed_seq >= want)
 			return false;
-		if (file_is(f, FILE_REPLACED)) {
+		committing = atomic_load_explicit(&f->committing, memory_order_relaxed);
+		if (file_is(f, FILE_REPLACED) &&
+		    (committing || !atomic_load_explicit(&f->dirty, memory_order_relaxed))) {
 			*result = f->error ? f->error : -ESTALE;
 			return false;
 		}
-		if (!atomic_load_explicit(&f->committing, memory_order_relaxed))
+		if (!committing)
 			break;
 		f->commit_waiters++;
 		pthread_cond_wait(&f->changed, &f->lock);
@@ -343,11 +350,15 @@ static int commit_file(struct cache_file *f, bool background)
 	pthread_mutex_lock(&f->lock);
 	want = f->write_seq;
 	if (commit_begin(f, want, &ret)) {
+		/* The write was under way when a lookup found another version. */
+		if (file_is(f, FILE_REPLACED))
+			ret = conflict_lost(f);
 		while (ret >= 0 && f->committed_seq < want &&
 		       !file_is(f, FILE_UNLINKED | FILE_REPLACED))
 			ret = commit_round(f);
 		f->commit_wanted = false;
-		if (ret < 0 && !file_is(f, FILE_REPLACED | FILE_UNLINKED))
+		if (ret < 0 && !file_is(f, FILE_UNLINKED) &&
+		    atomic_load_explicit(&f->dirty, memory_order_relaxed))
 			commit_failed(f, ret, background);
 		ret = ret < 0 ? commit_errno(ret) : 0;
 		atomic_store_explicit(&f->committing, false, memory_order_release);

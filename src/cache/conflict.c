@@ -209,6 +209,18 @@ void conflict_give_up(struct cache_file *f, int error)
 	storage_room(f->storage);
 }
 
+int conflict_lost(struct cache_file *f)
+{
+	if (f->storage->config.write_back && f->dirty_blocks > 0) {
+		int ret = conflict_keep(f);
+
+		if (ret < 0)
+			return ret; /* all of it again, later */
+	}
+	conflict_give_up(f, -ESTALE);
+	return -ESTALE;
+}
+
 int conflict_resolve(struct cache_file *f, bool *conditional)
 {
 	struct store_meta meta;
@@ -232,11 +244,5 @@ int conflict_resolve(struct cache_file *f, bool *conditional)
 	}
 	log_error("conflict", "key=\"%s\" base=%s found=%s", f->key,
 		  f->base.etag[0] ? f->base.etag : "none", ret == 0 ? meta.etag : "none");
-	if (f->storage->config.write_back && f->dirty_blocks > 0) {
-		ret = conflict_keep(f);
-		if (ret < 0)
-			return ret; /* all of it again, later */
-	}
-	conflict_give_up(f, -ESTALE);
-	return -ESTALE;
+	return conflict_lost(f);
 }

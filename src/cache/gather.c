@@ -241,11 +241,12 @@ static void gather_release_block(struct cache_file *f, const struct gather_block
 
 	block_clear(b, BLOCK_SEALED);
 	there = file_block_find(f, held->offset, &place);
+	if (end == GATHER_CLEAN && held->dirty && there &&
+	    (there == b || atomic_load_explicit(&there->generation, memory_order_relaxed) == 0))
+		block_make_clean(f, there); /* the block itself, or a copy that nobody wrote to */
 	if (there)
 		block_unpin(there);
 	if (there == b) {
-		if (end == GATHER_CLEAN && held->dirty)
-			block_make_clean(f, b);
 		block_unpin(b);
 		return;
 	}

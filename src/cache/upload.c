@@ -242,6 +242,9 @@ static int upload_commit(struct cache_file *f, struct gather *kept,
 	char write_id[STORE_WRITE_ID_MAX];
 	int ret = upload_commit_op(f, &op, conditional);
 
+	/* Before the blocks may go: where none is, nobody may see a hole. */
+	if (ret == 0)
+		atomic_store_explicit(&f->base_limit, result->size, memory_order_release);
 	gather_release(f, kept, ret == 0 ? GATHER_CLEAN : GATHER_KEEP);
 	if (ret < 0)
 		return ret;

@@ -183,6 +183,11 @@ int conflict_resolve(struct cache_file *f, bool *conditional);
  * which it drops for a moment, with committing. */
 void conflict_give_up(struct cache_file *f, int error);
 
+/* Another version took the place of ours, which has changes: they are kept beside it where that is
+ * due, and the file is given up. -ESTALE, or why they could not be kept, and then it is to be tried
+ * again. Under the lock, with committing. */
+int conflict_lost(struct cache_file *f);
+
 /* Before a commit: settles what commit_doubt() left. 0 or negative errno. */
 int conflict_settle_doubt(struct cache_file *f);
 

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Moments of a few microseconds between two threads, held open so that one can look at them. */
+#include "cache-write-fixture.h"
+
+#include "base/log.h"
+#include "cache/write.h"
+
+/*
+ * A write had passed its checks when somebody else's lookup found another version and made the
+ * file stale: what was acknowledged goes beside the object, like any conflict, and nothing
+ * stays dirty for ever.
+ */
+static void test_replaced_while_written(void **state)
+{
+	struct cw_options options = cw_defaults;
+	struct cache_storage_usage usage;
+	struct cache_file *f, *other;
+	struct cw cw;
+
+	(void)state;
+	options.config.write_back = true;
+	cw_start(&cw, &options);
+	cw_other(&cw, "a", 1000, 1);
+	f = cw_open(&cw, "a");
+	cw_other(&cw, "a", 1000, 3);
+	other = cw_open(&cw, "a"); /* the lookup; the write came just before */
+	assert_ptr_not_equal(f, other);
+	atomic_fetch_and(&f->flags, ~(uint32_t)FILE_REPLACED);
+	cw_fill(f, 0, 1000, 2);
+	atomic_fetch_or(&f->flags, FILE_REPLACED);
+
+	assert_int_equal(cache_commit(f), -ESTALE);
+	cache_storage_usage(cw.storage, &usage);
+	assert_int_equal(usage.dirty_files, 0);
+	assert_int_equal(usage.dirty_bytes, 0);
+	assert_int_equal(store_memory_usage(cw.env.memory).objects, 2);
+	assert_int_equal(cache_storage_drain(cw.storage, SEC), 0);
+	cw_expect_object(&cw, "a", 0, 1000, 3);
+	cw_expect(other, 0, 1000, 3);
+	cache_file_put(f);
+	cache_file_put(other);
+	cw_end(&cw);
+}
+
+struct background {
+	struct work work;
+	struct cache_file *file;
+	int result;
+	_Atomic bool done;
+};
+
+static void background_run(struct work *work)
+{
+	struct background *b = container_of(work, struct background, work);
+
+	b->result = cache_commit(b->file);
+	atomic_store(&b->done, true);
+}
+
+/*
+ * A write copied a block that was being sent, and then could not be done for lack of memory: the
+ * copy is clean when the block would be.
+ */
+static void test_copied_for_nothing(void **state)
+{
+	struct store_fault slow = { .delay_permille = 1000,
+				    .delay_min_ns = 500 * MSEC,
+				    .delay_max_ns = 500 * MSEC };
+	struct background b = { .work = { .run = background_run } };
+	struct cache_storage_usage usage;
+	unsigned char buf[2000] = { 0 };
+	struct iovec iov = { buf, sizeof(buf) };
+	struct iov_cursor src = iov_cursor(&iov, 1);
+	struct cw cw;
+	uint64_t max;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	b.file = cw_create(&cw, "a");
+	cw_fill(b.file, 0, 4 * KiB, 1);
+	store_fault_set(cw.fault, 1u << STORE_PUT, &slow);
+	workers_submit(cw.workers, &b.work);
+	cw_wait_for(atomic_load(&b.file->committing));
+	/* The end of the block that is sent and the beginning of the next. */
+	max = cw.storage->dirty_max;
+	cw.storage->dirty_max = 0;
+	assert_int_equal(cache_write(b.file, 3 * KiB, sizeof(buf), &src, false), -EAGAIN);
+	cw.storage->dirty_max = max;
+	assert_false(atomic_load(&b.done));
+	cw_wait_for(atomic_load(&b.done));
+	assert_int_equal(b.result, 0);
+	cache_storage_usage(cw.storage, &usage);
+	assert_int_equal(usage.dirty_files, 0);
+	assert_int_equal(usage.dirty_bytes, 0);
+	assert_int_equal(b.file->dirty_blocks, 0);
+	cw_expect(b.file, 0, 4 * KiB, 1);
+	cache_file_put(b.file);
+	cw_end(&cw);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_replaced_while_written),
+		cmocka_unit_test(test_copied_for_nothing),
+	};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
