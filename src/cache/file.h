@@ -7,9 +7,7 @@
  *	read.c		hits
  *	fetch.c		misses: one GET for many blocks, waiters, revalidation
  *	readahead.c	what to fetch before it is asked for
- *	write.c		into blocks, truncate
- *	commit.c	from blocks to the object; upload.c its multipart sessions
- *	cleaner.c	commits in the background, drain, sync
+ *	write.h		the other half: write.c, truncate.c, commit.c, upload.c, cleaner.c, ...
  *	storage.c	putting it together
  *
  * Locks, outermost first:
@@ -17,7 +15,7 @@
  *	cache_file.lock		all of a file but what is atomic in it, the descriptors of its
  *				blocks (cache/block.h), its fetches and their waiters. Never
  *				held during a request to the storage, nor while done() of
- *				a waiter runs. Held for a copy of at most one block.
+ *				a waiter runs. Held for the copy of one write.
  *	table_shard.lock	key -> file, and reaching 0 references
  *	cache_storage.lock	dirty files, those who wait for room
  *	the pool's

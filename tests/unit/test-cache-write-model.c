@@ -248,8 +248,11 @@ static void do_faults(struct run *run)
 	store_fault_set(run->cw.fault, STORE_FAULT_ALL, run->faults ? &fault : NULL);
 	/* What is in doubt is settled by a commit. */
 	if (!run->faults) {
-		int ret = cache_storage_sync(run->cw.storage);
+		int ret = -EIO;
 
+		/* What is under way may fail yet, and others with it. */
+		for (unsigned i = 0; i < 3 && ret == -EIO; i++)
+			ret = cache_storage_sync(run->cw.storage);
 		if (ret < 0)
 			fail_msg("seed %llu step %llu: sync: %d", (unsigned long long)run->seed,
 				 (unsigned long long)run->step, ret);
