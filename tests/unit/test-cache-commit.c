@@ -189,6 +189,16 @@ static void test_stream_disturbed(void **state)
 	cw_end(&cw);
 }
 
+static bool is_streaming(struct cache_file *f)
+{
+	bool streaming;
+
+	pthread_mutex_lock(&f->lock);
+	streaming = f->streaming;
+	pthread_mutex_unlock(&f->lock);
+	return streaming;
+}
+
 /* A change near the beginning that is still in memory: its part again, nothing else. */
 static void test_stream_header(void **state)
 {
@@ -201,7 +211,7 @@ static void test_stream_header(void **state)
 	cw_start(&cw, &options);
 	f = cw_create(&cw, "a");
 	cw_fill(f, 0, 8 * MiB, 1);
-	cw_wait_for(cw_requests(&cw, STORE_PART) > 10 && !f->streaming);
+	cw_wait_for(cw_requests(&cw, STORE_PART) > 10 && !is_streaming(f));
 	cw_fill(f, 10, 10, 2);
 	assert_int_equal(cache_commit(f), 0);
 	assert_int_equal(cw_requests(&cw, STORE_COMMIT), 1);
