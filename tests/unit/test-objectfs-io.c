@@ -95,6 +95,16 @@ static void test_times(void **state)
 	assert_int_equal(attr.mtime, 1000000000);
 	in.valid = FATTR_ATIME;
 	assert_int_equal(ox_setattr(ox, e.nodeid, &in, &attr), 0);
+	/* More than there is: as far as can be told. */
+	in = (struct fuse_setattr_in){ .valid = FATTR_MTIME,
+				       .mtime = 1ull << 62,
+				       .mtimensec = UINT32_MAX };
+	assert_int_equal(ox_setattr(ox, e.nodeid, &in, &attr), 0);
+	assert_int_equal(attr.mtime, INT64_MAX / 1000000000 - 1);
+	assert_int_equal(attr.mtimensec, 999999999);
+	in.mtime = 1ull << 63;
+	assert_int_equal(ox_setattr(ox, e.nodeid, &in, &attr), 0);
+	assert_true((int64_t)attr.mtime < -9000000000);
 }
 
 /* Guests keep their pages of what has not changed. */

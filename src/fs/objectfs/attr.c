@@ -154,12 +154,17 @@ static int setattr_check(const struct objectfs *fs, const struct fuse_setattr_in
 	return changes && !fs->config.ignore_unsupported ? -EOPNOTSUPP : 0;
 }
 
+/* Seconds that fit into nanoseconds, up to the year 2262: what lies beyond is as far as can be. */
 static int64_t setattr_mtime(const struct fuse_setattr_in *in)
 {
+	const int64_t max = INT64_MAX / (int64_t)NSEC_PER_SEC - 1;
 	struct timespec now;
+	int64_t sec = (int64_t)in->mtime;
 
-	if (!(in->valid & FATTR_MTIME_NOW))
-		return (int64_t)in->mtime * (int64_t)NSEC_PER_SEC + in->mtimensec;
+	if (!(in->valid & FATTR_MTIME_NOW)) {
+		sec = MAX(MIN(sec, max), -max);
+		return sec * (int64_t)NSEC_PER_SEC + MIN(in->mtimensec, 999999999u);
+	}
 	clock_gettime(CLOCK_REALTIME, &now);
 	return (int64_t)now.tv_sec * (int64_t)NSEC_PER_SEC + now.tv_nsec;
 }

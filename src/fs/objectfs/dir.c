@@ -45,7 +45,8 @@ struct dirstream {
 
 	uint32_t *shown; /* indices of nodes of ours that were in pages */
 	uint32_t shown_count, shown_room;
-	uint64_t *extras; /* nodeids of those that were not; made at the end of the pages */
+	uint64_t shown_to; /* the furthest position looked at for that */
+	uint64_t *extras;  /* nodeids of those that were not; made at the end of the pages */
 	uint32_t extra_count;
 	bool extras_made, started;
 };
@@ -65,6 +66,7 @@ static void dirstream_reset(struct objectfs *fs, struct dirstream *d)
 	d->anchor_count = 0;
 	d->oldest_ns = UINT64_MAX;
 	d->shown_count = 0;
+	d->shown_to = 0;
 	free(d->extras);
 	d->extras = NULL;
 	d->extra_count = 0;
@@ -193,9 +195,13 @@ static int dir_turn(struct dir_read *r, uint32_t number)
 
 /* ---- Entries ---- */
 
-/* A node of ours was in a page. tree.lock is held. */
-static void dir_shown(struct dirstream *d, const struct node *n)
+/* A node of ours was in a page, before position @cookie. Who goes back and forth sees it again,
+ * but it is noted once. tree.lock is held. */
+static void dir_shown(struct dirstream *d, const struct node *n, uint64_t cookie)
 {
+	if (cookie <= d->shown_to)
+		return;
+	d->shown_to = cookie;
 	if (d->shown_count == d->shown_room) {
 		uint32_t room = d->shown_room ? d->shown_room * 2 : 16;
 		uint32_t *shown = reallocarray(d->shown, room, sizeof(*shown));
@@ -306,7 +312,7 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 		goto out;
 	n = node_find(t, r->dir, name, len);
 	if (n && node_is(n, NODE_UNLISTED))
-		dir_shown(r->d, n);
+		dir_shown(r->d, n, cookie);
 	/* What it was before somebody put a directory in the place of a file. */
 	if (n && !!node_is(n, NODE_DIR) != dir) {
 		dir_emit(r, NULL, name, len, dir, cookie);

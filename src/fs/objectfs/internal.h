@@ -205,7 +205,8 @@ enum {
 	HANDLE_SYNC = 1 << 4, /* O_SYNC, O_DSYNC */
 };
 
-#define HANDLES_MAX (1u << 24)
+/* Of one session. Each takes about 700 bytes, most of it for read-ahead. */
+#define HANDLES_MAX (1u << 20)
 
 struct handle {
 	struct slot slot;
