@@ -123,7 +123,8 @@ struct cache_file_info {
 	uint64_t size;		   /* bytes, changes of ours included */
 	int64_t mtime_ns;	   /* user_mtime where there is one */
 	bool dirty;		   /* the storage does not have all of it yet */
-	bool created;		   /* there is no object yet */
+	bool created;		   /* there is no object yet, */
+	bool doubtful;		   /* or, of a commit that failed, it is not known */
 	bool stale;		   /* somebody else's version took its place, or it is removed */
 	int error;		   /* of the last commit in the background, negative errno, or 0 */
 	char etag[STORE_ETAG_MAX]; /* of the version below our changes; "" when created */
@@ -149,6 +150,11 @@ void cache_file_validated(struct cache_file *file, const struct store_meta *meta
  * May block for a commit under way. Afterwards @file is stale and not found by key.
  */
 void cache_file_unlink(struct cache_file *file);
+
+/* The object could not be deleted after all: what was not committed of @file is to be, as before.
+ * Bytes that were in an unfinished upload only are lost, though, and then all of it is: the log
+ * says so. Not while @file is found by key again. May block. */
+void cache_file_restore(struct cache_file *file);
 
 /*
  * The object is now at @key. @meta: as the copy made it, of the version @source; NULL: nothing was

@@ -371,7 +371,7 @@ int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t mus
 	int ret = 0;
 
 	/* Without an object, what was let go by an upload that was given up. */
-	if (file_is(f, FILE_REPLACED) ||
+	if (file_is(f, FILE_REPLACED) || f->lost ||
 	    (file_is(f, FILE_CREATED) && !f->upload &&
 	     atomic_load_explicit(&f->base_limit, memory_order_relaxed)))
 		return -ESTALE;

@@ -146,10 +146,11 @@ struct cache_file {
 	uint64_t urgent_ns;	 /* ... when memory is short */
 	unsigned commit_waiters; /* in cache_commit() for a commit that runs */
 	struct upload *upload;	 /* or NULL */
-	int error;		 /* of the last commit in the background */
-	uint32_t error_count;	 /* for cache_file_error() */
-	unsigned failures;	 /* commits that failed in a row: the backoff, */
-	uint64_t failed_ns;	 /* counted from the last; see file_retry_ns() */
+	bool lost; /* it went with bytes that are nowhere else: nothing can be fetched any more */
+	int error; /* of the last commit in the background */
+	uint32_t error_count; /* for cache_file_error() */
+	unsigned failures;    /* commits that failed in a row: the backoff, */
+	uint64_t failed_ns;   /* counted from the last; see file_retry_ns() */
 	/* Writes of ours of which is not known whether they were done: the last two. */
 	char doubt[2][STORE_WRITE_ID_MAX];
 };
@@ -171,6 +172,8 @@ void table_exit(struct cache_storage *s);
 void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *arg), void *arg);
 /* Takes @f out, so that its key leads elsewhere. Lock of the file not needed. */
 void table_remove(struct cache_file *f);
+/* Undoes it, unless its key leads elsewhere by now: false. */
+bool table_restore(struct cache_file *f);
 /* Moves @f to @key (taken over), replacing whoever is there. Under the file's lock. */
 void table_rename(struct cache_file *f, char *key);
 

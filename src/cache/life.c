@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "cache/write.h"
 
@@ -23,8 +24,29 @@ void cache_file_unlink(struct cache_file *f)
 	table_remove(f);
 	pthread_mutex_lock(&f->lock);
 	life_wait_commit(f);
+	f->lost |= upload_let_go(f);
 	upload_discard(f, true);
 	file_dirty_end(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+void cache_file_restore(struct cache_file *f)
+{
+	bool changed;
+
+	pthread_mutex_lock(&f->lock);
+	changed = f->write_seq != f->committed_seq;
+	/* In this order: who finds it by key sees that it has changes. */
+	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_UNLINKED, memory_order_acq_rel);
+	if (changed)
+		file_dirty_begin(f);
+	if (f->lost || !table_restore(f)) {
+		atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
+		file_dirty_end(f);
+		if (changed)
+			log_error("changes_lost", "key=\"%s\" size=%llu", f->key,
+				  (unsigned long long)atomic_load(&f->size));
+	}
 	pthread_mutex_unlock(&f->lock);
 }
 

@@ -386,6 +386,18 @@ void table_remove(struct cache_file *f)
 	pthread_mutex_unlock(&shard->lock);
 }
 
+bool table_restore(struct cache_file *f)
+{
+	struct table_shard *shard = file_lock_shard(f);
+	bool taken =
+		shard_find(shard, atomic_load_explicit(&f->hash, memory_order_relaxed), f->key);
+
+	if (!taken)
+		shard_insert(shard, f);
+	pthread_mutex_unlock(&shard->lock);
+	return !taken;
+}
+
 /* Two shards, in the order of their addresses. */
 static void shards_lock(struct table_shard *a, struct table_shard *b)
 {

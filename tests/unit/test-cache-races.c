@@ -98,11 +98,33 @@ static void test_copied_for_nothing(void **state)
 	cw_end(&cw);
 }
 
+/* What a stream had sent goes with the file: nothing of the version below is shown in its place,
+ * as long as that is there. */
+static void test_stream_unlinked(void **state)
+{
+	struct cache_file *f;
+	struct cw cw;
+	char byte;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	cw_other(&cw, "a", 12 * MiB, 1);
+	f = cw_open(&cw, "a");
+	cw_fill(f, 0, 12 * MiB, 2);
+	assert_true(cw_requests(&cw, STORE_PART) > 10);
+	cache_file_unlink(f);
+	cw_expect(f, 12 * MiB - 100, 100, 2);
+	assert_int_equal(cw_read(f, 0, &byte, 1), -ESTALE);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replaced_while_written),
 		cmocka_unit_test(test_copied_for_nothing),
+		cmocka_unit_test(test_stream_unlinked),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);

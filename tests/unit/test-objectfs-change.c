@@ -2,6 +2,8 @@
 /* mkdir, rmdir, unlink, create, rename: what the bucket has afterwards. */
 #include "objectfs-fixture.h"
 
+#include "store/layers/fault.h"
+
 static void test_mkdir(void **state)
 {
 	struct ox *ox = *state;
@@ -124,6 +126,49 @@ static void test_unlink_open(void **state)
 	ox_expect(ox, "f", "other");
 }
 
+/* The storage does not let it go: what was written is there still, and gets there. */
+static void test_unlink_refused(void **state)
+{
+	struct store_fault refused = { .error_permille = 1000, .error = -EACCES };
+	struct ox *ox = *state;
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "old");
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "newer", 5, 0), 5);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_DELETE, &refused);
+	assert_int_equal(ox_unlink(ox, "f"), -EACCES);
+	ox_expect(ox, "f", "newer");
+	assert_int_equal(cache_storage_sync(ox->ce.storage), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "newer");
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(ox_unlink(ox, "f"), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "(none)");
+}
+
+/* Whether the object was made is not known: it does not stay behind. */
+static void test_doubtful(void **state)
+{
+	struct store_fault lost = { .lost_permille = 1000, .count = 1 };
+	struct ox *ox = *state;
+	uint64_t fh;
+
+	assert_int_equal(ox_create(ox, "f", O_RDWR, &fh), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_PUT, &lost);
+	assert_int_equal(ox_closeat(ox, fh), -EIO);
+	assert_string_equal(ox_bucket(ox, "f"), "");
+	assert_int_equal(ox_unlink(ox, "f"), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "(none)");
+	assert_int_equal(ox_create(ox, "g", O_RDWR, &fh), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_PUT, &lost);
+	assert_int_equal(ox_closeat(ox, fh), -EIO);
+	assert_int_equal(ox_rename(ox, "g", "h", 0), 0);
+	assert_int_equal(cache_storage_sync(ox->ce.storage), 0);
+	assert_string_equal(ox_bucket(ox, "g"), "(none)");
+	assert_string_equal(ox_bucket(ox, "h"), "");
+}
+
 static void test_unsupported(void **state)
 {
 	struct ox *ox = *state;
@@ -206,10 +251,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_mkdir),	   TEST(test_rmdir),	   TEST(test_rmdir_unknown),
-		TEST(test_implicit_stays), TEST(test_create),	   TEST(test_create_race),
-		TEST(test_unlink_open),	   TEST(test_unsupported), cmocka_unit_test(test_readonly),
+		TEST(test_mkdir),
+		TEST(test_rmdir),
+		TEST(test_rmdir_unknown),
+		TEST(test_implicit_stays),
+		TEST(test_create),
+		TEST(test_create_race),
+		TEST(test_unlink_open),
+		TEST(test_unsupported),
+		cmocka_unit_test(test_readonly),
 		TEST(test_long),
+		TEST(test_doubtful),
+		cmocka_unit_test_setup_teardown(test_unlink_refused, ox_setup_write_back,
+						ox_teardown),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-change", tests, NULL, NULL);

@@ -431,15 +431,20 @@ static int unlink_object(struct objectfs *fs, const char *key, bool *there)
 {
 	struct cache_file *f = cache_file_peek(fs->cache, key);
 	struct cache_file_info info = { .created = false };
+	int ret;
 
 	if (f) {
 		/* First, so that no commit brings the object back. */
 		cache_file_unlink(f);
 		cache_file_info(f, &info);
-		cache_file_put(f);
 	}
-	*there = !info.created;
-	return info.created ? 0 : change_delete(fs, key);
+	*there = !info.created || info.doubtful;
+	ret = *there ? change_delete(fs, key) : 0;
+	if (f && ret)
+		cache_file_restore(f);
+	if (f)
+		cache_file_put(f);
+	return ret;
 }
 
 /* A file that was there lately need not be asked for once more: if it went meanwhile, then

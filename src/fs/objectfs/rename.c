@@ -68,7 +68,7 @@ static int rename_object(struct objectfs *fs, struct cache_file *f, const char *
 	*deletes = false;
 	if (f)
 		cache_file_info(f, &info);
-	if (f && info.created && !replaces) {
+	if (f && info.created && !info.doubtful && !replaces) {
 		ret = cache_file_rename(f, to, NULL, NULL);
 		if (ret != -EINVAL && ret != -EBUSY)
 			return ret;
