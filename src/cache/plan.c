@@ -186,6 +186,12 @@ bool upload_plan_part(struct cache_file *f, uint64_t at, uint64_t size, uint32_t
 
 /* ---- Streams ---- */
 
+/* So much behind a gap, the gap is a hole: before memory is full of what waits for it. */
+static uint64_t stream_patience(const struct cache_storage *s)
+{
+	return MIN(UPLOAD_RUN_SLACK, s->dirty_max / 4);
+}
+
 /* So far behind the last write nothing more is expected to arrive out of order; less when
  * memory is short. */
 static uint64_t stream_slack(const struct cache_file *f, uint64_t part)
@@ -196,14 +202,42 @@ static uint64_t stream_slack(const struct cache_file *f, uint64_t part)
 	return dirty >= s->dirty_max / 2 ? 0 : MIN(part, 4ull << 20);
 }
 
+/* Whether something of [@start, @end) was not written yet, though what follows was: requests of
+ * one writer overtake each other, when they wait for memory most of all. */
+static bool stream_has_gap(struct cache_file *f, uint64_t start, uint64_t end)
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	uint64_t offset = MAX(start, atomic_load_explicit(&f->base_limit, memory_order_relaxed));
+	struct map_place place;
+
+	while (offset < end) {
+		block_id id = map_find(layout, &f->map, offset, &place);
+		struct block *b = id == BLOCK_NONE ? NULL : pool_block(file_pool(f), id);
+
+		if (!b || !block_covers(b, (uint32_t)(offset - place.start), place.size))
+			return true;
+		offset = place.start + place.size;
+	}
+	return false;
+}
+
 bool upload_stream_ready(struct cache_file *f, uint64_t front, uint32_t index, uint64_t *length)
 {
 	const struct store_caps *caps = store_caps(f->storage->config.store);
-	uint64_t part = upload_part_size(f->storage, index);
+	uint64_t part = upload_part_size(f->storage, index), end = front + part;
 
 	*length = part;
-	return f->write_start <= front + part && index + PART_RESERVE < caps->parts_max &&
-	       f->write_end >= front + part + stream_slack(f, part);
+	if (f->write_start > end || index + PART_RESERVE >= caps->parts_max ||
+	    f->write_end < end + stream_slack(f, part))
+		return false;
+	/* A gap that stays is a hole. */
+	return f->write_end - end >= stream_patience(f->storage) || !stream_has_gap(f, front, end);
+}
+
+bool upload_waits_for(const struct cache_file *f, uint64_t end)
+{
+	return f->upload && end > f->upload->front && end <= f->write_end &&
+	       f->write_end - end <= stream_patience(f->storage);
 }
 
 bool upload_stream_start(struct cache_file *f, uint64_t *start)

@@ -35,8 +35,10 @@
 /* The largest object of S3. */
 #define SIZE_MAX_OBJECT (5ull << 40)
 
-/* Writes of several queues arrive a little out of order: so far they are one stream. */
-#define RUN_SLACK (4u << 20)
+/* Writes of several queues arrive a little out of order: so far they are one stream. Or so many
+ * requests, when they are large. */
+#define RUN_SLACK (4ull << 20)
+#define RUN_REQUESTS 32u
 
 struct write_piece {
 	struct block *block; /* pinned */
@@ -259,7 +261,8 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 		offset = piece->place.start + piece->to;
 	}
 	dirty = atomic_load_explicit(&f->storage->dirty_bytes, memory_order_relaxed);
-	if (grows && (dirty >= f->storage->dirty_max || upload_is_behind(f)))
+	if (grows && !upload_waits_for(f, end) &&
+	    (dirty >= f->storage->dirty_max || upload_is_behind(f)))
 		return -EAGAIN;
 	return 0;
 }
@@ -282,10 +285,15 @@ static void write_piece(struct cache_file *f, struct write_piece *piece, struct 
 	block_touch(b);
 }
 
-/* Is [@offset, @end) the next of the stream? */
+/* Is [@offset, @end) the next of the stream? Requests that are under way at one time overtake
+ * each other: by a queue full of them. */
 static void write_note_run(struct cache_file *f, uint64_t offset, uint64_t end)
 {
-	if (offset >= f->write_start && offset <= f->write_end + RUN_SLACK) {
+	uint64_t early = MIN(RUN_REQUESTS * (end - offset), UPLOAD_RUN_SLACK);
+	uint64_t late = MAX(early, RUN_SLACK);
+
+	if (offset + early >= f->write_start && offset <= f->write_end + late) {
+		f->write_start = MIN(f->write_start, offset);
 		f->write_end = MAX(f->write_end, end);
 		return;
 	}

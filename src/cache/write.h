@@ -150,6 +150,14 @@ void upload_poke(struct cache_file *f, uint64_t former_end);
  * the lock. */
 bool upload_is_behind(const struct cache_file *f);
 
+/* Bytes. How far apart, at most, requests of one sequential writer are that are under way at one
+ * time. */
+#define UPLOAD_RUN_SLACK (64ull << 20)
+
+/* Whether a write up to @end may fill a gap that the stream waits for: not to be held up by those
+ * who overtook it. Under the lock. */
+bool upload_waits_for(const struct cache_file *f, uint64_t end);
+
 /* The file is cut off at @size: parts behind it go. Under the lock, not while committing. False
  * when what is left cannot be had any more but by committing first. */
 bool upload_cut(struct cache_file *f, uint64_t size);
