@@ -147,6 +147,8 @@ def storms(stage):
     data["large"] = pattern(99, 40 * MIB)
     for folder in range(4):
         mount.mkdir(f"d{folder}")
+    # It asks the service once at its start, and ends when that fails.
+    other = stage.mount(PATIENT)
     stage.proxy.rule(rate=0.15, status=503, code="SlowDown")
     stage.proxy.rule(rate=0.1, status=500, code="InternalError")
     stage.proxy.rule(rate=0.03, drop="before")
@@ -154,7 +156,6 @@ def storms(stage):
     stage.proxy.rule(rate=0.03, cut_down=500)
     for path, content in data.items():
         mount.write_file(path, content)
-    other = stage.mount(PATIENT)
     for path, content in data.items():
         check(other.read_file(path) == content, f"{path} as another host reads it")
     listed = [f"d{i}/{name}" for i in range(4) for name in other.list(f"d{i}")]
