@@ -117,8 +117,8 @@ void commit_settle(struct cache_file *f, const struct commit_done *done)
 	f->error = 0;
 	memset(f->doubt, 0, sizeof(f->doubt));
 	if (f->committed_seq == f->write_seq) {
-		if (!f->mtime_set)
-			f->mtime_ns = f->base.mtime_ns;
+		/* mtime_ns stays what it was: the time of the last write. A commit later on does
+		 * not change a file, as make(1) sees it. */
 		f->attr_dirty = false;
 		file_dirty_end(f);
 	} else {
@@ -181,7 +181,7 @@ static int commit_put(struct cache_file *f, bool conditional)
 	ret = commit_gather(f, &g, &done.size, &reserved);
 	if (ret == 0) {
 		done.seq = f->write_seq;
-		done.set_mtime = f->mtime_set && file_caps(f)->user_mtime;
+		done.set_mtime = file_caps(f)->user_mtime;
 		done.mtime_ns = f->mtime_ns;
 		store_write_id(write_id);
 		op.key = f->key;

@@ -306,6 +306,7 @@ static void test_rename_created(void **state)
 /* The time alone: a copy onto itself; with data: with it. */
 static void test_mtime(void **state)
 {
+	struct cache_file_info info;
 	struct store_meta meta;
 	struct cw cw;
 	struct cache_file *f;
@@ -330,7 +331,10 @@ static void test_mtime(void **state)
 	cw_fill(f, 0, 10, 3);
 	assert_int_equal(cache_commit(f), 0);
 	assert_int_equal(store_memory_read(cw.env.memory, "a", &none, 0, &meta), 0);
-	assert_false(meta.has_user_mtime);
+	cache_file_info(f, &info); /* of the write, not of the commit */
+	assert_true(meta.has_user_mtime);
+	assert_int_equal(meta.user_mtime_ns, info.mtime_ns);
+	assert_int_not_equal(meta.user_mtime_ns, 55);
 	cw_expect(f, 10, 990, 1);
 	check_clean(&cw, f);
 	cache_file_put(f);
