@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "objectfs-fixture.h"
 
+#include "fs/objectfs/move.h"
 #include "store/layers/fault.h"
 
 static void test_file(void **state)
@@ -231,13 +232,31 @@ static void test_large(void **state)
 	free(ox);
 }
 
+/* Also what is too large for one COPY is copied in the version that was asked for. */
+static void test_large_version(void **state)
+{
+	struct ox *ox = *state;
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	uint64_t large = store_caps(fs->store)->copy_max + 1;
+	struct store_meta former, meta = { .size = 0 };
+
+	ox_bucket_put(ox, "f", "old text");
+	assert_int_equal(store_memory_read(ox->ce.env.memory, "f", &former, 0, &former), 0);
+	ox_bucket_put(ox, "f", "new text");
+	assert_int_equal(move_copy(fs, "f", "g", former.etag, large, &meta), -ESTALE);
+	assert_string_equal(ox_bucket(ox, "g"), "(none)");
+	assert_int_equal(move_copy(fs, "f", "g", NULL, large, &meta), 0);
+	assert_string_equal(ox_bucket(ox, "g"), "new text");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_file),      TEST(test_over),	    TEST(test_kinds),
-		TEST(test_open_file), TEST(test_directory), TEST(test_directory_unwritten),
-		TEST(test_too_many),  TEST(test_failure),   cmocka_unit_test(test_large),
+		TEST(test_file),	  TEST(test_over),	TEST(test_kinds),
+		TEST(test_open_file),	  TEST(test_directory), TEST(test_directory_unwritten),
+		TEST(test_too_many),	  TEST(test_failure),	cmocka_unit_test(test_large),
+		TEST(test_large_version),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-rename", tests, NULL, NULL);

@@ -54,7 +54,7 @@ static int move_copy_parts(struct part_copy *c)
 
 /* By a write session, for what one COPY cannot carry. */
 static int move_copy_large(struct objectfs *fs, const char *from, const char *to,
-			   struct store_meta *meta)
+			   const char *if_match, struct store_meta *meta)
 {
 	const struct store_caps *caps = store_caps(fs->store);
 	struct store_op stat = { .opcode = STORE_STAT, .key = from };
@@ -64,6 +64,8 @@ static int move_copy_large(struct objectfs *fs, const char *from, const char *to
 
 	if (ret)
 		return ret;
+	if (if_match && *if_match && strcmp(if_match, stat.meta.etag) != 0)
+		return -ESTALE;
 	if (!caps->sessions || !caps->copy_part)
 		return -EFBIG;
 	c.if_match = stat.meta.etag; /* all parts of one version */
@@ -111,7 +113,7 @@ int move_copy(struct objectfs *fs, const char *from, const char *to, const char 
 		*meta = op.meta;
 	}
 	if (ret == -EFBIG)
-		ret = move_copy_large(fs, from, to, meta);
+		ret = move_copy_large(fs, from, to, if_match, meta);
 	if (!meta->size)
 		meta->size = size;
 	return ret;
