@@ -57,6 +57,18 @@ static void background_run(struct work *work)
 	atomic_store(&b->done, true);
 }
 
+/* Sets how much may be dirty; what it was. */
+static uint64_t dirty_limit(struct cw *cw, uint64_t max)
+{
+	uint64_t was;
+
+	pthread_mutex_lock(&cw->storage->lock);
+	was = cw->storage->dirty_max;
+	cw->storage->dirty_max = max;
+	pthread_mutex_unlock(&cw->storage->lock);
+	return was;
+}
+
 /*
  * A write copied a block that was being sent, and then could not be done for lack of memory: the
  * copy is clean when the block would be.
@@ -82,10 +94,9 @@ static void test_copied_for_nothing(void **state)
 	workers_submit(cw.workers, &b.work);
 	cw_wait_for(atomic_load(&b.file->committing));
 	/* The end of the block that is sent and the beginning of the next. */
-	max = cw.storage->dirty_max;
-	cw.storage->dirty_max = 0;
+	max = dirty_limit(&cw, 0);
 	assert_int_equal(cache_write(b.file, 3 * KiB, sizeof(buf), &src, false), -EAGAIN);
-	cw.storage->dirty_max = max;
+	dirty_limit(&cw, max);
 	assert_false(atomic_load(&b.done));
 	cw_wait_for(atomic_load(&b.done));
 	assert_int_equal(b.result, 0);
