@@ -57,15 +57,17 @@ static void background_run(struct work *work)
 	atomic_store(&b->done, true);
 }
 
-/* Sets how much may be dirty; what it was. */
-static uint64_t dirty_limit(struct cw *cw, uint64_t max)
+/* Sets how much may be dirty; what it was. Who reads it has one of the locks. */
+static uint64_t dirty_limit(struct cw *cw, struct cache_file *f, uint64_t max)
 {
 	uint64_t was;
 
+	pthread_mutex_lock(&f->lock);
 	pthread_mutex_lock(&cw->storage->lock);
 	was = cw->storage->dirty_max;
 	cw->storage->dirty_max = max;
 	pthread_mutex_unlock(&cw->storage->lock);
+	pthread_mutex_unlock(&f->lock);
 	return was;
 }
 
@@ -94,9 +96,9 @@ static void test_copied_for_nothing(void **state)
 	workers_submit(cw.workers, &b.work);
 	cw_wait_for(atomic_load(&b.file->committing));
 	/* The end of the block that is sent and the beginning of the next. */
-	max = dirty_limit(&cw, 0);
+	max = dirty_limit(&cw, b.file, 0);
 	assert_int_equal(cache_write(b.file, 3 * KiB, sizeof(buf), &src, false), -EAGAIN);
-	dirty_limit(&cw, max);
+	dirty_limit(&cw, b.file, max);
 	assert_false(atomic_load(&b.done));
 	cw_wait_for(atomic_load(&b.done));
 	assert_int_equal(b.result, 0);
