@@ -20,6 +20,12 @@
  * request may begin to wait just after it. */
 #define INTERRUPT_MS 20u
 
+/* How often a device whose front end is gone looks whether its requests are done, and how
+ * long it waits on the spot. */
+#define LEAVE_POLL_NS 20000000ull
+#define LEAVE_WAIT_MS 1u
+#define LEAVE_LOG_NS 10000000000ull
+
 /* ---- Stopping ---- */
 
 /*
@@ -110,13 +116,9 @@ void virtio_device_halt(struct virtio_device *device)
 		device_halt_all(device);
 }
 
-void virtio_device_detach(struct virtio_device *device)
+/* Every request is done: lets go of what the front end gave us. */
+static void device_detached(struct virtio_device *device)
 {
-	if (device->sock < 0)
-		return;
-	loop_fd_remove(device->loop, &device->watch);
-	device_halt_all(device);
-	device_drain_fully(device);
 	for (unsigned i = 0; i < device->queue_count; i++) {
 		queue_stop(device->queues[i]);
 		queue_detach(device->queues[i]);
@@ -132,6 +134,47 @@ void virtio_device_detach(struct virtio_device *device)
 	device->state = (struct device_state){ 0 };
 	close_fd(&device->sock);
 	device->ops->detached(device->ctx);
+}
+
+static void device_leave_step(struct loop_timer *timer)
+{
+	struct virtio_device *device = container_of(timer, struct virtio_device, leave);
+	unsigned left =
+		device_drain(device, device->queues, device->queue_count, LEAVE_WAIT_MS, true);
+
+	if (!left) {
+		device_detached(device);
+		return;
+	}
+	if (loop_now_ns() >= device->leave_log_ns) {
+		device->leave_log_ns = loop_now_ns() + LEAVE_LOG_NS;
+		log_warn("device_waits_for_requests", "device=%s requests=%u", device->config.name,
+			 left);
+	}
+	loop_timer_arm(device->loop, timer, LEAVE_POLL_NS);
+}
+
+/* The front end is gone. What its requests use stays until they are done, which may take as
+ * long as the storage hangs: the loop goes on meanwhile, a SIGTERM has to be heard. */
+static void device_leave(struct virtio_device *device)
+{
+	loop_fd_remove(device->loop, &device->watch);
+	device->leaving = true;
+	device_halt_all(device);
+	device->leave_log_ns = loop_now_ns() + LEAVE_LOG_NS;
+	device_leave_step(&device->leave);
+}
+
+void virtio_device_detach(struct virtio_device *device)
+{
+	if (device->sock < 0)
+		return;
+	if (!device->leaving)
+		loop_fd_remove(device->loop, &device->watch);
+	loop_timer_disarm(&device->leave);
+	device_halt_all(device);
+	device_drain_fully(device);
+	device_detached(device);
 }
 
 /* ---- The connection ---- */
@@ -170,7 +213,7 @@ static void device_ready(struct loop_fd *entry, uint32_t events)
 
 	(void)events; /* a hang-up is found by receiving, after what came before it */
 	if (device_receive(device) < 0)
-		virtio_device_detach(device);
+		device_leave(device);
 }
 
 bool virtio_device_attached(const struct virtio_device *device)
@@ -189,6 +232,7 @@ int virtio_device_attach(struct virtio_device *device, int fd)
 		return err;
 	}
 	device->sock = fd;
+	device->leaving = false;
 	vhost_user_receiver_init(&device->receiver);
 	return 0;
 }
@@ -249,6 +293,7 @@ struct err *virtio_device_new(struct virtio_device **out, const struct virtio_de
 	device->ctx = ctx;
 	device->loop = loop;
 	device->sock = -1;
+	loop_timer_init(&device->leave, device_leave_step);
 	device->log_fd = -1;
 	device->inflight_fd = -1;
 	device->backend_fd = -1;

@@ -36,6 +36,9 @@ struct virtio_device {
 	/* The connection. */
 	int sock; /* -1: none */
 	struct loop_fd watch;
+	bool leaving; /* the front end is gone, its requests are not */
+	struct loop_timer leave;
+	uint64_t leave_log_ns;
 	struct vhost_user_receiver receiver;
 	struct log_limit log_limit; /* of lines that a front end can cause at will */
 	struct device_state state;
