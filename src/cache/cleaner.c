@@ -20,6 +20,8 @@
  *	after a failure not before its pause is over, which is the first thing to look at.
  *
  * A file that stays dirty goes to the end of the list.
+ *
+ * The same thread sees to what leftover.c has to try again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -74,8 +76,8 @@ void file_dirty_begin(struct cache_file *f)
 	f->due_ns = f->dirty_since_ns + s->config.write_back_delay_ns;
 	list_push_back(&s->dirty, &f->dirty_link);
 	/* The list was empty: the thread sleeps without an end. */
-	if (s->dirty.next == &f->dirty_link && s->cleaner)
-		pthread_cond_signal(&s->cleaner->wake);
+	if (s->dirty.next == &f->dirty_link)
+		cleaner_wake(s);
 	pthread_mutex_unlock(&s->lock);
 	atomic_fetch_add_explicit(&s->dirty_files, 1, memory_order_relaxed);
 }
@@ -236,8 +238,12 @@ static void *cleaner_thread(void *arg)
 	struct cleaner *c = arg;
 
 	pthread_mutex_lock(&c->storage->lock);
-	while (!c->stop)
-		cleaner_sleep(c, cleaner_look(c));
+	while (!c->stop) {
+		uint64_t leftover = leftover_look(c->storage);
+		uint64_t dirty = cleaner_look(c);
+
+		cleaner_sleep(c, MIN(leftover, dirty));
+	}
 	pthread_mutex_unlock(&c->storage->lock);
 	return NULL;
 }
@@ -250,6 +256,12 @@ void cleaner_kick(struct cache_storage *s)
 		pthread_cond_signal(&s->cleaner->wake);
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+void cleaner_wake(struct cache_storage *s)
+{
+	if (s->cleaner)
+		pthread_cond_signal(&s->cleaner->wake);
 }
 
 void cleaner_commit(struct cache_file *f)

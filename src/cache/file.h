@@ -30,6 +30,7 @@
 
 #include "base/list.h"
 #include "cache/cache.h"
+#include "cache/leftover.h"
 #include "cache/map.h"
 #include "cache/pool.h"
 
@@ -75,6 +76,7 @@ struct cache_storage {
 	bool stopping;
 
 	struct cleaner *cleaner; /* cleaner.c's */
+	struct leftovers leftovers;
 	struct {
 		_Atomic uint64_t fetched, files, commits, commit_failures;
 	} count;
@@ -263,6 +265,8 @@ struct err *cleaner_start(struct cache_storage *s);
 void cleaner_stop(struct cache_storage *s);
 /* Look at the dirty files now: memory is short. Any thread. */
 void cleaner_kick(struct cache_storage *s);
+/* There is something to look at. With storage.lock. */
+void cleaner_wake(struct cache_storage *s);
 /* Commit @f now, in the background. Under its lock. */
 void cleaner_commit(struct cache_file *f);
 

@@ -79,6 +79,7 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 	s->cache = cache;
 	s->config = *config;
 	list_init(&s->dirty);
+	leftover_init(s);
 	pthread_mutex_init(&s->lock, NULL);
 	cond_init_monotonic(&s->room);
 	cond_init_monotonic(&s->idle);
@@ -124,6 +125,7 @@ void cache_storage_free(struct cache_storage *s)
 	while (s->in_flight > 0)
 		pthread_cond_wait(&s->idle, &s->lock);
 	pthread_mutex_unlock(&s->lock);
+	leftover_exit(s);
 	table_each(s, storage_drop_file, NULL);
 	pool_owner_exit(s->cache->pool, &s->owner);
 	storage_destroy(s);

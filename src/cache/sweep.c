@@ -243,5 +243,6 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 		pause = drain_time(MIN(DRAIN_PAUSE_NS, deadline - now));
 		nanosleep(&pause, NULL);
 	}
+	leftover_drain(s, deadline);
 	return drain_report(s);
 }

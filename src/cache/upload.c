@@ -32,43 +32,6 @@
 
 /* ---- Sessions ---- */
 
-struct session_abort {
-	struct store_op op;
-	struct cache_storage *storage;
-	char session[STORE_SESSION_MAX];
-	char key[];
-};
-
-static void session_aborted(struct store_op *op)
-{
-	struct session_abort *a = container_of(op, struct session_abort, op);
-
-	if (op->result < 0 && op->result != -ENOENT)
-		log_warn("upload_left_over", "key=\"%s\" session=\"%s\" error=\"%s\"", a->key,
-			 a->session, strerror(-op->result));
-	storage_end(a->storage);
-	free(a);
-}
-
-/* Nobody waits for it: a session that stays is cleaned up some day. */
-static void session_abort(struct cache_file *f, const struct upload *u)
-{
-	size_t key_size = strlen(f->key) + 1;
-	struct session_abort *a = calloc(1, sizeof(*a) + key_size);
-
-	if (!a)
-		return;
-	memcpy(a->key, f->key, key_size);
-	memcpy(a->session, u->session, sizeof(a->session));
-	a->storage = f->storage;
-	a->op.opcode = STORE_ABORT;
-	a->op.key = a->key;
-	a->op.session = a->session;
-	a->op.complete = session_aborted;
-	storage_begin(f->storage);
-	store_submit(f->storage->config.store, &a->op);
-}
-
 /* BEGIN; the lock is dropped meanwhile. */
 static int upload_begin(struct cache_file *f)
 {
@@ -103,7 +66,7 @@ void upload_discard(struct cache_file *f, bool abort)
 		return;
 	f->upload = NULL;
 	if (abort)
-		session_abort(f, u);
+		leftover_abort(f->storage, f->key, u->session);
 	free(u->part);
 	free(u);
 }

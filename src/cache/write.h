@@ -10,6 +10,7 @@
  *	plan.c		which bytes are sent, and which copied within the storage
  *	conflict.c	somebody else changed the object
  *	cleaner.c	when, in the background; sweep.c all of a storage at once
+ *	leftover.c	write sessions that are not committed: has them aborted
  *	life.c		unlink, rename, errors
  *
  * Threads: all functions on workers (they may block) or, where they say so, anywhere; all
