@@ -454,6 +454,27 @@ def end_while_hanging(stage):
         stage.proxy.clear()
 
 
+@case("SIGTERM after a guest left while its requests wait for a storage that hangs", limit=120)
+def end_after_guest_left(stage):
+    stage.bucket.put("a", b"x")
+    mount = stage.mount({"cache_settings": SLOW_WRITE_BACK | {"drain_timeout": "3s"}})
+    file = mount.open("a")
+    mount.write_file("precious", b"data")
+    stage.proxy.rule(hang=True)
+    waiting = [file.start_read(0, 4096) for _ in range(3)]
+    time.sleep(1)
+    stage.mounts.remove(mount)
+    mount.close()
+    time.sleep(1)
+    start = time.monotonic()
+    code = stage.end_daemon(mount.daemon, wanted=None)
+    at_most(time.monotonic() - start, 25, "seconds to end")
+    equal(code, 3)
+    equal("precious" in mount.daemon.log(), True)
+    del waiting
+    stage.proxy.clear()
+
+
 @case("one mount's dead storage leaves other mounts alone")
 def other_mounts(stage):
     stage.bucket.put("a", b"x")
