@@ -73,6 +73,15 @@ def region_found(stage):
     equal(stage.bucket.get("a"), b"x")
 
 
+@case("a service that is busy, or drops the connection, at the moment of the start")
+def passing_failure(stage):
+    for harm in ({"status": 503, "code": "SlowDown"}, {"drop": "before"}):
+        stage.proxy.rule(times=2, **harm)
+        stage.mount().write_file("a", b"x")
+        equal(stage.bucket.get("a"), b"x")
+        stage.proxy.clear()
+
+
 @case("an endpoint where nobody listens")
 def wrong_endpoint(stage):
     stage.proxy.refuse()

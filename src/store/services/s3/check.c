@@ -10,6 +10,9 @@
 
 #define SKEW_WORTH_NAMING 60 /* seconds */
 
+#define CHECK_TRIES 3
+#define CHECK_PAUSE_NS 250000000 /* the first; the next is twice as long */
+
 struct check {
 	struct store_op op;
 	struct store_page page;
@@ -179,7 +182,20 @@ static void check_begin(struct loop_task *task)
 	store_submit(&s3->store, &check->op);
 }
 
-struct err *s3_check(struct store *service, uint32_t timeout_ms)
+/* A storm, or a cut connection: worth another try. What the configuration has wrong is not. */
+static bool check_passing(const struct check *check)
+{
+	const struct s3_failure *failure = &check->s3->failure;
+
+	if (check->timed_out)
+		return false;
+	return failure->status >= 500 || failure->status == 429 ||
+	       failure->curl_code == CURLE_GOT_NOTHING || failure->curl_code == CURLE_RECV_ERROR ||
+	       failure->curl_code == CURLE_PARTIAL_FILE;
+}
+
+/* One try. *@again: it failed for a reason that may pass. */
+static struct err *check_once(struct store *service, uint32_t timeout_ms, bool *again)
 {
 	struct s3 *s3 = s3_of(service);
 	struct check check = {
@@ -202,5 +218,22 @@ struct err *s3_check(struct store *service, uint32_t timeout_ms)
 	pthread_mutex_unlock(&check.lock);
 	pthread_cond_destroy(&check.cond);
 	pthread_mutex_destroy(&check.lock);
+	*again = check.op.result && check_passing(&check);
 	return check.op.result ? explain(&check) : NULL;
+}
+
+struct err *s3_check(struct store *service, uint32_t timeout_ms)
+{
+	struct timespec pause = { .tv_nsec = CHECK_PAUSE_NS };
+
+	for (unsigned tries = 1;; tries++) {
+		bool again;
+		struct err *e = check_once(service, timeout_ms, &again);
+
+		if (!e || !again || tries == CHECK_TRIES)
+			return e;
+		err_free(e);
+		nanosleep(&pause, NULL);
+		pause.tv_nsec *= 2;
+	}
 }

@@ -111,7 +111,8 @@ struct err *s3_new(struct store **out, struct loop *loop, const struct s3_config
 	__attribute__((warn_unused_result));
 
 /*
- * One cheap request (a listing of one row), which also learns the region. The error
+ * One cheap request (a listing of one row), made up to three times when it fails for a passing
+ * reason, which also learns the region. The error
  * says which it is: the key id, the secret, the bucket, the region, the clock, a name that
  * does not resolve, an endpoint that refuses, TLS, missing permission, or no answer.
  * @service is what s3_new() gave. Blocks until the answer or @timeout_ms; not on the transfer
