@@ -40,10 +40,10 @@ void cache_file_restore(struct cache_file *f)
 	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_UNLINKED, memory_order_acq_rel);
 	if (changed)
 		file_dirty_begin(f);
-	if (f->lost || !table_restore(f)) {
+	if (f->lost || file_is(f, FILE_REPLACED) || !table_restore(f)) {
 		atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
 		file_dirty_end(f);
-		if (changed)
+		if (changed && !file_is(f, FILE_REPLACED))
 			log_error("changes_lost", "key=\"%s\" size=%llu", f->key,
 				  (unsigned long long)atomic_load(&f->size));
 	}
