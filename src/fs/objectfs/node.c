@@ -388,9 +388,12 @@ static bool node_moving(const struct tree *t, const struct node *n)
 	return false;
 }
 
-/* The chain is what it was at the beginning when it ends: nothing in it moves meanwhile. */
+/* The chain is what it was at the beginning when it ends: nothing in it moves meanwhile. A file may
+ * be moved at any time: who takes one for a directory changes nothing, and is not counted. */
 static void node_changing(struct tree *t, struct node *n, uint32_t by)
 {
+	if (n && !node_is(n, NODE_DIR))
+		return;
 	for (; n; n = node_peek(t, n->parent)) {
 		n->changing += by;
 		if (!n->changing)
