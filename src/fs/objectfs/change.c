@@ -488,8 +488,16 @@ static int unlink_in(struct objectfs *fs, struct node *parent, const char *name,
 	tree_lock(t);
 	if (!ret)
 		negative_add(t, parent, name, strlen(name), loop_now_ns());
-	else if (!dir)
+	else if (!dir) {
+		struct node *again = NULL;
+
 		dir_pages_forget(parent, 0); /* it may be there still: ask */
+		/* What is ours of it has to have a node, or rmdir would not see it. */
+		if (!node_is(parent, NODE_GONE) && !node_find(t, parent, name, strlen(name)))
+			again = file_find_ours(fs, parent, name, strlen(name));
+		if (again)
+			node_reap(t, again);
+	}
 	node_put(t, n);
 	tree_unlock(t);
 	return ret;
