@@ -384,6 +384,42 @@ static void deadlines_are_each_their_own(void **state)
 	env_end(&env);
 }
 
+/* One pauses, soon for up to an hour. Then the service answers another. */
+static void an_answer_ends_the_pauses_of_an_outage(void **state)
+{
+	struct store_retry_options patient = { .attempts_max = 1000,
+					       .pause_first_ns = 10 * MSEC,
+					       .pause_max_ns = 3600 * SEC,
+					       .seed = 1 };
+	struct call calls[2] = { 0 };
+	struct env env;
+
+	(void)state;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &patient));
+	env_run(&env);
+	for (unsigned i = 0; i < ARRAY_SIZE(calls); i++)
+		calls[i].op = (struct store_op){ .opcode = STORE_STAT, .key = "k" };
+	call_submit(&env, &calls[0]);
+	for (unsigned failures = 0; failures < 16; failures++) {
+		uint64_t begun = loop_now_ns();
+
+		while (!hold_count(&env) && elapsed_ms(begun) < 1000)
+			sleep_ms(1);
+		if (!hold_count(&env))
+			break; /* a long pause */
+		hold_release(&env, -EIO);
+	}
+	call_submit(&env, &calls[1]);
+	hold_wait(&env, 1);
+	hold_release(&env, 0);
+	assert_int_equal(call_wait(&calls[1]), 0);
+	hold_wait(&env, 1);
+	hold_release(&env, 0);
+	assert_int_equal(call_wait(&calls[0]), 0);
+	env_end(&env);
+}
+
 /* At the end nobody waits out an hour: not in a pause, not for an answer, not later. */
 static void after_a_stop_nothing_takes_long(void **state)
 {
@@ -437,6 +473,7 @@ int main(void)
 		cmocka_unit_test(pauses_are_spread_and_grow),
 		cmocka_unit_test(all_of_it_has_a_deadline),
 		cmocka_unit_test(deadlines_are_each_their_own),
+		cmocka_unit_test(an_answer_ends_the_pauses_of_an_outage),
 		cmocka_unit_test(after_a_stop_nothing_takes_long),
 	};
 

@@ -34,6 +34,7 @@ struct retry {
 	struct list deadlines; /* store_frame.link; all operations */
 	struct loop_timer timer;
 	bool stopping;
+	bool outage; /* somebody pauses long because the service was not reached */
 	struct loop_task stop_task;
 	_Atomic uint64_t stats[STATS]; /* written on the transfer loop */
 };
@@ -330,8 +331,30 @@ static void retry_pause(struct store *store, struct store_op *op)
 		  store_opcode_name(op->opcode), state->attempts, -op->result,
 		  (unsigned long long)(pause / NSEC_PER_MSEC));
 	state->last = op->result;
+	if (op->result != -EAGAIN && pause > retry->options.pause_first_ns)
+		retry->outage = true;
 	loop_timer_init(&frame->timer, pause_expired);
 	loop_timer_arm(store->loop, &frame->timer, pause);
+}
+
+/* The service answers again: who pauses because it did not has paused long enough. Those
+ * whom it asked to slow down go on pausing. */
+static void retry_outage_over(struct retry *retry)
+{
+	uint64_t now = loop_now_ns(), first_ns = retry->options.pause_first_ns;
+	struct list *pos;
+
+	retry->outage = false;
+	list_for_each (pos, &retry->deadlines) {
+		struct store_frame *frame = list_entry(pos, struct store_frame, link);
+		struct retry_state *state = state_of(frame->op, &retry->store);
+
+		if (frame->op->at != &retry->store || state->last == -EAGAIN ||
+		    frame->timer.deadline_ns <= now + first_ns || list_empty(&frame->timer.link))
+			continue; /* not in a pause, or not in a long one */
+		loop_timer_arm(retry->store.loop, &frame->timer,
+			       store_random_below(&retry->random, first_ns + 1));
+	}
 }
 
 /* What came is not an answer to the caller's question: it takes another one. */
@@ -359,6 +382,8 @@ static void retry_complete(struct store *store, struct store_op *op)
 {
 	struct retry_state *state = state_of(op, store);
 
+	if (op->result == 0 && retry_of(store)->outage)
+		retry_outage_over(retry_of(store));
 	if (state->comparing && (op->result == 0 || op->result == -ENOENT)) {
 		retry_compared(store, op);
 	} else if (store_op_stopped(op) || (state->expired && !is_passing(op->result))) {
