@@ -232,6 +232,33 @@ static void test_large(void **state)
 	free(ox);
 }
 
+/* What is to be replaced is being committed: that comes first, or it would come after the copy. */
+static void test_over_commit(void **state)
+{
+	struct store_fault slow = { .delay_permille = 1000,
+				    .delay_min_ns = 300 * MSEC,
+				    .delay_max_ns = 300 * MSEC };
+	struct ox *ox = *state;
+	struct ox_req fsync;
+	uint64_t fh;
+
+	ox_bucket_put(ox, "a", "new");
+	ox_bucket_put(ox, "b", "old");
+	assert_int_equal(ox_openat(ox, "b", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "former", 6, 0), 6);
+	store_fault_set(ox->ce.fault, 1u << STORE_PUT, &slow);
+	ox_req_init(&fsync, FUSE_FSYNC, 1);
+	fsync.req.in.fsync.fh = fh;
+	ox_start(ox, &fsync);
+	sleep_ms(50);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_int_equal(ox_wait(&fsync), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "new");
+	ox_expect(ox, "b", "new");
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "new");
+}
+
 /* Also what is too large for one COPY is copied in the version that was asked for. */
 static void test_large_version(void **state)
 {
@@ -253,10 +280,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_file),	  TEST(test_over),	TEST(test_kinds),
-		TEST(test_open_file),	  TEST(test_directory), TEST(test_directory_unwritten),
-		TEST(test_too_many),	  TEST(test_failure),	cmocka_unit_test(test_large),
-		TEST(test_large_version),
+		TEST(test_file),	  TEST(test_over),	  TEST(test_kinds),
+		TEST(test_open_file),	  TEST(test_directory),	  TEST(test_directory_unwritten),
+		TEST(test_too_many),	  TEST(test_failure),	  cmocka_unit_test(test_large),
+		TEST(test_large_version), TEST(test_over_commit),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-rename", tests, NULL, NULL);

@@ -132,10 +132,13 @@ static int rename_file(struct rename *r)
 	bool deletes;
 	int ret;
 
+	/* Before the copy, so that no commit of it comes after. Its holders keep what they have. */
+	if (there)
+		cache_file_unlink(there);
 	ret = rename_object(fs, f, r->from, r->to, r->target, r->size, &meta, &deletes);
+	if (ret && there)
+		cache_file_restore(there);
 	if (!ret) {
-		if (there)
-			cache_file_unlink(there); /* its holders keep what they have */
 		tree_lock(&fs->tree);
 		rename_install(r);
 		if (deletes)
