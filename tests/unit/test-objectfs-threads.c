@@ -176,9 +176,11 @@ static void collect(struct ox *ox, const char *prefix, char *shown, size_t room)
 	free(names);
 }
 
-/* Whether an object has the name of a directory above @key: what fails half-way may leave that. */
+/* Whether an object has the name of a directory above @key, or @key that of a directory, be it
+ * one without a marker: what fails half-way may leave that. */
 static bool hidden(struct ox *ox, const char *key)
 {
+	struct env_list below = { .limit = 1 };
 	char path[140];
 	char *slash = path;
 
@@ -189,10 +191,11 @@ static bool hidden(struct ox *ox, const char *key)
 		*slash = '\0';
 		object = strcmp(ox_bucket(ox, path), "(none)") != 0;
 		*slash++ = '/';
-		if (object && (*slash || strcmp(ox_bucket(ox, path), "(none)") != 0))
+		if (object && *slash)
 			return true;
 	}
-	return false;
+	below.prefix = path;
+	return *env_list_text(&ox->ce.env, &below) != '\0';
 }
 
 /* Every object is shown; @all: and every file that is shown is an object. */
