@@ -9,6 +9,8 @@
  *						COUNT ranges of BYTES at random places
  *	s3bare small PREFIX BYTES - CONNECTIONS COUNT
  *						the objects PREFIX0000000 ... once each
+ *	s3bare memcpy - SIZE BLOCK 1		no server: blocks of a region, once each, to
+ *						a block, eight times over
  *
  * S3BARE_URL is the server, http://HOST:PORT/BUCKET. The bucket is open to everybody: it signs
  * nothing and hashes nothing, which is more than ovfs may expect. Prints one JSON object: bytes,
@@ -228,6 +230,31 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
+/* What reading from memory costs at least: one copy. */
+static int copy_memory(uint64_t size, uint64_t block)
+{
+	char *from = malloc(size), *to = malloc(block);
+	uint64_t bytes = 0;
+	double start;
+
+	if (!from || !to || !block || block > size)
+		return 1;
+	memset(from, 'x', size);
+	memset(to, 'y', block);
+	start = now();
+	for (int round = 0; round < 8; round++) {
+		for (uint64_t at = 0; at + block <= size; at += block, bytes += block) {
+			memcpy(to, from + at, block);
+			__asm__ volatile("" : : "r"(to) : "memory"); /* it is wanted */
+		}
+	}
+	printf("{\"bytes\": %llu, \"requests\": 0, \"seconds\": %.6f, \"cpu_s\": 0}\n",
+	       (unsigned long long)bytes, now() - start);
+	free(from);
+	free(to);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const char *const verbs[] = { "get", "put", "random", "small" };
@@ -237,6 +264,8 @@ int main(int argc, char **argv)
 	CURL *curl;
 
 	bare.url = getenv("S3BARE_URL");
+	if (argc > 4 && strcmp(argv[1], "memcpy") == 0)
+		return copy_memory(strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
 	while (argc > 1 && bare.verb <= SMALL && strcmp(argv[1], verbs[bare.verb]) != 0)
 		bare.verb++;
 	if (argc < 6 || bare.verb > SMALL || !bare.url) {
