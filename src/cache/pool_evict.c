@@ -285,10 +285,35 @@ int pool_owner_init(struct pool *pool, struct pool_owner *owner)
 	return number < POOL_OWNERS_MAX ? 0 : -ENOSPC;
 }
 
+/* Evicts a block of each class that @owner still has: one that was dropped while somebody
+ * looked at it was left to the evictor. */
+static void owner_reclaim(struct pool *pool, struct pool_owner *owner)
+{
+	for (unsigned i = 0; i < pool->classes; i++) {
+		struct pool_class *c = &pool->class[i];
+		struct lru *lru = &owner->lru[i];
+		enum lru_place place = LRU_NONE;
+		block_id id;
+
+		pthread_mutex_lock(&c->lock);
+		id = lru->small.oldest ? lru->small.oldest : lru->main.oldest;
+		if (id) {
+			place = lru_place_of(&pool->arena.block[id]);
+			lru_take(lru, &c->ghost, pool->arena.block, id, c->listed);
+			c->listed--;
+		}
+		pthread_mutex_unlock(&c->lock);
+		if (id && evict_try(pool, i, &pool->arena.block[id], place, false))
+			slab_block_put(pool, i, id);
+	}
+}
+
 void pool_owner_exit(struct pool *pool, struct pool_owner *owner)
 {
-	while (owner_bytes(owner) > 0)
+	while (owner_bytes(owner) > 0) {
+		owner_reclaim(pool, owner);
 		sched_yield();
+	}
 	lock_classes(pool);
 	pool->owner[owner->number] = NULL;
 	pool->owner_low = MIN(pool->owner_low, owner->number);
