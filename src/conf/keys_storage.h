@@ -132,7 +132,7 @@ static const struct conf_key keys_storage[] = {
 	S3_BOOL(disable_config_load, "Look neither at the environment nor at AWS' files."),
 	S3_BOOL(disable_ec2_metadata, "Do not ask the instance's metadata service for keys."),
 	S3_BOOL(skip_signature, "Sign no request: for public buckets. No keys are looked for."),
-	S3_BOOL(allow_anonymous, "OpenDAL's older name of skip_signature."),
+	S3_BOOL(allow_anonymous, "Send requests without a signature when no source has keys."),
 
 	/* How objects are stored. */
 	{ .name = "server_side_encryption",

@@ -65,7 +65,7 @@ struct virtio_device_ops {
 
 struct virtio_device_config {
 	const char *name;	     /* for thread names and the log; outlives the device */
-	const char *tag;	     /* NULL: no PROTOCOL_F_CONFIG (DESIGN.md section 5) */
+	const char *tag;	     /* NULL: no PROTOCOL_F_CONFIG (QEMU 7.1 crashes on it) */
 	unsigned num_request_queues; /* 1 .. VIRTIO_FS_QUEUES_MAX - 1: the most we offer */
 	unsigned poll_us;	     /* busy polling before a queue thread sleeps; 0 for none */
 	unsigned drain_timeout_ms;   /* how long a stopping queue waits for its requests */

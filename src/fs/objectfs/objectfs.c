@@ -54,7 +54,7 @@
  *	OPEN		STAT when something of the file is cached, or it is opened to be written;
  *			else its first GET is the question (open.c)
  *	READDIR(PLUS)	LIST for each 1000 entries
- *	CREATE		none; the commit: one PUT up to a part, else a session
+ *	CREATE		none; the commit: one PUT up to two parts, else a session
  *	MKDIR		PUT
  *	UNLINK		DELETE; LIST once in a while in a directory without a marker
  *	RMDIR		LIST, DELETE

@@ -21,8 +21,8 @@
  *   known, and the error stands.
  * - COPY with if_absent likewise, but without a write_id of its own: the error stands.
  * - What ends in -EAGAIN after such an attempt ends in -EIO: it may have happened.
- * - BEGIN is repeated; a session whose answer was lost is left over until it is
- *   cleaned up (LIST_SESSIONS, ABORT).
+ * - BEGIN is repeated; a session whose answer was lost is left over: the bucket's
+ *   lifecycle rule ends it.
  * - STAT, PART, COPY_PART, LIST_SESSIONS are repeated.
  *
  * What no layer can help: a PUT that was given up for lost may still be under way, and
