@@ -202,7 +202,7 @@ static const struct conf_key keys_retry[] = {
 	  .max = 3600 * SECOND_NS,
 	  FIELD(retry.pause_first_ns) },
 	{ .name = "pause_max",
-	  .doc = "The longest pause between two attempts.",
+	  .doc = "Pauses between attempts grow no further than this.",
 	  .type = CONF_DURATION,
 	  .standard = "20s",
 	  .max = 3600 * SECOND_NS,

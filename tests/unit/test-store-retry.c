@@ -315,10 +315,11 @@ static void pauses_are_spread_and_grow(void **state)
 		shortest = MIN(shortest, ms);
 		longest = MAX(longest, ms);
 	}
-	/* below 20, 40 and 40 ms: 50 on average. All equal, or all at the bound, would
-	 * be no jitter. */
-	assert_in_range(shortest, 0, 60);
-	assert_true(longest > 40);
+	/* Slots of 20, 40 and 40 ms, and somewhere in the last the last attempt: 80 on average,
+	 * and never before 60, when a server that restarts may be back. All equal, or all at
+	 * the bound, would be no jitter. */
+	assert_in_range(shortest, 60, 80);
+	assert_true(longest > 80);
 	assert_true(longest - shortest > 15);
 	env_end(&s.env);
 }

@@ -42,6 +42,7 @@ struct retry {
 /* Of a frame. */
 struct retry_state {
 	uint64_t deadline_ns; /* UINT64_MAX: none */
+	uint64_t slot_end_ns; /* of the last pause, had it been as long as can be */
 	const char *if_match; /* the caller's, while op->if_match is ours */
 	int refused;	      /* COMPARING: how the write itself ended */
 	int last;	      /* result of the attempt before */
@@ -284,19 +285,23 @@ static void retry_stop(struct loop_task *task)
 	}
 }
 
-/* The length of the pause after the attempt that just failed. */
+/* The length of the pause after the attempt that just failed: full jitter in a slot of its
+ * own. The slots follow one another, so that short pauses do not add up to all attempts
+ * being made in a moment, while a server that restarts takes some seconds. */
 static uint64_t retry_pause_ns(struct retry *retry, const struct store_op *op,
-			       const struct retry_state *state)
+			       struct retry_state *state)
 {
 	const struct store_retry_options *options = &retry->options;
 	unsigned shift = MIN(state->attempts - 1, 30u);
-	uint64_t bound = options->pause_first_ns, pause;
+	uint64_t bound = options->pause_first_ns, now = loop_now_ns();
+	uint64_t slot = MAX(state->slot_end_ns, now), pause;
 
 	if (bound < options->pause_max_ns >> shift)
 		bound <<= shift;
 	else
 		bound = options->pause_max_ns;
-	pause = store_random_below(&retry->random, bound + 1);
+	pause = slot - now + store_random_below(&retry->random, bound + 1);
+	state->slot_end_ns = slot + bound;
 	/* Those who are told the same time do not come back at the same moment. */
 	if (op->retry_after_ms)
 		pause = op->retry_after_ms * NSEC_PER_MSEC +

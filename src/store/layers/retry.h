@@ -2,7 +2,9 @@
 /*
  * Retry: repeats what failed for a passing reason (-EAGAIN, -EIO, -ETIMEDOUT),
  * after a pause of random length below a bound that doubles with each attempt
- * ("full jitter"), or longer where the service asks for it. When the service was not
+ * ("full jitter"; what the pauses before were shorter than their bounds comes on top, so
+ * that the attempts last for half of what they can at least), or longer where the
+ * service asks for it. When the service was not
  * reached, and then answers anybody, nobody pauses on for long.
  *
  * The rules, by operation:
