@@ -254,6 +254,8 @@ static void store_op_deliver(struct store_op *op)
 static void store_op_enter(struct store *store, struct store_op *op)
 {
 	op->at = store;
+	if (store->next)
+		store_op_frame(op, store)->layer = store;
 	op->result = 0;
 	if (store_op_stopped(op)) {
 		store_op_complete(op, -ECANCELED);
@@ -283,6 +285,25 @@ static void submit_run(struct loop_task *task)
 	store_op_enter(op->top, op);
 }
 
+/* Those of the lowest @count layers. */
+static void frames_init(struct store_op *op, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct store_frame *frame = &op->frame[i];
+
+		memset(frame, 0, sizeof(*frame));
+		frame->op = op;
+		list_init(&frame->link);
+		loop_timer_init(&frame->timer, NULL);
+	}
+}
+
+void store_op_renew(struct store *layer, struct store_op *op)
+{
+	assert(op->at == layer);
+	frames_init(op, layer->height - 1);
+}
+
 void store_submit(struct store *store, struct store_op *op)
 {
 	op->result = 0;
@@ -297,15 +318,8 @@ void store_submit(struct store *store, struct store_op *op)
 	op->stop = 0;
 	op->finished = op->cancel_ran = op->length_open = false;
 	op->service = NULL;
-	for (struct store *layer = store; layer->next; layer = layer->next) {
-		struct store_frame *frame = store_op_frame(op, layer);
-
-		memset(frame, 0, sizeof(*frame));
-		frame->op = op;
-		frame->layer = layer;
-		list_init(&frame->link);
-		loop_timer_init(&frame->timer, NULL);
-	}
+	/* By number: a layer may exchange what is below it meanwhile. */
+	frames_init(op, store->height);
 	atomic_store(&op->phase, PHASE_LIVE);
 	op->task.run = submit_run;
 	loop_post(store->loop, &op->task);

@@ -341,6 +341,10 @@ static inline struct store_frame *store_timer_frame(struct loop_timer *timer)
 void store_op_forward(struct store *layer, struct store_op *op,
 		      void (*complete)(struct store *layer, struct store_op *op));
 
+/* Before it is forwarded to others than it came back from: layers below @layer find what they
+ * keep of @op as empty as after store_submit(). */
+void store_op_renew(struct store *layer, struct store_op *op);
+
 /* Ends @op at the store where it is: the next above gets it, or the owner.
  * @result: 0 or negative errno. A READ of a service that is shorter than both what was
  * asked for and meta.size, and a BEGIN without session_out, become -EIO. Do not touch @op
