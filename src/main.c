@@ -45,19 +45,21 @@ struct daemon {
 static void remove_socket(void *arg)
 {
 	const struct ovfs_config *config = arg;
+	const struct ovfs_mount *mount = &config->mounts[0];
+	const char *path = mount->socket.path.count > 0 ? mount->socket.path.item[0] : NULL;
 
-	if (config->socket.fd == OVFS_SOCKET_FD_NONE && unlink(config->socket.path) < 0 &&
-	    errno != ENOENT)
-		log_warn("socket_not_removed", "path=\"%s\" error=\"%s\"", config->socket.path,
-			 strerror(errno));
+	if (mount->socket.fd == OVFS_SOCKET_FD_NONE && unlink(path) < 0 && errno != ENOENT)
+		log_warn("socket_not_removed", "path=\"%s\" error=\"%s\"", path, strerror(errno));
 }
 
 static struct sandbox_config sandbox_config(const struct ovfs_config *config,
 					    const struct storage_paths *paths)
 {
+	const struct ovfs_mount *mount = &config->mounts[0];
+	const struct ovfs_backend *backend = &mount->backend;
 	bool namespaces = config->sandbox.mode == OVFS_SANDBOX_NAMESPACE;
-	bool files = config->storage.type == OVFS_STORAGE_FS;
-	uint64_t drain_s = files ? 0 : config->cache.drain_timeout_ns / 1000000000;
+	bool files = backend->storage.type == OVFS_STORAGE_FS;
+	uint64_t drain_s = files ? 0 : backend->cache.drain_timeout_ns / 1000000000;
 	uint64_t off = config->sandbox.disable;
 
 	return (struct sandbox_config){
@@ -73,13 +75,13 @@ static struct sandbox_config sandbox_config(const struct ovfs_config *config,
 		},
 		.seccomp = config->sandbox.seccomp == OVFS_SECCOMP_LOG ? SANDBOX_SECCOMP_LOG
 								       : SANDBOX_SECCOMP_KILL,
-		.readonly = config->storage.readonly,
-		.root = files ? config->storage.root : NULL,
+		.readonly = backend->storage.readonly,
+		.root = files ? backend->storage.root : NULL,
 		.paths = paths->path,
-		.network = config->storage.type == OVFS_STORAGE_S3,
+		.network = backend->storage.type == OVFS_STORAGE_S3,
 		.modcaps = config->sandbox.modcaps,
 		.chroot = config->sandbox.mode == OVFS_SANDBOX_CHROOT,
-		.max_files = config->fuse.fd_limit,
+		.max_files = mount->fuse.fd_limit,
 		.stop_timeout_s = STOP_TIMEOUT_S + (unsigned)drain_s,
 		.cleanup = remove_socket,
 		.cleanup_arg = (void *)config,
@@ -144,7 +146,7 @@ static struct err *daemon_watch(struct daemon *d, const sigset_t *set, int super
 }
 
 /* What there is to be served, for the log. */
-static const char *storage_name(const struct ovfs_config *config)
+static const char *storage_name(const struct ovfs_backend *config)
 {
 	switch (config->storage.type) {
 	case OVFS_STORAGE_S3:
@@ -159,10 +161,12 @@ static const char *storage_name(const struct ovfs_config *config)
 /* Serves until a signal. Does not return when data was left. */
 static void daemon_serve(struct daemon *d, const struct ovfs_config *config)
 {
+	const struct ovfs_mount *mount = &config->mounts[0];
 	unsigned unwritten;
 
 	log_info("ready", "socket=\"%s\" root=\"%s\"",
-		 config->socket.path ? config->socket.path : "inherited", storage_name(config));
+		 mount->socket.path.count > 0 ? mount->socket.path.item[0] : "inherited",
+		 storage_name(&mount->backend));
 	loop_run(d->loop);
 	unwritten = mount_free(d->mount);
 	if (!unwritten) {
@@ -197,8 +201,8 @@ static struct err *daemon_run(struct daemon *d, const struct ovfs_config *config
 	if (!e)
 		e = sandbox_seal(isolation);
 	if (!e)
-		e = mount_new(&d->mount, config, d->loop, listen_fd, sandbox.root_fd,
-			      sandbox.proc_self_fd);
+		e = mount_new(&d->mount, config, &config->mounts[0], d->loop, listen_fd,
+			      sandbox.root_fd, sandbox.proc_self_fd);
 	if (!e)
 		daemon_serve(d, config);
 	loop_free(d->loop);
@@ -210,16 +214,17 @@ static struct err *daemon_start(struct daemon *d, const struct ovfs_config *conf
 {
 	struct storage_paths paths;
 	struct sandbox_config isolation;
-	int listen_fd = config->socket.fd;
+	const struct ovfs_mount *mount = &config->mounts[0];
+	int listen_fd = mount->socket.fd;
 	struct err *e;
 
-	e = storage_paths_init(&paths, config);
+	e = storage_paths_init(&paths, &mount->backend);
 	if (e)
 		return e;
 	if (listen_fd != OVFS_SOCKET_FD_NONE)
 		e = listener_adopt(listen_fd);
 	else
-		e = listener_open(&listen_fd, config->socket.path, config->socket.gid);
+		e = listener_open(&listen_fd, mount->socket.path.item[0], mount->socket.gid);
 	if (!e) {
 		isolation = sandbox_config(config, &paths);
 		e = daemon_run(d, config, &isolation, listen_fd);

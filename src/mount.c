@@ -103,7 +103,7 @@ static void mount_listen(struct mount *m)
 		m->listening = true;
 }
 
-static struct err *mount_open_device(struct mount *m, const struct ovfs_config *config)
+static struct err *mount_open_device(struct mount *m, const struct ovfs_mount *config)
 {
 	struct virtio_device_config device_config = {
 		.name = config->socket.tag ? config->socket.tag : "ovfs",
@@ -125,8 +125,9 @@ static struct err *mount_open_device(struct mount *m, const struct ovfs_config *
 	return virtio_device_new(&m->device, &device_config, &m->device_ops, m, m->loop);
 }
 
-struct err *mount_new(struct mount **out, const struct ovfs_config *config, struct loop *loop,
-		      int listen_fd, int root_fd, int proc_self_fd)
+struct err *mount_new(struct mount **out, const struct ovfs_config *config,
+		      const struct ovfs_mount *mount, struct loop *loop, int listen_fd, int root_fd,
+		      int proc_self_fd)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 	struct err *e;
@@ -139,13 +140,13 @@ struct err *mount_new(struct mount **out, const struct ovfs_config *config, stru
 	}
 	m->loop = loop;
 	m->listen_fd = listen_fd;
-	e = workers_new(&m->workers, "ovfs", config->worker.threads);
+	e = workers_new(&m->workers, "ovfs", mount->worker.threads);
 	if (!e)
-		e = storage_new(&m->storage, config, m->workers, root_fd, proc_self_fd);
+		e = storage_new(&m->storage, config, mount, m->workers, root_fd, proc_self_fd);
 	else if (root_fd >= 0)
 		close(root_fd);
 	if (!e)
-		e = mount_open_device(m, config);
+		e = mount_open_device(m, mount);
 	if (e) {
 		mount_free(m);
 		return e;

@@ -18,11 +18,12 @@ struct mount;
 
 /*
  * @listen_fd is the mount's from now on, also on failure; so is @root_fd (-1 for a storage
- * that is no directory). @proc_self_fd is borrowed (see filefs_new()). @config outlives
- * the mount. Blocks until the storage has answered.
+ * that is no directory). @mount is one of @config. @proc_self_fd is borrowed (see filefs_new()).
+ * @config outlives the mount. Blocks until the storage has answered.
  */
-struct err *mount_new(struct mount **out, const struct ovfs_config *config, struct loop *loop,
-		      int listen_fd, int root_fd, int proc_self_fd);
+struct err *mount_new(struct mount **out, const struct ovfs_config *config,
+		      const struct ovfs_mount *mount, struct loop *loop, int listen_fd, int root_fd,
+		      int proc_self_fd);
 
 /* Logs what the storage was asked for so far. */
 void mount_log(struct mount *mount);

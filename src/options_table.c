@@ -70,7 +70,7 @@ static void apply_fd(struct parse *p, const struct option_def *def, const char *
 					 "got \"%.64s\", expected the number of a descriptor",
 					 value);
 	else
-		p->options->config.socket.fd = (int)fd;
+		p->options->config.mounts[0].socket.fd = (int)fd;
 }
 
 static void apply_cache(struct parse *p, const struct option_def *def, const char *value)

@@ -25,55 +25,56 @@ struct storage {
 	uint64_t drain_timeout_ns;
 };
 
-static struct err *storage_open_files(struct storage *storage, const struct ovfs_config *config,
+static struct err *storage_open_files(struct storage *storage, const struct ovfs_mount *mount,
 				      struct workers *workers, int root_fd, int proc_self_fd)
 {
 	struct filefs_config fs_config = {
-		.readonly = config->storage.readonly,
-		.cache = (enum filefs_cache)config->fuse.cache,
-		.attr_timeout_ns = config->fuse.attr_timeout_ns,
-		.entry_timeout_ns = config->fuse.entry_timeout_ns,
-		.negative_timeout_ns = config->fuse.negative_timeout_ns,
-		.writeback = config->fuse.writeback,
-		.xattr = config->fuse.xattr,
-		.posix_acl = config->fuse.posix_acl,
-		.posix_locks = config->fuse.posix_locks,
-		.announce_submounts = config->fuse.announce_submounts,
-		.allow_direct_io = config->fuse.allow_direct_io,
-		.readdirplus = config->fuse.readdirplus,
-		.inode_file_handles = config->fuse.inode_file_handles,
-		.fd_limit = config->fuse.fd_limit,
+		.readonly = mount->backend.storage.readonly,
+		.cache = (enum filefs_cache)mount->fuse.cache,
+		.attr_timeout_ns = mount->fuse.attr_timeout_ns,
+		.entry_timeout_ns = mount->fuse.entry_timeout_ns,
+		.negative_timeout_ns = mount->fuse.negative_timeout_ns,
+		.writeback = mount->fuse.writeback,
+		.xattr = mount->fuse.xattr,
+		.posix_acl = mount->fuse.posix_acl,
+		.posix_locks = mount->fuse.posix_locks,
+		.announce_submounts = mount->fuse.announce_submounts,
+		.allow_direct_io = mount->fuse.allow_direct_io,
+		.readdirplus = mount->fuse.readdirplus,
+		.inode_file_handles = mount->fuse.inode_file_handles,
+		.fd_limit = mount->fuse.fd_limit,
 	};
 
 	return filefs_new(&storage->fs, &fs_config, root_fd, proc_self_fd, workers);
 }
 
-static struct err *storage_open_cache(struct storage *storage, const struct ovfs_config *config)
+static struct err *storage_open_cache(struct storage *storage, const struct ovfs_config *config,
+				      const struct ovfs_backend *backend)
 {
 	struct pool_config pool = {
-		.size = config->cache.size,
-		.huge_pages = (enum pool_huge_pages)config->cache.huge_pages,
+		.size = config->pool.size,
+		.huge_pages = (enum pool_huge_pages)config->pool.huge_pages,
 	};
 	const struct cache_storage_config files = {
 		.store = storage_stack_store(storage->stack),
 		.workers = storage->flushers,
-		.write_back = config->cache.write_back,
-		.write_back_delay_ns = config->cache.write_back_delay_ns,
-		.dirty_percent = config->cache.dirty_limit,
-		.expiration = config->cache.expiration,
-		.expiration_ns = config->cache.expiration_time_ns,
-		.wait_timeout_ns = config->cache.wait_timeout_ns,
-		.read_ahead_max = config->cache.read_ahead,
-		.part_size = config->cache.part_size,
-		.parts_in_flight = config->cache.parts_in_flight,
-		.conflict = config->cache.on_conflict == OVFS_CONFLICT_OVERWRITE
+		.write_back = backend->cache.write_back,
+		.write_back_delay_ns = backend->cache.write_back_delay_ns,
+		.dirty_percent = backend->cache.dirty_limit,
+		.expiration = backend->cache.expiration,
+		.expiration_ns = backend->cache.expiration_time_ns,
+		.wait_timeout_ns = backend->cache.wait_timeout_ns,
+		.read_ahead_max = backend->cache.read_ahead,
+		.part_size = backend->cache.part_size,
+		.parts_in_flight = backend->cache.parts_in_flight,
+		.conflict = backend->cache.on_conflict == OVFS_CONFLICT_OVERWRITE
 				    ? CACHE_CONFLICT_OVERWRITE
 				    : CACHE_CONFLICT_FAIL,
 	};
 	struct err *e;
 
 	for (unsigned bit = 0; bit < 32 && pool.classes < POOL_CLASSES_MAX; bit++) {
-		if (config->cache.block_sizes & 1ull << bit)
+		if (config->pool.block_sizes & 1ull << bit)
 			pool.block_sizes[pool.classes++] = 1u << bit;
 	}
 	e = cache_new(&storage->cache, &pool);
@@ -83,9 +84,9 @@ static struct err *storage_open_cache(struct storage *storage, const struct ovfs
 }
 
 /* A time-out that the guest's, and our own, knowledge of the tree has. */
-static uint64_t storage_timeout(const struct ovfs_config *config, uint64_t configured)
+static uint64_t storage_timeout(const struct ovfs_mount *mount, uint64_t configured)
 {
-	switch (config->fuse.cache) {
+	switch (mount->fuse.cache) {
 	case OVFS_CACHE_ALWAYS:
 		return DAY_NS;
 	case OVFS_CACHE_NEVER:
@@ -96,32 +97,33 @@ static uint64_t storage_timeout(const struct ovfs_config *config, uint64_t confi
 }
 
 static struct err *storage_open_objects(struct storage *storage, const struct ovfs_config *config,
-					struct workers *workers)
+					const struct ovfs_mount *mount, struct workers *workers)
 {
+	const struct ovfs_backend *backend = &mount->backend;
 	const struct objectfs_config fs_config = {
-		.readonly = config->storage.readonly,
-		.uid = config->object.uid,
-		.gid = config->object.gid,
-		.file_mode = config->object.file_mode,
-		.dir_mode = config->object.dir_mode,
-		.ignore_unsupported = config->object.on_unsupported == OVFS_UNSUPPORTED_IGNORE,
-		.write_back = config->cache.write_back,
-		.attr_timeout_ns = storage_timeout(config, config->fuse.attr_timeout_ns),
-		.entry_timeout_ns = storage_timeout(config, config->fuse.entry_timeout_ns),
-		.negative_timeout_ns = storage_timeout(config, config->fuse.negative_timeout_ns),
-		.readdirplus = config->fuse.readdirplus,
-		.listing_max = config->object.listing_max,
-		.rename_max = config->object.rename_max,
-		.statfs_size = config->object.statfs_size,
+		.readonly = backend->storage.readonly,
+		.uid = backend->object.uid,
+		.gid = backend->object.gid,
+		.file_mode = backend->object.file_mode,
+		.dir_mode = backend->object.dir_mode,
+		.ignore_unsupported = backend->object.on_unsupported == OVFS_UNSUPPORTED_IGNORE,
+		.write_back = backend->cache.write_back,
+		.attr_timeout_ns = storage_timeout(mount, mount->fuse.attr_timeout_ns),
+		.entry_timeout_ns = storage_timeout(mount, mount->fuse.entry_timeout_ns),
+		.negative_timeout_ns = storage_timeout(mount, mount->fuse.negative_timeout_ns),
+		.readdirplus = mount->fuse.readdirplus,
+		.listing_max = backend->object.listing_max,
+		.rename_max = backend->object.rename_max,
+		.statfs_size = backend->object.statfs_size,
 	};
 	struct err *e;
 
-	storage->drain_timeout_ns = config->cache.drain_timeout_ns;
-	e = storage_stack_new(&storage->stack, config);
+	storage->drain_timeout_ns = backend->cache.drain_timeout_ns;
+	e = storage_stack_new(&storage->stack, backend);
 	if (!e)
-		e = workers_new(&storage->flushers, "ovfs-flush", config->worker.threads);
+		e = workers_new(&storage->flushers, "ovfs-flush", mount->worker.threads);
 	if (!e)
-		e = storage_open_cache(storage, config);
+		e = storage_open_cache(storage, config, backend);
 	if (!e)
 		e = objectfs_new(&storage->fs, &fs_config, storage_stack_store(storage->stack),
 				 storage->files, workers);
@@ -129,7 +131,8 @@ static struct err *storage_open_objects(struct storage *storage, const struct ov
 }
 
 struct err *storage_new(struct storage **out, const struct ovfs_config *config,
-			struct workers *workers, int root_fd, int proc_self_fd)
+			const struct ovfs_mount *mount, struct workers *workers, int root_fd,
+			int proc_self_fd)
 {
 	struct storage *storage = calloc(1, sizeof(*storage));
 	struct err *e;
@@ -139,10 +142,10 @@ struct err *storage_new(struct storage **out, const struct ovfs_config *config,
 			close(root_fd);
 		return err_errno(ENOMEM, "storage");
 	}
-	if (config->storage.type == OVFS_STORAGE_FS)
-		e = storage_open_files(storage, config, workers, root_fd, proc_self_fd);
+	if (mount->backend.storage.type == OVFS_STORAGE_FS)
+		e = storage_open_files(storage, mount, workers, root_fd, proc_self_fd);
 	else
-		e = storage_open_objects(storage, config, workers);
+		e = storage_open_objects(storage, config, mount, workers);
 	if (e) {
 		storage_free(storage);
 		return e;

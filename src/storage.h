@@ -20,12 +20,13 @@ struct storage;
 
 /*
  * @workers: for the driver; borrowed, outlives the storage. @root_fd: of type fs, the directory,
- * owned from now on, also on failure; else -1. @proc_self_fd: see filefs_new(). @config is
- * not kept. Asks the service whether it can be used, and blocks until it knows.
+ * owned from now on, also on failure; else -1. @mount is one of @config. @proc_self_fd: see
+ * filefs_new(). @config is not kept. Asks the service whether it can be used, and blocks until it
+ * knows.
  */
 struct err *storage_new(struct storage **out, const struct ovfs_config *config,
-			struct workers *workers, int root_fd, int proc_self_fd)
-	__attribute__((warn_unused_result));
+			const struct ovfs_mount *mount, struct workers *workers, int root_fd,
+			int proc_self_fd) __attribute__((warn_unused_result));
 
 /* The driver, borrowed. */
 struct fs *storage_fs(struct storage *storage);

@@ -69,7 +69,7 @@ static bool paths_add_credentials(struct storage_paths *paths)
 			      &paths->home_files[1]);
 }
 
-struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_config *config)
+struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_backend *config)
 {
 	const struct ovfs_s3 *s3 = &config->storage.s3;
 

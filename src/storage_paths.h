@@ -22,7 +22,7 @@ struct storage_paths {
  * Reads the environment, and sets HOME in it when it is not: who looks for the home
  * folder later, inside, finds no /etc/passwd. Only the main thread exists.
  */
-struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_config *config)
+struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_backend *config)
 	__attribute__((warn_unused_result));
 
 void storage_paths_destroy(struct storage_paths *paths);

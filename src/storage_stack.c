@@ -45,7 +45,7 @@ static const char *const encryption_names[] = {
 	[OVFS_ENCRYPTION_KMS_DSSE] = "aws:kms:dsse",
 };
 
-static struct err *stack_open_s3(struct storage_stack *stack, const struct ovfs_config *config)
+static struct err *stack_open_s3(struct storage_stack *stack, const struct ovfs_backend *config)
 {
 	const struct ovfs_s3 *s3 = &config->storage.s3;
 	const struct s3_config service = {
@@ -95,7 +95,7 @@ static struct err *stack_open_s3(struct storage_stack *stack, const struct ovfs_
 	return s3_new(&stack->service, stack->loop, &service);
 }
 
-static struct err *stack_open_memory(struct storage_stack *stack, const struct ovfs_config *config)
+static struct err *stack_open_memory(struct storage_stack *stack, const struct ovfs_backend *config)
 {
 	struct store_memory_options options = store_memory_defaults;
 
@@ -104,7 +104,7 @@ static struct err *stack_open_memory(struct storage_stack *stack, const struct o
 }
 
 /* The layers, from the service outwards; stack->top is what there is so far. */
-static struct err *stack_add_layers(struct storage_stack *stack, const struct ovfs_config *config)
+static struct err *stack_add_layers(struct storage_stack *stack, const struct ovfs_backend *config)
 {
 	const struct store_timeout_options timeout = {
 		.silence_min_ns = config->timeout.silence_min_ns,
@@ -167,7 +167,7 @@ static struct err *stack_start(struct storage_stack *stack)
 }
 
 /* How long the check at start may take. */
-static uint32_t stack_check_ms(const struct ovfs_config *config)
+static uint32_t stack_check_ms(const struct ovfs_backend *config)
 {
 	uint64_t ns = config->storage.s3.connect_timeout_ns +
 		      MIN(config->timeout.silence_max_ns, STACK_CHECK_NS);
@@ -177,7 +177,7 @@ static uint32_t stack_check_ms(const struct ovfs_config *config)
 	return (uint32_t)MAX(ns / MS_NS, 1u);
 }
 
-struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_config *config)
+struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
 {
 	bool s3 = config->storage.type == OVFS_STORAGE_S3;
 	struct storage_stack *stack = calloc(1, sizeof(*stack));

@@ -24,7 +24,7 @@ struct storage_stack;
  * says what is wrong with the configuration, the credentials or the way to the service.
  * @config is of type s3 or memory; not kept. Blocks until that answer (or a time-out).
  */
-struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_config *config)
+struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
 	__attribute__((warn_unused_result));
 
 /* The top, borrowed. */

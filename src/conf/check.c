@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the values of several keys, or the system, have to say about a configuration. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -48,20 +50,13 @@ static void check_socket_fd(struct conf_load *load, int fd)
 		conf_load_problem_option(load, "--fd", "%d is a socket that does not listen", fd);
 }
 
-static void check_socket_path(struct conf_load *load, const char *path)
+/* That a socket can be made at @path, the value of @key. */
+static void check_socket_path(struct conf_load *load, const char *key, const char *path)
 {
-	static const char key[] = "socket_settings.socket_path";
-	CLEANUP_FREE char *dir = NULL;
+	CLEANUP_FREE char *dir = strdup(path);
 	struct stat st;
 	char *slash;
 
-	if (!path) {
-		if (!conf_load_has(load, key))
-			conf_load_problem(load, key,
-					  "required: where to listen (or --socket-path=PATH)");
-		return;
-	}
-	dir = strdup(path);
 	if (!dir)
 		return;
 	slash = strrchr(dir, '/');
@@ -81,9 +76,9 @@ static void check_socket_path(struct conf_load *load, const char *path)
 		conf_load_problem(load, key, "\"%s\" exists and is not a socket", path);
 }
 
-static void check_group(struct conf_load *load, struct ovfs_config *config)
+/* The id of group @name, which is the value of @key. */
+static void check_group(struct conf_load *load, const char *key, const char *name, gid_t *gid)
 {
-	const char *name = config->socket.group;
 	const struct group *group;
 	unsigned long number;
 	char *end;
@@ -93,14 +88,27 @@ static void check_group(struct conf_load *load, struct ovfs_config *config)
 	errno = 0;
 	group = getgrnam(name);
 	if (group) {
-		config->socket.gid = group->gr_gid;
+		*gid = group->gr_gid;
 		return;
 	}
 	number = strtoul(name, &end, 10);
 	if (name[0] >= '0' && name[0] <= '9' && !*end && number < UINT_MAX)
-		config->socket.gid = (gid_t)number;
+		*gid = (gid_t)number;
 	else
-		conf_load_problem(load, "socket_settings.socket_group", "no group \"%s\"", name);
+		conf_load_problem(load, key, "no group \"%s\"", name);
+}
+
+static void check_sockets(struct conf_load *load, struct ovfs_mount *mount)
+{
+	static const char key[] = "socket_settings.socket_path";
+
+	if (mount->socket.fd != OVFS_SOCKET_FD_NONE)
+		check_socket_fd(load, mount->socket.fd);
+	else if (mount->socket.path.count == 0 && !conf_load_has(load, key))
+		conf_load_problem(load, key, "required: where to listen (or --socket-path=PATH)");
+	for (size_t i = 0; i < mount->socket.path.count; i++)
+		check_socket_path(load, key, mount->socket.path.item[i]);
+	check_group(load, "socket_settings.socket_group", mount->socket.group, &mount->socket.gid);
 }
 
 /* Names are looked up where capabilities are used; here only the form. */
@@ -241,67 +249,130 @@ static uint64_t cache_size_default(void)
 #define CACHE_SLABS_MIN 8
 #define CACHE_CLASSES_MAX 8
 
-static void check_cache(struct conf_load *load, struct ovfs_config *config)
+static void check_backend_cache(struct conf_load *load, struct ovfs_backend *backend)
 {
-	uint64_t largest = 1ull << (63 - __builtin_clzll(config->cache.block_sizes));
-	bool objects = config->storage.type != OVFS_STORAGE_FS;
+	bool objects = backend->storage.type != OVFS_STORAGE_FS;
 
 	if (!conf_load_has(load, "cache_settings.enabled_cache"))
-		config->cache.enabled = objects;
-	if (config->cache.enabled && !objects)
+		backend->cache.enabled = objects;
+	if (backend->cache.enabled && !objects)
 		conf_load_problem(load, "cache_settings.enabled_cache",
 				  "not supported for type \"fs\" yet: the host's page cache keeps "
 				  "its files");
-	if (!config->cache.enabled && objects)
+	if (!backend->cache.enabled && objects)
 		conf_load_problem(load, "cache_settings.enabled_cache",
 				  "not supported for type \"s3\" and \"memory\": reads and writes "
 				  "of objects go through the cache");
-	if (!objects)
+}
+
+static void check_pool(struct conf_load *load, struct ovfs_config *config)
+{
+	uint64_t largest = 1ull << (63 - __builtin_clzll(config->pool.block_sizes));
+	bool used = false;
+
+	for (size_t i = 0; i < config->mount_count; i++)
+		used |= ovfs_mount_has_cache(&config->mounts[i]);
+	if (!used)
 		return;
-	if (config->fuse.cache == OVFS_CACHE_METADATA)
-		conf_load_problem(load, "fuse_settings.cache", "\"metadata\" is for type \"fs\"");
-	if (config->cache.size == 0)
-		config->cache.size = cache_size_default();
-	if (config->cache.size < CACHE_SLABS_MIN * largest)
+	if (config->pool.size == 0)
+		config->pool.size = cache_size_default();
+	if (config->pool.size < CACHE_SLABS_MIN * largest)
 		conf_load_problem(load, "cache_settings.size",
 				  "expected at least %u times the largest of block_sizes, %lluMiB",
 				  CACHE_SLABS_MIN,
 				  (unsigned long long)(CACHE_SLABS_MIN * largest >> 20));
-	if (__builtin_popcountll(config->cache.block_sizes) > CACHE_CLASSES_MAX)
+	if (__builtin_popcountll(config->pool.block_sizes) > CACHE_CLASSES_MAX)
 		conf_load_problem(load, "cache_settings.block_sizes", "expected at most %u sizes",
 				  CACHE_CLASSES_MAX);
 }
 
-static void check_layers(struct conf_load *load, const struct ovfs_config *config)
+static void check_layers(struct conf_load *load, const struct ovfs_backend *backend)
 {
-	if (config->retry.pause_first_ns > config->retry.pause_max_ns)
+	if (backend->retry.pause_first_ns > backend->retry.pause_max_ns)
 		conf_load_problem(load, "retry_settings.pause_first", "is longer than pause_max");
-	if (config->timeout.silence_min_ns > config->timeout.silence_max_ns)
+	if (backend->timeout.silence_min_ns > backend->timeout.silence_max_ns)
 		conf_load_problem(load, "timeout_settings.silence_min",
 				  "is longer than silence_max");
+}
+
+static void check_backend(struct conf_load *load, struct ovfs_backend *backend)
+{
+	if (backend->storage.type == OVFS_STORAGE_FS)
+		check_root(load, backend->storage.root);
+	if (backend->storage.type == OVFS_STORAGE_S3)
+		check_s3(load, &backend->storage.s3);
+	check_backend_cache(load, backend);
+	check_layers(load, backend);
+}
+
+static void check_mount(struct conf_load *load, struct ovfs_mount *mount)
+{
+	bool objects = mount->backend.storage.type != OVFS_STORAGE_FS;
+
+	check_backend(load, &mount->backend);
+	check_sockets(load, mount);
+	if (mount->worker.threads == 0)
+		mount->worker.threads = objects ? 64 : 16;
+	if (objects && mount->fuse.cache == OVFS_CACHE_METADATA)
+		conf_load_problem(load, "fuse_settings.cache", "\"metadata\" is for type \"fs\"");
+	if (mount->fuse.max_write % PAGE != 0)
+		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
+	if (!mount->fuse.xattr)
+		mount->fuse.posix_acl = false;
+	if (mount->dax.window_size & (mount->dax.window_size - 1))
+		conf_load_problem(load, "dax_settings.window_size", "expected a power of two");
+}
+
+/* "unix:/path", or a literal address and a port. */
+static bool listen_is_valid(const char *listen)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	CLEANUP_FREE char *host = strdup(listen);
+	char *colon = host ? strrchr(host, ':') : NULL, *end;
+	size_t len;
+
+	if (strncmp(listen, "unix:", 5) == 0)
+		return listen[5] == '/' && strlen(listen + 5) <= OVFS_SOCKET_PATH_MAX;
+	if (!colon || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+	    strtoul(colon + 1, &end, 10) - 1 >= 65535)
+		return false;
+	*colon = '\0';
+	len = strlen(host);
+	if (host[0] != '[')
+		return inet_pton(AF_INET, host, address) == 1;
+	if (host[len - 1] != ']')
+		return false;
+	host[len - 1] = '\0';
+	return inet_pton(AF_INET6, host + 1, address) == 1;
+}
+
+static void check_metrics(struct conf_load *load, const struct ovfs_config *config)
+{
+	static const char key[] = "metrics_settings.listen";
+	const char *listen = config->metrics.listen;
+
+	if (!listen)
+		return;
+	if (!listen_is_valid(listen))
+		conf_load_problem(load, key,
+				  "got \"%s\", expected an address and a port such as "
+				  "\"127.0.0.1:9953\", or \"unix:/path\"",
+				  listen);
+	else if (strncmp(listen, "unix:", 5) == 0)
+		check_socket_path(load, key, listen + 5);
 }
 
 void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
 {
 	conf_load_finish(load);
-	if (config->storage.type == OVFS_STORAGE_FS)
-		check_root(load, config->storage.root);
-	if (config->storage.type == OVFS_STORAGE_S3)
-		check_s3(load, &config->storage.s3);
-	check_cache(load, config);
-	check_layers(load, config);
-	if (config->worker.threads == 0)
-		config->worker.threads = config->storage.type == OVFS_STORAGE_FS ? 16 : 64;
-	if (config->socket.fd != OVFS_SOCKET_FD_NONE)
-		check_socket_fd(load, config->socket.fd);
-	else
-		check_socket_path(load, config->socket.path);
-	check_group(load, config);
+	for (size_t i = 0; i < config->mount_count; i++)
+		check_mount(load, &config->mounts[i]);
+	check_pool(load, config);
 	check_modcaps(load, config->sandbox.modcaps);
 	if (config->sandbox.disable & OVFS_STAGE_SECCOMP)
 		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
-	if (config->fuse.max_write % PAGE != 0)
-		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
-	if (!config->fuse.xattr)
-		config->fuse.posix_acl = false;
+	if (config->ctl.path)
+		check_socket_path(load, "ctl_settings.socket_path", config->ctl.path);
+	check_group(load, "ctl_settings.socket_group", config->ctl.group, &config->ctl.gid);
+	check_metrics(load, config);
 }

@@ -1,25 +1,73 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conf/conf.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "conf/keys.h"
 
 struct conf_load *ovfs_config_load_new(struct ovfs_config *config)
 {
-	*config = (struct ovfs_config){ .socket.fd = OVFS_SOCKET_FD_NONE,
-					.socket.gid = OVFS_SOCKET_GID_NONE };
-	return conf_load_new(ovfs_tables, ovfs_table_count, config);
+	struct ovfs_mount *mount = calloc(1, sizeof(*mount));
+	char *name = strdup("default");
+
+	*config = (struct ovfs_config){ .ctl.gid = OVFS_SOCKET_GID_NONE };
+	if (!mount || !name) {
+		free(mount);
+		free(name);
+		return NULL;
+	}
+	mount->name = name;
+	mount->socket.fd = OVFS_SOCKET_FD_NONE;
+	mount->socket.gid = OVFS_SOCKET_GID_NONE;
+	config->mounts = mount;
+	config->mount_count = 1;
+	return conf_load_new(ovfs_tables, ovfs_table_count,
+			     (void *[CONF_SCOPES]){ config, mount, &mount->backend });
+}
+
+static void backend_free(struct ovfs_backend *backend)
+{
+	conf_target_free(ovfs_tables, ovfs_table_count, CONF_BACKEND, backend);
 }
 
 void ovfs_config_free(struct ovfs_config *config)
 {
-	conf_target_free(ovfs_tables, ovfs_table_count, config);
+	for (size_t i = 0; i < config->mount_count; i++) {
+		struct ovfs_mount *mount = &config->mounts[i];
+
+		for (size_t d = 0; d < mount->directory_count; d++) {
+			free(mount->directories[d].path);
+			backend_free(&mount->directories[d].backend);
+		}
+		free(mount->directories);
+		backend_free(&mount->backend);
+		conf_target_free(ovfs_tables, ovfs_table_count, CONF_MOUNT, mount);
+		free(mount->name);
+	}
+	free(config->mounts);
+	config->mounts = NULL;
+	config->mount_count = 0;
+	conf_target_free(ovfs_tables, ovfs_table_count, CONF_DAEMON, config);
+}
+
+bool ovfs_mount_has_cache(const struct ovfs_mount *mount)
+{
+	bool has = !mount->directory_count && mount->backend.cache.enabled;
+
+	for (size_t d = 0; d < mount->directory_count; d++)
+		has |= mount->directories[d].backend.cache.enabled;
+	return has;
 }
 
 void ovfs_config_print(const struct ovfs_config *config, FILE *out)
 {
-	if (config->socket.fd != OVFS_SOCKET_FD_NONE)
-		fprintf(out, "# listening on descriptor %d (--fd)\n", config->socket.fd);
-	conf_print(ovfs_tables, ovfs_table_count, config, out);
+	const struct ovfs_mount *mount = &config->mounts[0];
+
+	if (mount->socket.fd != OVFS_SOCKET_FD_NONE)
+		fprintf(out, "# listening on descriptor %d (--fd)\n", mount->socket.fd);
+	conf_print(ovfs_tables, ovfs_table_count,
+		   (const void *[CONF_SCOPES]){ config, mount, &mount->backend }, out);
 }
 
 void ovfs_config_print_reference(FILE *out)

@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #include "base/log.h"
+#include "conf/list.h"
 
 struct conf_load;
 
@@ -134,16 +135,8 @@ struct ovfs_s3 {
 	uint64_t connect_timeout_ns;
 };
 
-struct ovfs_config {
-	struct {
-		char *path;		     /* NULL only when fd is given */
-		char *tag;		     /* NULL: none */
-		unsigned num_request_queues; /* 1 .. 63 */
-		unsigned poll_us;	     /* 0: no busy polling */
-		char *group;		     /* NULL: none */
-		gid_t gid;		     /* of group, or OVFS_SOCKET_GID_NONE */
-		int fd; /* --fd: a listening socket instead of path, or OVFS_SOCKET_FD_NONE */
-	} socket;
+/* One storage, and all that stands between it and a file system driver. */
+struct ovfs_backend {
 	struct {
 		enum ovfs_storage_type type;
 		char *root; /* fs: an existing directory; else a prefix, or NULL */
@@ -151,13 +144,11 @@ struct ovfs_config {
 		uint64_t capacity; /* of type memory, bytes */
 		struct ovfs_s3 s3;
 	} storage;
-	struct {
+	struct { /* its part in the pool of ovfs_config */
 		bool enabled;
-		uint64_t size;	      /* bytes; never 0 once checked, when enabled */
-		uint64_t block_sizes; /* powers of two, or-ed; 1 .. 8 of them */
 		bool write_back;
 		uint64_t write_back_delay_ns;
-		unsigned dirty_limit; /* percent of size */
+		unsigned dirty_limit; /* percent of the pool */
 		bool expiration;
 		uint64_t expiration_time_ns;
 		uint64_t read_ahead; /* bytes */
@@ -166,7 +157,6 @@ struct ovfs_config {
 		uint64_t wait_timeout_ns;
 		enum ovfs_conflict on_conflict;
 		uint64_t drain_timeout_ns;
-		enum ovfs_huge_pages huge_pages;
 	} cache;
 	struct {
 		uint32_t file_mode, dir_mode; /* permissions */
@@ -189,6 +179,26 @@ struct ovfs_config {
 		unsigned data_requests, metadata_requests;     /* 0: no limit */
 		uint64_t upload_bandwidth, download_bandwidth; /* bytes a second; 0: no limit */
 	} limit;
+};
+
+/* [[mount.directory]]: a storage that is shown below the root of its mount. */
+struct ovfs_directory {
+	char *path; /* "a" or "a/b": relative, no "." or "..", none is inside of another */
+	struct ovfs_backend backend;
+};
+
+/* [[mount]]: what guests see through one or several sockets. */
+struct ovfs_mount {
+	char *name; /* unique; not NULL once checked. The one mount without [[mount]]: "default" */
+	struct {
+		struct conf_list path;	     /* of sockets; empty only when fd is given */
+		char *tag;		     /* NULL: none */
+		unsigned num_request_queues; /* of each socket, 1 .. 63 */
+		unsigned poll_us;	     /* 0: no busy polling */
+		char *group;		     /* NULL: none */
+		gid_t gid;		     /* of group, or OVFS_SOCKET_GID_NONE */
+		int fd; /* --fd: a listening socket instead of path, or OVFS_SOCKET_FD_NONE */
+	} socket;
 	struct {
 		enum ovfs_cache cache;
 		uint64_t attr_timeout_ns;
@@ -206,19 +216,53 @@ struct ovfs_config {
 		unsigned fd_limit;  /* 0: derived from RLIMIT_NOFILE */
 	} fuse;
 	struct {
+		unsigned threads; /* at most, for this mount; not 0 once checked */
+	} worker;
+	struct {
+		bool enabled;
+		uint64_t window_size; /* bytes, a power of two */
+	} dax;
+	/* What is shown: backend, or with directories these alone. Then backend is what they
+	 * have in common, and no storage. */
+	struct ovfs_backend backend;
+	struct ovfs_directory *directories;
+	size_t directory_count;
+};
+
+struct ovfs_config {
+	struct {		      /* the one cache of the daemon */
+		uint64_t size;	      /* bytes; never 0 once checked, when a mount uses it */
+		uint64_t block_sizes; /* powers of two, or-ed; 1 .. 8 of them */
+		enum ovfs_huge_pages huge_pages;
+	} pool;
+	struct {
 		enum ovfs_sandbox_mode mode;
 		enum ovfs_seccomp seccomp;
 		uint64_t disable; /* enum ovfs_sandbox_stage */
 		char *modcaps;	  /* "+sys_admin:-chown": form checked, names not. NULL: none */
 	} sandbox;
 	struct {
-		unsigned threads; /* at most, for each mount; not 0 once checked */
-	} worker;
-	struct {
 		enum log_level level;
 		enum ovfs_log_target target;
+		uint64_t slow_request_ns; /* 0: none is slow */
 	} log;
+	struct {
+		char *path;  /* of the control socket; NULL: none */
+		char *group; /* NULL: the owner only */
+		gid_t gid;   /* of group, or OVFS_SOCKET_GID_NONE */
+	} ctl;
+	struct {
+		char *listen; /* "127.0.0.1:9953", "[::1]:9953" or "unix:/path"; NULL: off */
+	} metrics;
+	struct {
+		bool watch; /* the files of the configuration */
+	} reload;
+	struct ovfs_mount *mounts;
+	size_t mount_count; /* at least 1 once checked */
 };
+
+/* Whether anything of @mount uses the pool. */
+bool ovfs_mount_has_cache(const struct ovfs_mount *mount);
 
 /* Frees what @config holds, not @config itself; a second call is harmless. */
 void ovfs_config_free(struct ovfs_config *config);

@@ -77,7 +77,7 @@ char *conf_expand_env(const char *text, char **missing)
 }
 
 bool conf_key_applies(const struct conf_table *tables, size_t count, const struct conf_table *table,
-		      const struct conf_key *key, const void *target)
+		      const struct conf_key *key, const void *const targets[CONF_SCOPES])
 {
 	unsigned only = key->only ? key->only : table->only;
 	const struct conf_key *selector;
@@ -86,7 +86,8 @@ bool conf_key_applies(const struct conf_table *tables, size_t count, const struc
 	if (!only)
 		return true;
 	selector = conf_key_find(tables, count, table->selector, &index);
-	return selector && (only & CONF_ONLY(conf_value_integer(selector, target)));
+	return selector &&
+	       (only & CONF_ONLY(conf_value_integer(selector, targets[selector->scope])));
 }
 
 static void PRINTF_LIKE(2, 3) conf_load_warn(struct conf_load *load, const char *fmt, ...)
@@ -125,16 +126,17 @@ static void conf_finish_misplaced(struct conf_load *load, const struct conf_tabl
 				 "%s\"%s\"", wanted[0] ? " or " : "", selector->words[i]);
 	}
 	snprintf(name, sizeof(name), "%s.%s", table->name, key->name);
-	conf_load_problem(load, name, "this key is for %s = %s, and %s is \"%s\"", selector->name,
-			  wanted, selector->name,
-			  selector->words[conf_value_integer(selector, load->target)]);
+	conf_load_problem(
+		load, name, "this key is for %s = %s, and %s is \"%s\"", selector->name, wanted,
+		selector->name,
+		selector->words[conf_value_integer(selector, load->target[selector->scope])]);
 }
 
 /* @key is a path: the value of @key->reads from that file. */
 static void conf_finish_read(struct conf_load *load, const struct conf_table *table,
 			     const struct conf_key *key)
 {
-	const char *path = *conf_value_string(key, load->target);
+	const char *path = *conf_value_string(key, load->target[key->scope]);
 	CLEANUP_FREE char *text = NULL;
 	char name[128], reads[128];
 	const struct conf_key *into;
@@ -163,7 +165,7 @@ static void conf_finish_read(struct conf_load *load, const struct conf_table *ta
 		return;
 	}
 	text[len] = '\0';
-	e = conf_value_from_text(into, text, load->target);
+	e = conf_value_from_text(into, text, load->target[into->scope]);
 	if (e)
 		conf_load_problem(load, name, "\"%s\": %s", path, err_msg(e));
 	err_free(e);
@@ -185,12 +187,12 @@ void conf_load_finish(struct conf_load *load)
 			const struct conf_key *key = &table->key[k];
 
 			if (!conf_key_applies(load->tables, load->table_count, table, key,
-					      load->target)) {
+					      (const void *const *)load->target)) {
 				if (origin->line && !origin->option)
 					conf_finish_misplaced(load, table, key);
 				continue;
 			}
-			if (key->reads && *conf_value_string(key, load->target))
+			if (key->reads && *conf_value_string(key, load->target[key->scope]))
 				conf_finish_read(load, table, key);
 			if ((key->flags & CONF_SECRET) && load->file_exposed && origin->literal &&
 			    !origin->option && !warned) {

@@ -13,7 +13,9 @@
 #define SECOND_NS 1000000000ull
 #define DAY_NS (86400 * SECOND_NS)
 
-#define FIELD(member) CONF_FIELD(struct ovfs_config, member)
+#define FIELD(member) .scope = CONF_DAEMON, CONF_FIELD(struct ovfs_config, member)
+#define FIELD_MOUNT(member) .scope = CONF_MOUNT, CONF_FIELD(struct ovfs_mount, member)
+#define FIELD_BACKEND(member) .scope = CONF_BACKEND, CONF_FIELD(struct ovfs_backend, member)
 
 #define ONLY_FS CONF_ONLY(OVFS_STORAGE_FS)
 #define ONLY_S3 CONF_ONLY(OVFS_STORAGE_S3)
@@ -66,13 +68,14 @@ static const char *const words_target[] = {
 
 static const struct conf_key keys_socket[] = {
 	{ .name = "socket_path",
-	  .doc = "Where ovfs listens for the hypervisor (a UNIX socket). Its directory must exist; "
-		 "a stale socket is replaced, one that somebody listens on is not.",
-	  .type = CONF_PATH,
+	  .doc = "Where ovfs listens for the hypervisor (a UNIX socket), or a list of sockets, "
+		 "one for each of several guests. Its directory must exist; a stale socket is "
+		 "replaced, one that somebody listens on is not.",
+	  .type = CONF_PATHS,
 	  .min = 1,
 	  .max = OVFS_SOCKET_PATH_MAX,
 	  .flags = CONF_REQUIRED,
-	  FIELD(socket.path) },
+	  FIELD_MOUNT(socket.path) },
 	{ .name = "tag",
 	  .doc = "The name under which a guest mounts the file system, told to hypervisors that "
 		 "ask the daemon for it. Leave it out for QEMU's vhost-user-fs-pci, which keeps "
@@ -80,7 +83,7 @@ static const struct conf_key keys_socket[] = {
 	  .type = CONF_STRING,
 	  .min = 1,
 	  .max = OVFS_TAG_MAX,
-	  FIELD(socket.tag) },
+	  FIELD_MOUNT(socket.tag) },
 	/* A queue is a thread, and an idle one costs a stack. A guest uses at most
 	 * one queue for each virtual CPU, and before Linux 6.11 one in all; four is
 	 * what small guests can use, and large ones have an owner who sets it. */
@@ -91,20 +94,20 @@ static const struct conf_key keys_socket[] = {
 	  .standard = "4",
 	  .min = 1,
 	  .max = OVFS_REQUEST_QUEUES_MAX,
-	  FIELD(socket.num_request_queues) },
+	  FIELD_MOUNT(socket.num_request_queues) },
 	{ .name = "socket_group",
 	  .doc = "A group, by name or number, that may connect to the socket.",
 	  .type = CONF_STRING,
 	  .min = 1,
 	  .max = 255,
-	  FIELD(socket.group) },
+	  FIELD_MOUNT(socket.group) },
 	{ .name = "poll_us",
 	  .doc = "How many microseconds a queue's thread keeps looking for new requests before it "
 		 "sleeps: shorter latency for processor time. 0 sleeps at once.",
 	  .type = CONF_INTEGER,
 	  .standard = "0",
 	  .max = 1000000,
-	  FIELD(socket.poll_us) },
+	  FIELD_MOUNT(socket.poll_us) },
 };
 
 static const struct conf_key keys_fuse[] = {
@@ -116,28 +119,28 @@ static const struct conf_key keys_fuse[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "auto",
 	  .words = words_cache,
-	  FIELD(fuse.cache) },
+	  FIELD_MOUNT(fuse.cache) },
 	{ .name = "attr_timeout",
 	  .doc = "How long a guest may believe attributes (size, times, mode): changes made "
 		 "elsewhere show up after this time. Used by cache auto and metadata.",
 	  .type = CONF_DURATION,
 	  .standard = "1s",
 	  .max = 365 * DAY_NS,
-	  FIELD(fuse.attr_timeout_ns) },
+	  FIELD_MOUNT(fuse.attr_timeout_ns) },
 	{ .name = "entry_timeout",
 	  .doc = "How long a guest may believe that a name leads to its file. Used by cache auto "
 		 "and metadata.",
 	  .type = CONF_DURATION,
 	  .standard = "1s",
 	  .max = 365 * DAY_NS,
-	  FIELD(fuse.entry_timeout_ns) },
+	  FIELD_MOUNT(fuse.entry_timeout_ns) },
 	{ .name = "negative_timeout",
 	  .doc = "How long a guest may believe that a name does not exist. Used by cache auto and "
 		 "metadata.",
 	  .type = CONF_DURATION,
 	  .standard = "1s",
 	  .max = 365 * DAY_NS,
-	  FIELD(fuse.negative_timeout_ns) },
+	  FIELD_MOUNT(fuse.negative_timeout_ns) },
 	{ .name = "writeback",
 	  .doc = "Let a guest collect writes in its page cache and send them later: faster small "
 		 "writes, but what is not yet sent is lost with the guest, and the guest rather "
@@ -145,46 +148,46 @@ static const struct conf_key keys_fuse[] = {
 	  .type = CONF_BOOL,
 	  .standard = "false",
 	  .only = ONLY_FS,
-	  FIELD(fuse.writeback) },
+	  FIELD_MOUNT(fuse.writeback) },
 	{ .name = "xattr",
 	  .doc = "Pass extended attributes through.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
 	  .only = ONLY_FS,
-	  FIELD(fuse.xattr) },
+	  FIELD_MOUNT(fuse.xattr) },
 	{ .name = "posix_acl",
 	  .doc = "Let the guest apply POSIX access control lists. They are extended attributes: "
 		 "without xattr there are none.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
 	  .only = ONLY_FS,
-	  FIELD(fuse.posix_acl) },
+	  FIELD_MOUNT(fuse.posix_acl) },
 	{ .name = "posix_locks",
 	  .doc = "Forward fcntl and flock locks to the host, so that they hold between guests and "
 		 "against host processes. Without it, locks hold inside one guest only.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
 	  .only = ONLY_FS,
-	  FIELD(fuse.posix_locks) },
+	  FIELD_MOUNT(fuse.posix_locks) },
 	{ .name = "announce_submounts",
 	  .doc = "Tell the guest which directories are mount points on the host, so that files of "
 		 "different file systems with one inode number stay apart.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
 	  .only = ONLY_FS,
-	  FIELD(fuse.announce_submounts) },
+	  FIELD_MOUNT(fuse.announce_submounts) },
 	{ .name = "allow_direct_io",
 	  .doc = "Open the host's file with O_DIRECT when a guest's program asks for it. Without "
 		 "it, O_DIRECT bypasses the guest's cache only.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
 	  .only = ONLY_FS,
-	  FIELD(fuse.allow_direct_io) },
+	  FIELD_MOUNT(fuse.allow_direct_io) },
 	{ .name = "readdirplus",
 	  .doc = "Return attributes together with directory entries where the guest wants them.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
-	  FIELD(fuse.readdirplus) },
+	  FIELD_MOUNT(fuse.readdirplus) },
 	{ .name = "max_write",
 	  .doc = "The largest single write or read that is offered to a guest, a multiple of 4KiB. "
 		 "The guest's own limits may make it smaller (the queue size: with QEMU's "
@@ -193,14 +196,14 @@ static const struct conf_key keys_fuse[] = {
 	  .standard = "1MiB",
 	  .min = 4 * KIB,
 	  .max = 16 * MIB,
-	  FIELD(fuse.max_write) },
+	  FIELD_MOUNT(fuse.max_write) },
 	{ .name = "inode_file_handles",
 	  .doc = "Remember files by file handle where the host can, instead of one open "
 		 "descriptor for each file that a guest knows.",
 	  .type = CONF_BOOL,
 	  .standard = "true",
 	  .only = ONLY_FS,
-	  FIELD(fuse.inode_file_handles) },
+	  FIELD_MOUNT(fuse.inode_file_handles) },
 	{ .name = "fd_limit",
 	  .doc = "How many descriptors may be used for the guest's files. 0: what RLIMIT_NOFILE "
 		 "leaves.",
@@ -208,7 +211,7 @@ static const struct conf_key keys_fuse[] = {
 	  .standard = "0",
 	  .max = 1u << 30,
 	  .only = ONLY_FS,
-	  FIELD(fuse.fd_limit) },
+	  FIELD_MOUNT(fuse.fd_limit) },
 };
 
 static const struct conf_key keys_sandbox[] = {
@@ -251,7 +254,7 @@ static const struct conf_key keys_worker[] = {
 	  .type = CONF_INTEGER,
 	  .standard = "0",
 	  .max = 1024,
-	  FIELD(worker.threads) },
+	  FIELD_MOUNT(worker.threads) },
 };
 
 static const struct conf_key keys_log[] = {
@@ -268,6 +271,65 @@ static const struct conf_key keys_log[] = {
 	  .standard = "auto",
 	  .words = words_target,
 	  FIELD(log.target) },
+	{ .name = "slow_request",
+	  .doc = "A request of a guest that takes longer than this is logged, with where its time "
+		 "went. 0: none is.",
+	  .type = CONF_DURATION,
+	  .standard = "1s",
+	  .max = DAY_NS,
+	  FIELD(log.slow_request_ns) },
+};
+
+static const struct conf_key keys_ctl[] = {
+	{ .name = "socket_path",
+	  .doc = "Where ovfsctl talks to the daemon (a UNIX socket, for its owner only), such as "
+		 "\"/run/ovfs/ctl.sock\", which is where ovfsctl looks. Not set: nowhere.",
+	  .type = CONF_PATH,
+	  .min = 1,
+	  .max = OVFS_SOCKET_PATH_MAX,
+	  FIELD(ctl.path) },
+	{ .name = "socket_group",
+	  .doc = "A group, by name or number, that may use ovfsctl, too.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = 255,
+	  FIELD(ctl.group) },
+};
+
+static const struct conf_key keys_metrics[] = {
+	{ .name = "listen",
+	  .doc = "Where metrics (for Prometheus) and /healthz are served over HTTP: an address and "
+		 "port such as \"127.0.0.1:9953\" or \"[::1]:9953\", or \"unix:/path\". Not "
+		 "set: nowhere.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = 128,
+	  FIELD(metrics.listen) },
+};
+
+static const struct conf_key keys_reload[] = {
+	{ .name = "watch",
+	  .doc = "Load the configuration again when one of its files changes. Without it: on "
+		 "SIGHUP and ovfsctl reload only.",
+	  .type = CONF_BOOL,
+	  .standard = "true",
+	  FIELD(reload.watch) },
+};
+
+static const struct conf_key keys_dax[] = {
+	{ .name = "enabled",
+	  .doc = "Offer a DAX window: guests map files of the host into their memory, without a "
+		 "copy of their own. Needs a hypervisor that knows it.",
+	  .type = CONF_BOOL,
+	  .standard = "false",
+	  FIELD_MOUNT(dax.enabled) },
+	{ .name = "window_size",
+	  .doc = "The size of the window, a power of two: how much can be mapped at a time.",
+	  .type = CONF_SIZE,
+	  .standard = "1GiB",
+	  .min = 2 * MIB,
+	  .max = 1ull << 40,
+	  FIELD_MOUNT(dax.window_size) },
 };
 
 #define SELECTOR "storage_settings.type"
@@ -316,6 +378,12 @@ const struct conf_table ovfs_tables[] = {
 	{ .name = "worker_settings",
 	  .doc = "Threads besides those of the queues.",
 	  TABLE(keys_worker) },
+	{ .name = "dax_settings", .doc = "The DAX window.", TABLE(keys_dax) },
 	{ .name = "log", .doc = "The log.", TABLE(keys_log) },
+	{ .name = "ctl_settings", .doc = "The control socket, for ovfsctl.", TABLE(keys_ctl) },
+	{ .name = "metrics_settings", .doc = "What monitoring reads.", TABLE(keys_metrics) },
+	{ .name = "reload_settings",
+	  .doc = "Changes of the configuration while the daemon runs.",
+	  TABLE(keys_reload) },
 };
 const size_t ovfs_table_count = ARRAY_SIZE(ovfs_tables);

@@ -36,27 +36,28 @@ static const char *const words_encryption[] = {
 #define S3_STRING(key, most, text)                                                                 \
 	{                                                                                          \
 		.name = #key, .doc = (text), .type = CONF_STRING, .min = 1, .max = (most),         \
-		.only = ONLY_S3, FIELD(storage.s3.key)                                             \
+		.only = ONLY_S3, FIELD_BACKEND(storage.s3.key)                                     \
 	}
 #define S3_SECRET(key, most, text)                                                                 \
 	{                                                                                          \
 		.name = #key, .doc = (text), .type = CONF_STRING, .min = 1, .max = (most),         \
-		.only = ONLY_S3, .flags = CONF_SECRET, FIELD(storage.s3.key)                       \
+		.only = ONLY_S3, .flags = CONF_SECRET, FIELD_BACKEND(storage.s3.key)               \
 	}
 #define S3_PATH(key, text)                                                                         \
 	{                                                                                          \
 		.name = #key, .doc = (text), .type = CONF_PATH, .min = 1, .max = PATH_MAX - 1,     \
-		.only = ONLY_S3, FIELD(storage.s3.key)                                             \
+		.only = ONLY_S3, FIELD_BACKEND(storage.s3.key)                                     \
 	}
 #define S3_FILE(key, text)                                                                         \
 	{                                                                                          \
 		.name = #key "_file", .doc = (text), .type = CONF_PATH, .min = 1,                  \
-		.max = PATH_MAX - 1, .only = ONLY_S3, .reads = #key, FIELD(storage.s3.key##_file)  \
+		.max = PATH_MAX - 1, .only = ONLY_S3, .reads = #key,                               \
+		FIELD_BACKEND(storage.s3.key##_file)                                               \
 	}
 #define S3_BOOL(key, text)                                                                         \
 	{                                                                                          \
 		.name = #key, .doc = (text), .type = CONF_BOOL, .standard = "false",               \
-		.only = ONLY_S3, FIELD(storage.s3.key)                                             \
+		.only = ONLY_S3, FIELD_BACKEND(storage.s3.key)                                     \
 	}
 
 static const struct conf_key keys_storage[] = {
@@ -67,7 +68,7 @@ static const struct conf_key keys_storage[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "fs",
 	  .words = words_storage,
-	  FIELD(storage.type) },
+	  FIELD_BACKEND(storage.type) },
 	{ .name = "root",
 	  .doc = "fs: the directory to share, required; a relative path starts at the working "
 		 "directory. s3: what all keys begin with, such as \"projects/a\"; not set, the "
@@ -76,12 +77,12 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1,
 	  .max = PATH_MAX - 1,
 	  .only = ONLY_FS | ONLY_S3,
-	  FIELD(storage.root) },
+	  FIELD_BACKEND(storage.root) },
 	{ .name = "readonly",
 	  .doc = "Refuse every change a guest asks for with EROFS.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
-	  FIELD(storage.readonly) },
+	  FIELD_BACKEND(storage.readonly) },
 	{ .name = "capacity",
 	  .doc = "How many bytes of objects are kept; then writes fail with ENOSPC.",
 	  .type = CONF_SIZE,
@@ -89,7 +90,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = MIB,
 	  .max = 1ull << 50,
 	  .only = ONLY_MEMORY,
-	  FIELD(storage.capacity) },
+	  FIELD_BACKEND(storage.capacity) },
 
 	/* Where. */
 	S3_STRING(bucket, 255, "The bucket. Required."),
@@ -128,7 +129,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 900,
 	  .max = 43200,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.assume_role_duration_seconds) },
+	  FIELD_BACKEND(storage.s3.assume_role_duration_seconds) },
 	S3_BOOL(disable_config_load, "Look neither at the environment nor at AWS' files."),
 	S3_BOOL(disable_ec2_metadata, "Do not ask the instance's metadata service for keys."),
 	S3_BOOL(skip_signature, "Sign no request: for public buckets. No keys are looked for."),
@@ -141,7 +142,7 @@ static const struct conf_key keys_storage[] = {
 	  .standard = "bucket",
 	  .words = words_encryption,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.server_side_encryption) },
+	  FIELD_BACKEND(storage.s3.server_side_encryption) },
 	S3_STRING(server_side_encryption_aws_kms_key_id, 2048,
 		  "The key for server_side_encryption \"aws:kms\"; not set: AWS' own."),
 	S3_BOOL(server_side_encryption_bucket_key_enabled,
@@ -164,7 +165,7 @@ static const struct conf_key keys_storage[] = {
 	  .standard = "off",
 	  .words = words_checksum,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.checksum_algorithm) },
+	  FIELD_BACKEND(storage.s3.checksum_algorithm) },
 	S3_BOOL(sign_payload, "Sign the bodies of requests, too, when they go over TLS. Over plain "
 			      "HTTP they always "
 			      "are."),
@@ -185,7 +186,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1,
 	  .max = 1000,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.delete_max_size) },
+	  FIELD_BACKEND(storage.s3.delete_max_size) },
 
 	/* The connections. */
 	S3_PATH(ca_bundle, "The authorities to believe (PEM); not set: the system's. The service's "
@@ -202,7 +203,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1,
 	  .max = 1024,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.connections_max) },
+	  FIELD_BACKEND(storage.s3.connections_max) },
 	{ .name = "connect_timeout",
 	  .doc = "How long it may take to find the service's address, to connect and to agree on "
 		 "encryption.",
@@ -211,7 +212,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1000000,
 	  .max = 600 * SECOND_NS,
 	  .only = ONLY_S3,
-	  FIELD(storage.s3.connect_timeout_ns) },
+	  FIELD_BACKEND(storage.s3.connect_timeout_ns) },
 };
 
 static const struct conf_refused refused_storage[] = {

@@ -136,13 +136,16 @@ static void conf_load_defaults(struct conf_load *load)
 	for (size_t t = 0; t < load->table_count; t++) {
 		for (size_t k = 0; k < load->tables[t].key_count; k++) {
 			const struct conf_key *key = &load->tables[t].key[k];
+			void *target = load->target[key->scope];
 			struct err *e;
 
 			if (conf_value_is_string(key))
-				*conf_value_string(key, load->target) = NULL;
+				*conf_value_string(key, target) = NULL;
+			if (key->type == CONF_PATHS)
+				*conf_value_list(key, target) = (struct conf_list){ 0 };
 			if (!key->standard)
 				continue;
-			e = conf_value_from_text(key, key->standard, load->target);
+			e = conf_value_from_text(key, key->standard, target);
 			if (e)
 				conf_load_problem_at(load, 0, "default of %s.%s: %s",
 						     load->tables[t].name, key->name, err_msg(e));
@@ -151,7 +154,8 @@ static void conf_load_defaults(struct conf_load *load)
 	}
 }
 
-struct conf_load *conf_load_new(const struct conf_table *tables, size_t count, void *target)
+struct conf_load *conf_load_new(const struct conf_table *tables, size_t count,
+				void *const targets[CONF_SCOPES])
 {
 	struct conf_load *load = calloc(1, sizeof(*load));
 	size_t keys = 0;
@@ -160,7 +164,7 @@ struct conf_load *conf_load_new(const struct conf_table *tables, size_t count, v
 		return NULL;
 	load->tables = tables;
 	load->table_count = count;
-	load->target = target;
+	memcpy(load->target, targets, sizeof(load->target));
 	for (size_t t = 0; t < count; t++)
 		keys += tables[t].key_count;
 	load->origin = calloc(keys, sizeof(*load->origin));
@@ -207,7 +211,7 @@ void conf_load_set(struct conf_load *load, const char *name, const char *text, c
 		free(load->origin[index].option);
 		load->origin[index].option = copy;
 	}
-	e = conf_value_from_text(key, text, load->target);
+	e = conf_value_from_text(key, text, load->target[key->scope]);
 	if (e)
 		conf_load_problem(load, name, "%s", err_msg(e));
 	err_free(e);
@@ -271,11 +275,11 @@ static struct err *conf_load_value(struct conf_load *load, const struct conf_key
 			return err_new("the environment variable %s is not set", missing);
 		if (!expanded.text)
 			return err_new("expected a name and } behind ${env:");
-		e = conf_value_from_toml(key, &expanded, load->target);
+		e = conf_value_from_toml(key, &expanded, load->target[key->scope]);
 		free(expanded.text);
 		return e;
 	}
-	return conf_value_from_toml(key, node, load->target);
+	return conf_value_from_toml(key, node, load->target[key->scope]);
 }
 
 static void conf_load_table(struct conf_load *load, const struct conf_table *table,

@@ -14,7 +14,7 @@ struct conf_origin {
 struct conf_load {
 	const struct conf_table *tables;
 	size_t table_count;
-	void *target;
+	void *target[CONF_SCOPES];
 	char *file;		    /* name for messages; NULL before any */
 	bool file_exposed;	    /* everybody can read it */
 	struct conf_origin *origin; /* of each key, tables one after the other */
@@ -29,9 +29,9 @@ struct conf_load {
 const struct conf_key *conf_key_find(const struct conf_table *tables, size_t count,
 				     const char *name, size_t *index);
 
-/* Whether @key of @table goes with the value that the selector has in @target. */
+/* Whether @key of @table goes with the value that the selector has in @targets. */
 bool conf_key_applies(const struct conf_table *tables, size_t count, const struct conf_table *table,
-		      const struct conf_key *key, const void *target);
+		      const struct conf_key *key, const void *const targets[CONF_SCOPES]);
 
 /* All of @path, without a NUL behind it; more than @max bytes: one more than that.
  * *@exposed: everybody can read it. A positive errno. */

@@ -103,22 +103,38 @@ static void print_string(const char *text, FILE *out)
 	free(masked);
 }
 
+static void print_list(const struct conf_list *list, FILE *out)
+{
+	if (list->count == 1) {
+		print_quoted(list->item[0], out);
+		return;
+	}
+	for (size_t i = 0; i < list->count; i++) {
+		fputs(i > 0 ? ", " : "[", out);
+		print_quoted(list->item[i], out);
+	}
+	putc(']', out);
+}
+
 static void print_key(const struct conf_key *key, const void *target, FILE *out)
 {
+	const struct conf_list *list =
+		key->type == CONF_PATHS ? conf_value_list(key, target) : NULL;
 	const char *text = NULL;
 
-	if (conf_value_is_string(key)) {
+	if (conf_value_is_string(key))
 		text = *conf_value_string(key, target);
-		if (!text) {
-			fprintf(out, "# %s is not set\n", key->name);
-			return;
-		}
+	if ((conf_value_is_string(key) && !text) || (list && list->count == 0)) {
+		fprintf(out, "# %s is not set\n", key->name);
+		return;
 	}
 	fprintf(out, "%s = ", key->name);
 	if (key->flags & CONF_SECRET)
 		fputs("\"********\"", out);
 	else if (text)
 		print_string(text, out);
+	else if (list)
+		print_list(list, out);
 	else
 		print_value(key, conf_value_integer(key, target), out);
 	putc('\n', out);
@@ -138,7 +154,8 @@ static bool print_was_read(const struct conf_table *table, const struct conf_key
 	return false;
 }
 
-void conf_print(const struct conf_table *tables, size_t count, const void *target, FILE *out)
+void conf_print(const struct conf_table *tables, size_t count,
+		const void *const targets[CONF_SCOPES], FILE *out)
 {
 	const char *between = "";
 
@@ -148,16 +165,16 @@ void conf_print(const struct conf_table *tables, size_t count, const void *targe
 		for (size_t k = 0; k < tables[t].key_count; k++) {
 			const struct conf_key *key = &tables[t].key[k];
 
-			if (!conf_key_applies(tables, count, &tables[t], key, target))
+			if (!conf_key_applies(tables, count, &tables[t], key, targets))
 				continue;
 			if (!head)
 				fprintf(out, "%s[%s]\n", between, tables[t].name);
 			head = true;
 			between = "\n";
-			if (print_was_read(&tables[t], key, target))
+			if (print_was_read(&tables[t], key, targets[key->scope]))
 				fprintf(out, "# %s is read from a file\n", key->name);
 			else
-				print_key(key, target, out);
+				print_key(key, targets[key->scope], out);
 		}
 	}
 }
@@ -246,14 +263,17 @@ void conf_print_reference(const struct conf_table *tables, size_t count, FILE *o
 	}
 }
 
-void conf_target_free(const struct conf_table *tables, size_t count, void *target)
+void conf_target_free(const struct conf_table *tables, size_t count, enum conf_scope scope,
+		      void *target)
 {
 	for (size_t t = 0; t < count; t++) {
 		for (size_t k = 0; k < tables[t].key_count; k++) {
 			const struct conf_key *key = &tables[t].key[k];
 			char **field;
 
-			if (!conf_value_is_string(key))
+			if (key->scope == scope && key->type == CONF_PATHS)
+				conf_list_clear(conf_value_list(key, target));
+			if (key->scope != scope || !conf_value_is_string(key))
 				continue;
 			field = conf_value_string(key, target);
 			if (*field && (key->flags & CONF_SECRET))

@@ -28,6 +28,7 @@
 #include <stdio.h>
 
 #include "base/util.h"
+#include "conf/list.h"
 
 enum conf_type {
 	CONF_BOOL,     /* bool */
@@ -38,6 +39,7 @@ enum conf_type {
 	CONF_DURATION, /* uint64_t nanoseconds; "1m30s" */
 	CONF_STRING,   /* char *, owned by the target */
 	CONF_PATH,     /* char *, owned by the target */
+	CONF_PATHS,    /* struct conf_list, owned by the target: a path or a list of them */
 	CONF_CHOICE,   /* enum: the index of the word in .words */
 	CONF_FLAGS,    /* uint64_t: a list of words, bit i for .words[i] */
 };
@@ -50,6 +52,14 @@ enum conf_key_flag {
 /* A bit for a word of the selector, for .only. */
 #define CONF_ONLY(index) (1u << (index))
 
+/* Whose a key is: each scope has a target of its own. */
+enum conf_scope {
+	CONF_DAEMON,
+	CONF_MOUNT,
+	CONF_BACKEND,
+	CONF_SCOPES,
+};
+
 struct conf_key {
 	const char *name;
 	const char *doc; /* one sentence or two */
@@ -59,6 +69,7 @@ struct conf_key {
 	const char *const *words; /* of CONF_CHOICE and CONF_FLAGS, NULL-terminated */
 	uint64_t min, max;	  /* CONF_STRING, CONF_PATH: bytes. max 0: no limit */
 	enum conf_type type;
+	enum conf_scope scope;
 	unsigned flags;
 	unsigned only;	     /* words of the table's selector that it goes with; 0: all */
 	const char *reads;   /* CONF_PATH: a file that holds the value of this key of the table */
@@ -94,11 +105,12 @@ struct conf_problem {
 struct conf_load;
 
 /*
- * A loader that fills @target, which is the caller's, described by the @count
- * tables. Sets the defaults at once; strings already in the target are not
+ * A loader that fills @targets, which are the caller's, one for each scope that occurs in
+ * the @count tables. Sets the defaults at once; strings already in a target are not
  * freed. NULL for lack of memory.
  */
-struct conf_load *conf_load_new(const struct conf_table *tables, size_t count, void *target);
+struct conf_load *conf_load_new(const struct conf_table *tables, size_t count,
+				void *const targets[CONF_SCOPES]);
 void conf_load_free(struct conf_load *load);
 
 /* Reads @path ("-" is no special name), at most TOML_TEXT_MAX bytes. False when
@@ -140,11 +152,13 @@ const struct conf_problem *conf_load_problems(struct conf_load *load, size_t *co
 /* What is not wrong, but should not be left as it is; lives as long as the loader. */
 const char *const *conf_load_warnings(const struct conf_load *load, size_t *count);
 
-/* Frees the strings of @target and sets them to NULL. */
-void conf_target_free(const struct conf_table *tables, size_t count, void *target);
+/* Frees the strings of @target, which is of @scope, and sets them to NULL. */
+void conf_target_free(const struct conf_table *tables, size_t count, enum conf_scope scope,
+		      void *target);
 
-/* Writes @target as a file that yields it again; secrets are masked. */
-void conf_print(const struct conf_table *tables, size_t count, const void *target, FILE *out);
+/* Writes @targets as a file that yields them again; secrets are masked. */
+void conf_print(const struct conf_table *tables, size_t count,
+		const void *const targets[CONF_SCOPES], FILE *out);
 
 /* Writes the documentation of the tables in Markdown. */
 void conf_print_reference(const struct conf_table *tables, size_t count, FILE *out);

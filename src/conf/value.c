@@ -20,6 +20,19 @@ char **conf_value_string(const struct conf_key *key, const void *target)
 	return (char **)((char *)(uintptr_t)target + key->offset);
 }
 
+struct conf_list *conf_value_list(const struct conf_key *key, const void *target)
+{
+	return (struct conf_list *)((char *)(uintptr_t)target + key->offset);
+}
+
+void conf_list_clear(struct conf_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->item[i]);
+	free(list->item);
+	*list = (struct conf_list){ 0 };
+}
+
 uint64_t conf_value_integer(const struct conf_key *key, const void *target)
 {
 	const char *field = (const char *)target + key->offset;
@@ -115,10 +128,13 @@ const char *conf_key_expects(const struct conf_key *key, char *buf, size_t size)
 		break;
 	case CONF_STRING:
 	case CONF_PATH:
-		fputs(key->type == CONF_PATH ? "a path" : "a string", out);
+	case CONF_PATHS:
+		fputs(key->type == CONF_STRING ? "a string" : "a path", out);
 		if (key->max)
 			fprintf(out, " of %llu to %llu bytes", (unsigned long long)key->min,
 				(unsigned long long)key->max);
+		if (key->type == CONF_PATHS)
+			fputs(", or a list of such", out);
 		break;
 	case CONF_CHOICE:
 		conf_expects_words(key, out);
@@ -171,6 +187,46 @@ static struct err *conf_value_from_string(const struct conf_key *key, const char
 		return err_new("out of memory");
 	free(*field);
 	*field = copy;
+	return NULL;
+}
+
+/* Adds @text to the list. */
+static struct err *conf_value_add_path(const struct conf_key *key, const char *text,
+				       struct conf_list *list)
+{
+	size_t len = strlen(text);
+	char **grown, *copy;
+
+	if (len < key->min || (key->max && len > key->max))
+		return conf_value_wrong(key, "%zu bytes", len);
+	for (size_t i = 0; i < list->count; i++) {
+		if (strcmp(list->item[i], text) == 0)
+			return conf_value_wrong(key, "\"%.64s\" twice", text);
+	}
+	if (list->count == CONF_LIST_MAX)
+		return conf_value_wrong(key, "more than %d of them", CONF_LIST_MAX);
+	grown = reallocarray(list->item, list->count + 1, sizeof(*grown));
+	if (grown)
+		list->item = grown;
+	copy = grown ? strdup(text) : NULL;
+	if (!copy)
+		return err_new("out of memory");
+	list->item[list->count++] = copy;
+	return NULL;
+}
+
+/* @list, complete, becomes the value; or is freed, after an error. */
+static struct err *conf_value_take_list(const struct conf_key *key, struct conf_list *list,
+					struct err *e, void *target)
+{
+	if (!e && list->count == 0)
+		e = conf_value_wrong(key, "an empty list");
+	if (e) {
+		conf_list_clear(list);
+		return e;
+	}
+	conf_list_clear(conf_value_list(key, target));
+	*conf_value_list(key, target) = *list;
 	return NULL;
 }
 
@@ -264,12 +320,16 @@ static bool parse_integer(const char *text, uint64_t *value)
 
 struct err *conf_value_from_text(const struct conf_key *key, const char *text, void *target)
 {
+	struct conf_list list = { 0 };
 	struct err *e;
 	uint64_t value;
 	unsigned index;
 	bool known;
 
 	switch (key->type) {
+	case CONF_PATHS:
+		e = conf_value_add_path(key, text, &list);
+		return conf_value_take_list(key, &list, e, target);
 	case CONF_STRING:
 	case CONF_PATH:
 		return conf_value_from_string(key, text, target);
@@ -308,10 +368,19 @@ struct err *conf_value_from_text(const struct conf_key *key, const char *text, v
 static struct err *conf_value_from_array(const struct conf_key *key, const struct toml_node *node,
 					 void *target)
 {
+	struct conf_list list = { 0 };
 	uint64_t value = 0;
-	struct err *e;
+	struct err *e = NULL;
 	unsigned index;
 
+	if (key->type == CONF_PATHS) {
+		for (const struct toml_node *item = node->child; item && !e; item = item->next)
+			e = item->type == TOML_STRING
+				    ? conf_value_add_path(key, item->text, &list)
+				    : conf_value_wrong(key, "%s in the list",
+						       toml_type_names[item->type]);
+		return conf_value_take_list(key, &list, e, target);
+	}
 	for (const struct toml_node *item = node->child; item; item = item->next) {
 		if (item->type != TOML_STRING)
 			return conf_value_wrong(key, "%s in the list", toml_type_names[item->type]);
@@ -339,7 +408,7 @@ struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_n
 
 	bool list = key->type == CONF_FLAGS || key->type == CONF_SIZES;
 
-	if (node->type == TOML_ARRAY && list)
+	if (node->type == TOML_ARRAY && (list || key->type == CONF_PATHS))
 		return conf_value_from_array(key, node, target);
 	if (node->type == TOML_BOOLEAN && key->type == CONF_BOOL) {
 		conf_value_put(key, node->integer != 0, target);

@@ -17,6 +17,9 @@ struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_n
 /* The field of @key: an integer of any type but a string, or the string. */
 uint64_t conf_value_integer(const struct conf_key *key, const void *target);
 char **conf_value_string(const struct conf_key *key, const void *target);
+struct conf_list *conf_value_list(const struct conf_key *key, const void *target);
+
+void conf_list_clear(struct conf_list *list);
 
 static inline bool conf_value_is_string(const struct conf_key *key)
 {

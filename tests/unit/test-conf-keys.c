@@ -52,7 +52,7 @@ static void test_tables_are_sound(void **state)
 			assert_non_null(key->doc);
 			assert_true(key->size > 0);
 			assert_true(words == (key->words != NULL));
-			assert_true(string || key->standard);
+			assert_true(string || key->standard || key->type == CONF_PATHS);
 			if (key->type == CONF_INTEGER || key->type == CONF_SIZE)
 				assert_true(key->max > 0);
 			if (key->size == 4 && !words)
@@ -73,38 +73,40 @@ static void test_defaults(void **state)
 {
 	struct ovfs_config c;
 	struct conf_load *load = ovfs_config_load_new(&c);
+	const struct ovfs_mount *m = &c.mounts[0];
+	const struct ovfs_backend *b = &m->backend;
 
 	(void)state;
-	assert_null(c.socket.path);
-	assert_null(c.socket.tag);
-	assert_int_equal(c.socket.fd, OVFS_SOCKET_FD_NONE);
-	assert_true(c.socket.gid == OVFS_SOCKET_GID_NONE);
-	assert_int_equal(c.socket.num_request_queues, 4);
-	assert_int_equal(c.socket.poll_us, 0);
-	assert_int_equal(c.storage.type, OVFS_STORAGE_FS);
-	assert_false(c.storage.readonly);
-	assert_int_equal(c.fuse.cache, OVFS_CACHE_AUTO);
-	assert_int_equal(c.fuse.attr_timeout_ns, 1000000000);
-	assert_int_equal(c.fuse.entry_timeout_ns, 1000000000);
-	assert_int_equal(c.fuse.negative_timeout_ns, 1000000000);
-	assert_true(c.fuse.xattr && c.fuse.posix_acl && c.fuse.posix_locks);
-	assert_true(c.fuse.announce_submounts);
-	assert_true(c.fuse.readdirplus && c.fuse.inode_file_handles);
-	assert_false(c.fuse.writeback || c.fuse.allow_direct_io);
-	assert_int_equal(c.fuse.max_write, 1 << 20);
+	assert_int_equal(m->socket.path.count, 0);
+	assert_null(m->socket.tag);
+	assert_int_equal(m->socket.fd, OVFS_SOCKET_FD_NONE);
+	assert_true(m->socket.gid == OVFS_SOCKET_GID_NONE);
+	assert_int_equal(m->socket.num_request_queues, 4);
+	assert_int_equal(m->socket.poll_us, 0);
+	assert_int_equal(b->storage.type, OVFS_STORAGE_FS);
+	assert_false(b->storage.readonly);
+	assert_int_equal(m->fuse.cache, OVFS_CACHE_AUTO);
+	assert_int_equal(m->fuse.attr_timeout_ns, 1000000000);
+	assert_int_equal(m->fuse.entry_timeout_ns, 1000000000);
+	assert_int_equal(m->fuse.negative_timeout_ns, 1000000000);
+	assert_true(m->fuse.xattr && m->fuse.posix_acl && m->fuse.posix_locks);
+	assert_true(m->fuse.announce_submounts);
+	assert_true(m->fuse.readdirplus && m->fuse.inode_file_handles);
+	assert_false(m->fuse.writeback || m->fuse.allow_direct_io);
+	assert_int_equal(m->fuse.max_write, 1 << 20);
 	assert_int_equal(c.sandbox.mode, OVFS_SANDBOX_NAMESPACE);
 	assert_int_equal(c.sandbox.seccomp, OVFS_SECCOMP_KILL);
 	assert_int_equal(c.sandbox.disable, 0);
 	assert_int_equal(c.log.level, LOG_LEVEL_INFO);
 	assert_int_equal(c.log.target, OVFS_LOG_AUTO);
-	assert_int_equal(c.cache.block_sizes,
+	assert_int_equal(c.pool.block_sizes,
 			 0x1000 | 0x4000 | 0x10000 | 0x40000 | 0x100000 | 0x200000);
-	assert_false(c.cache.enabled || c.cache.write_back);
-	assert_true(c.cache.expiration);
-	assert_int_equal(c.object.file_mode, 0644);
-	assert_int_equal(c.object.dir_mode, 0755);
-	assert_int_equal(c.object.on_unsupported, OVFS_UNSUPPORTED_FAIL);
-	assert_int_equal(c.retry.attempts, 8);
+	assert_false(b->cache.enabled || b->cache.write_back);
+	assert_true(b->cache.expiration);
+	assert_int_equal(b->object.file_mode, 0644);
+	assert_int_equal(b->object.dir_mode, 0755);
+	assert_int_equal(b->object.on_unsupported, OVFS_UNSUPPORTED_FAIL);
+	assert_int_equal(b->retry.attempts, 8);
 	conf_load_free(load);
 	ovfs_config_free(&c);
 }
@@ -164,7 +166,7 @@ static void test_checks(void **state)
 	/* A required key with a wrong value is one problem, not two. */
 	expect(STORAGE "[socket_settings]\nsocket_path = 1\n",
 	       "f:4: socket_settings.socket_path: got an integer, expected a path of 1 to 107 "
-	       "bytes");
+	       "bytes, or a list of such");
 }
 
 static void test_values_arrive(void **state)
@@ -179,6 +181,8 @@ static void test_values_arrive(void **state)
 		       "[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
 	struct ovfs_config c;
 	struct conf_load *load = ovfs_config_load_new(&c);
+	const struct ovfs_mount *m = &c.mounts[0];
+	const struct ovfs_backend *b = &m->backend;
 	size_t count;
 
 	(void)state;
@@ -186,19 +190,20 @@ static void test_values_arrive(void **state)
 	ovfs_config_check(load, &c);
 	conf_load_problems(load, &count);
 	assert_int_equal(count, 0);
-	assert_string_equal(c.socket.path, "s");
-	assert_string_equal(c.socket.tag, "data");
-	assert_int_equal(c.socket.gid, 4321);
-	assert_int_equal(c.socket.poll_us, 50);
-	assert_string_equal(c.storage.root, ".");
-	assert_true(c.storage.readonly);
-	assert_int_equal(c.fuse.cache, OVFS_CACHE_METADATA);
-	assert_int_equal(c.fuse.negative_timeout_ns, 0);
+	assert_int_equal(m->socket.path.count, 1);
+	assert_string_equal(m->socket.path.item[0], "s");
+	assert_string_equal(m->socket.tag, "data");
+	assert_int_equal(m->socket.gid, 4321);
+	assert_int_equal(m->socket.poll_us, 50);
+	assert_string_equal(b->storage.root, ".");
+	assert_true(b->storage.readonly);
+	assert_int_equal(m->fuse.cache, OVFS_CACHE_METADATA);
+	assert_int_equal(m->fuse.negative_timeout_ns, 0);
 	assert_int_equal(c.sandbox.mode, OVFS_SANDBOX_NONE);
 	assert_int_equal(c.sandbox.seccomp, OVFS_SECCOMP_NONE);
 	assert_int_equal(c.sandbox.disable,
 			 OVFS_STAGE_PID | OVFS_STAGE_NO_NEW_PRIVS | OVFS_STAGE_SECCOMP);
-	assert_int_equal(c.worker.threads, 3);
+	assert_int_equal(m->worker.threads, 3);
 	assert_int_equal(c.log.level, LOG_LEVEL_TRACE);
 	assert_int_equal(c.log.target, OVFS_LOG_JOURNAL);
 	conf_load_free(load);
@@ -227,6 +232,8 @@ static void test_founding_file(void **state)
 				   "secret_access_key = \"<secret_access_key>\"\n";
 	struct ovfs_config c;
 	struct conf_load *load = ovfs_config_load_new(&c);
+	const struct ovfs_mount *m = &c.mounts[0];
+	const struct ovfs_backend *b = &m->backend;
 	size_t count;
 
 	(void)state;
@@ -234,13 +241,13 @@ static void test_founding_file(void **state)
 	ovfs_config_check(load, &c);
 	conf_load_problems(load, &count);
 	assert_int_equal(count, 0);
-	assert_int_equal(c.storage.type, OVFS_STORAGE_S3);
-	assert_string_equal(c.storage.s3.bucket, "<bucket>");
-	assert_string_equal(c.storage.s3.secret_access_key, "<secret_access_key>");
-	assert_int_equal(c.worker.threads, 64);
-	assert_true(c.cache.enabled);
-	assert_true(c.cache.size > 0 && c.cache.size <= 4ull << 30);
-	assert_int_equal(c.cache.expiration_time_ns, 60000000000);
+	assert_int_equal(b->storage.type, OVFS_STORAGE_S3);
+	assert_string_equal(b->storage.s3.bucket, "<bucket>");
+	assert_string_equal(b->storage.s3.secret_access_key, "<secret_access_key>");
+	assert_int_equal(m->worker.threads, 64);
+	assert_true(b->cache.enabled);
+	assert_true(c.pool.size > 0 && c.pool.size <= 4ull << 30);
+	assert_int_equal(b->cache.expiration_time_ns, 60000000000);
 	conf_load_free(load);
 	ovfs_config_free(&c);
 }

@@ -58,9 +58,13 @@ static const struct conf_table tables[] = {
 	{ .name = "more", .doc = "d", .key = keys_more, .key_count = ARRAY_SIZE(keys_more) },
 };
 
+/* All keys are of one scope. */
+#define TARGETS(target) ((void *[CONF_SCOPES]){ target })
+#define CONST_TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+
 static struct conf_load *load_text(struct target *target, const char *text)
 {
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), target);
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(target));
 
 	assert_non_null(load);
 	conf_load_text(load, "f.toml", text, strlen(text));
@@ -101,7 +105,7 @@ static void test_defaults_and_values(void **state)
 	assert_int_equal(target.choice, 2);
 	assert_int_equal(target.flags, 5);
 	conf_load_free(load);
-	conf_target_free(tables, ARRAY_SIZE(tables), &target);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
 	assert_null(target.name);
 }
 
@@ -117,7 +121,7 @@ static void expect_problem(const char *text, const char *expected)
 	assert_int_equal(count, 1);
 	assert_string_equal(problem->text, expected);
 	conf_load_free(load);
-	conf_target_free(tables, ARRAY_SIZE(tables), &target);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
 }
 
 static void test_wrong_values(void **state)
@@ -230,7 +234,7 @@ static void test_problems_are_bounded(void **state)
 static void test_syntax_error(void **state)
 {
 	struct target target;
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), &target);
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(&target));
 	const struct conf_problem *problem;
 	size_t count;
 
@@ -246,7 +250,7 @@ static void test_syntax_error(void **state)
 static void test_missing_file(void **state)
 {
 	struct target target;
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), &target);
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(&target));
 	const struct conf_problem *problem;
 	size_t count;
 
@@ -291,7 +295,7 @@ static void test_set_overrides(void **state)
 	assert_string_equal(problem[3].text, "f.toml: more.color: is dull");
 	assert_int_equal(target.number, 8);
 	conf_load_free(load);
-	conf_target_free(tables, ARRAY_SIZE(tables), &target);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
 }
 
 static char *print(const struct target *target)
@@ -300,7 +304,7 @@ static char *print(const struct target *target)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	conf_print(tables, ARRAY_SIZE(tables), target, out);
+	conf_print(tables, ARRAY_SIZE(tables), CONST_TARGETS(target), out);
 	fclose(out);
 	return text;
 }
@@ -324,7 +328,7 @@ static void test_secrets_are_masked(void **state)
 	assert_int_equal(count, 1);
 	assert_null(strstr(problem->text, "hush"));
 	conf_load_free(load);
-	conf_target_free(tables, ARRAY_SIZE(tables), &target);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
 }
 
 static void test_print_round_trip(void **state)
@@ -350,8 +354,8 @@ static void test_print_round_trip(void **state)
 	assert_string_equal(first.name, second.name);
 	free(once);
 	free(twice);
-	conf_target_free(tables, ARRAY_SIZE(tables), &first);
-	conf_target_free(tables, ARRAY_SIZE(tables), &second);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &first);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &second);
 }
 
 int main(void)

@@ -70,6 +70,10 @@ static const struct conf_table tables[] = {
 	  .only = CONF_ONLY(1) },
 };
 
+/* All keys are of one scope. */
+#define TARGETS(target) ((void *[CONF_SCOPES]){ target })
+#define CONST_TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+
 static int setup(void **state)
 {
 	(void)state;
@@ -100,7 +104,7 @@ static void write_file(const char *name, const char *text, size_t len, mode_t mo
 /* Loads @text from a file of @mode. The caller frees both. */
 static struct conf_load *load_file(struct target *target, const char *text, mode_t mode)
 {
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), target);
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(target));
 
 	write_file("f.toml", text, strlen(text), mode);
 	assert_true(conf_load_file(load, "f.toml"));
@@ -111,7 +115,7 @@ static struct conf_load *load_file(struct target *target, const char *text, mode
 static void end(struct conf_load *load, struct target *target)
 {
 	conf_load_free(load);
-	conf_target_free(tables, ARRAY_SIZE(tables), target);
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, target);
 }
 
 /* NULL: no problem. */
@@ -135,7 +139,7 @@ static char *print(const struct target *target)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	conf_print(tables, ARRAY_SIZE(tables), target, out);
+	conf_print(tables, ARRAY_SIZE(tables), CONST_TARGETS(target), out);
 	fclose(out);
 	return text;
 }

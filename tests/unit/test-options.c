@@ -139,9 +139,9 @@ static void test_line_overrides_file(void **state)
 	/* Also when the file is named last. */
 	expect_run(&o, "--shared-dir=. --tag=line --log-level=warn --config-file=config.toml");
 	assert_string_equal(o.config_file, "config.toml");
-	assert_string_equal(o.config.storage.root, ".");
-	assert_string_equal(o.config.socket.tag, "line");
-	assert_string_equal(o.config.socket.path, "s");
+	assert_string_equal(o.config.mounts[0].backend.storage.root, ".");
+	assert_string_equal(o.config.mounts[0].socket.tag, "line");
+	assert_string_equal(o.config.mounts[0].socket.path.item[0], "s");
 	assert_int_equal(o.config.log.level, LOG_LEVEL_WARN);
 	options_free(&o);
 }
@@ -156,19 +156,19 @@ static void test_virtiofsd_options(void **state)
 			    "--thread-pool-size=8 --rlimit-nofile=5000 --writeback "
 			    "--allow-direct-io --no-readdirplus --modcaps=+sys_admin "
 			    "--socket-group=0 --tag=t -f -d");
-	assert_int_equal(o.config.fuse.cache, OVFS_CACHE_NEVER);
-	assert_true(o.config.storage.readonly);
+	assert_int_equal(o.config.mounts[0].fuse.cache, OVFS_CACHE_NEVER);
+	assert_true(o.config.mounts[0].backend.storage.readonly);
 	assert_int_equal(o.config.sandbox.mode, OVFS_SANDBOX_CHROOT);
 	assert_int_equal(o.config.sandbox.seccomp, OVFS_SECCOMP_NONE);
-	assert_true(o.config.fuse.posix_acl);
-	assert_false(o.config.fuse.announce_submounts);
-	assert_false(o.config.fuse.inode_file_handles);
-	assert_int_equal(o.config.worker.threads, 8);
-	assert_int_equal(o.config.fuse.fd_limit, 5000);
-	assert_true(o.config.fuse.writeback && o.config.fuse.allow_direct_io);
-	assert_false(o.config.fuse.readdirplus);
+	assert_true(o.config.mounts[0].fuse.posix_acl);
+	assert_false(o.config.mounts[0].fuse.announce_submounts);
+	assert_false(o.config.mounts[0].fuse.inode_file_handles);
+	assert_int_equal(o.config.mounts[0].worker.threads, 8);
+	assert_int_equal(o.config.mounts[0].fuse.fd_limit, 5000);
+	assert_true(o.config.mounts[0].fuse.writeback && o.config.mounts[0].fuse.allow_direct_io);
+	assert_false(o.config.mounts[0].fuse.readdirplus);
 	assert_string_equal(o.config.sandbox.modcaps, "+sys_admin");
-	assert_int_equal(o.config.socket.gid, 0);
+	assert_int_equal(o.config.mounts[0].socket.gid, 0);
 	assert_int_equal(o.config.log.level, LOG_LEVEL_DEBUG);
 	assert_int_equal(o.note_count, 0);
 	options_free(&o);
@@ -176,8 +176,8 @@ static void test_virtiofsd_options(void **state)
 	/* The last one of a kind counts. */
 	expect_run(&o, BASE "--cache=always --cache=metadata --no-announce-submounts "
 			    "--announce-submounts");
-	assert_int_equal(o.config.fuse.cache, OVFS_CACHE_METADATA);
-	assert_true(o.config.fuse.announce_submounts);
+	assert_int_equal(o.config.mounts[0].fuse.cache, OVFS_CACHE_METADATA);
+	assert_true(o.config.mounts[0].fuse.announce_submounts);
 	options_free(&o);
 }
 
@@ -200,13 +200,13 @@ static void test_as_libvirt_calls(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 1), 0);
 	expect_run(&o, words);
-	assert_int_equal(o.config.socket.fd, fd);
-	assert_null(o.config.socket.path);
-	assert_string_equal(o.config.storage.root, "a,b");
-	assert_int_equal(o.config.fuse.cache, OVFS_CACHE_NEVER);
+	assert_int_equal(o.config.mounts[0].socket.fd, fd);
+	assert_int_equal(o.config.mounts[0].socket.path.count, 0);
+	assert_string_equal(o.config.mounts[0].backend.storage.root, "a,b");
+	assert_int_equal(o.config.mounts[0].fuse.cache, OVFS_CACHE_NEVER);
 	assert_int_equal(o.config.sandbox.mode, OVFS_SANDBOX_CHROOT);
-	assert_false(o.config.fuse.xattr);
-	assert_true(o.config.fuse.posix_locks);
+	assert_false(o.config.mounts[0].fuse.xattr);
+	assert_true(o.config.mounts[0].fuse.posix_locks);
 	assert_int_equal(o.note_count, 1);
 	assert_string_equal(o.note[0].option, "--thread-pool-size");
 	options_free(&o);
@@ -218,8 +218,8 @@ static void test_as_libvirt_calls(void **state)
 		 fd);
 	expect_run(&o, words);
 	assert_int_equal(o.config.sandbox.mode, OVFS_SANDBOX_NONE);
-	assert_int_equal(o.config.worker.threads, 1);
-	assert_true(o.config.fuse.inode_file_handles);
+	assert_int_equal(o.config.mounts[0].worker.threads, 1);
+	assert_true(o.config.mounts[0].fuse.inode_file_handles);
 	assert_int_equal(o.note_count, 2);
 	options_free(&o);
 	close(fd);
@@ -236,24 +236,24 @@ static void test_compat_list(void **state)
 	(void)state;
 	expect_run(&o, "--socket-path=s -osource=.,xattr,posix_acl,timeout=2.5,log_level=err "
 		       "-o writeback,no_writeback,no_readdirplus,no_posix_lock,no_flock,");
-	assert_true(o.config.fuse.posix_acl);
-	assert_int_equal(o.config.fuse.attr_timeout_ns, 2500000000);
-	assert_int_equal(o.config.fuse.entry_timeout_ns, 2500000000);
+	assert_true(o.config.mounts[0].fuse.posix_acl);
+	assert_int_equal(o.config.mounts[0].fuse.attr_timeout_ns, 2500000000);
+	assert_int_equal(o.config.mounts[0].fuse.entry_timeout_ns, 2500000000);
 	assert_int_equal(o.config.log.level, LOG_LEVEL_ERROR);
-	assert_false(o.config.fuse.writeback);
-	assert_false(o.config.fuse.posix_locks);
+	assert_false(o.config.mounts[0].fuse.writeback);
+	assert_false(o.config.mounts[0].fuse.posix_locks);
 	options_free(&o);
 
 	/* ACLs are on unless turned off, and attributes carry them. */
 	expect_run(&o, BASE "-o no_posix_acl");
-	assert_false(o.config.fuse.posix_acl);
+	assert_false(o.config.mounts[0].fuse.posix_acl);
 	options_free(&o);
 	expect_run(&o, BASE "-o no_xattr");
-	assert_false(o.config.fuse.posix_acl);
+	assert_false(o.config.mounts[0].fuse.posix_acl);
 	options_free(&o);
 
 	expect_run(&o, BASE "-o flock,no_posix_lock");
-	assert_true(o.config.fuse.posix_locks);
+	assert_true(o.config.mounts[0].fuse.posix_locks);
 	assert_int_equal(o.note_count, 1);
 	options_free(&o);
 

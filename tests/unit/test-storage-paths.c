@@ -36,7 +36,7 @@ static bool has(const struct storage_paths *paths, const char *path, bool folder
 	return false;
 }
 
-static struct storage_paths of(const struct ovfs_config *config)
+static struct storage_paths of(const struct ovfs_backend *config)
 {
 	struct storage_paths paths;
 
@@ -46,7 +46,7 @@ static struct storage_paths of(const struct ovfs_config *config)
 
 static void test_other_types_see_nothing(void **state)
 {
-	struct ovfs_config config = { .storage.type = OVFS_STORAGE_FS };
+	struct ovfs_backend config = { .storage.type = OVFS_STORAGE_FS };
 	struct storage_paths paths = of(&config);
 
 	(void)state;
@@ -61,7 +61,7 @@ static void test_other_types_see_nothing(void **state)
 static void test_names_and_certificates(void **state)
 {
 	char ca[] = "/srv/ca.pem", key[] = "/srv/key.pem";
-	struct ovfs_config config = {
+	struct ovfs_backend config = {
 		.storage = { .type = OVFS_STORAGE_S3,
 			     .s3 = { .ca_bundle = ca, .client_certificate = key } },
 	};
@@ -81,7 +81,7 @@ static void test_names_and_certificates(void **state)
 
 static void test_credentials(void **state)
 {
-	struct ovfs_config config = { .storage.type = OVFS_STORAGE_S3 };
+	struct ovfs_backend config = { .storage.type = OVFS_STORAGE_S3 };
 	struct storage_paths paths = of(&config);
 
 	(void)state;
@@ -111,7 +111,7 @@ static void test_credentials(void **state)
 
 static void test_home_is_looked_up_outside(void **state)
 {
-	struct ovfs_config config = { .storage.type = OVFS_STORAGE_S3 };
+	struct ovfs_backend config = { .storage.type = OVFS_STORAGE_S3 };
 	struct storage_paths paths;
 
 	(void)state;

@@ -64,7 +64,7 @@ static void test_layers(void **state)
 
 	(void)state;
 	configure(&config, HEAD "type = \"memory\"\n");
-	assert_null(storage_stack_new(&stack, &config));
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
 	for (store = storage_stack_store(stack); store; store = store->next) {
 		assert_true(n < ARRAY_SIZE(names));
 		assert_string_equal(store->ops->name, names[n++]);
@@ -81,7 +81,7 @@ static void test_memory(void **state)
 
 	(void)state;
 	configure(&config, HEAD "type = \"memory\"\ncapacity = \"1MiB\"\n");
-	assert_null(storage_stack_new(&stack, &config));
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
 	assert_int_equal(put(storage_stack_store(stack), "a", 600000), 0);
 	assert_int_equal(put(storage_stack_store(stack), "b", 600000), -ENOSPC);
 	storage_stack_log(stack);
@@ -110,7 +110,7 @@ static void expect_error(const char *text, const char *word)
 	struct err *e;
 
 	configure(&config, text);
-	e = storage_stack_new(&stack, &config);
+	e = storage_stack_new(&stack, &config.mounts[0].backend);
 	if (!e)
 		fail_msg("no error for %s", text);
 	if (!strstr(err_msg(e), word))
