@@ -38,7 +38,7 @@ static void mount_request(void *ctx, struct virtio_req *req)
 {
 	struct mount *m = ctx;
 
-	fuse_session_request(m->session, req->priv, req->in, req->in_count, req->out,
+	fuse_session_request(m->session, req->priv, req->begun_ns, req->in, req->in_count, req->out,
 			     req->out_count, mount_request_done, req);
 }
 

@@ -33,12 +33,20 @@ struct loop {
 	struct loop_task *tasks, **tasks_tail;
 };
 
+static _Thread_local uint64_t last_ns;
+
 uint64_t loop_now_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+	last_ns = (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+	return last_ns;
+}
+
+uint64_t loop_last_ns(void)
+{
+	return last_ns;
 }
 
 struct err *loop_new(struct loop **out)

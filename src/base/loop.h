@@ -63,4 +63,7 @@ void loop_post(struct loop *loop, struct loop_task *task);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t loop_now_ns(void);
 
+/* What loop_now_ns() said last on this thread; 0: it was not asked. */
+uint64_t loop_last_ns(void);
+
 #endif

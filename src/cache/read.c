@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/loop.h"
+#include "base/span.h"
 #include "base/util.h"
 #include "cache/file.h"
 #include "cache/readahead.h"
@@ -268,6 +269,7 @@ static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahe
 			break;
 		}
 		misses++;
+		span_mark(SPAN_STORAGE);
 		pthread_mutex_lock(&f->lock);
 		ret = read_park(f, w, ahead_end, random);
 		pthread_mutex_unlock(&f->lock);
@@ -347,6 +349,7 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 
 		pthread_mutex_lock(&f->lock);
 		w->wake = read_revalidated;
+		span_mark(SPAN_STORAGE);
 		ret = fetch_revalidate(f, w);
 		pthread_mutex_unlock(&f->lock);
 		return ret < 0 ? ret : CACHE_PENDING;

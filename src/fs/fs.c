@@ -12,14 +12,35 @@ void fs_submit(struct fs_session *session, struct fs_req *req)
 	ssize_t result;
 
 	req->session = session;
+	span_attach(&req->span);
 	result = op ? op(session, req) : -ENOSYS;
+	span_detach(&req->span);
 	if (result != FS_PENDING)
 		req->complete(req, result);
 }
 
 void fs_req_complete(struct fs_req *req, ssize_t result)
 {
+	/* Whoever completes it may go on with something else. */
+	span_detach(&req->span);
 	req->complete(req, result);
+}
+
+void fs_req_defer(struct fs_req *req, struct workers *workers, void (*run)(struct work *work))
+{
+	span_enter(&req->span, SPAN_QUEUED);
+	span_detach(&req->span);
+	req->work.run = run;
+	workers_submit(workers, &req->work);
+}
+
+struct fs_req *fs_req_resume(struct work *work)
+{
+	struct fs_req *req = container_of(work, struct fs_req, work);
+
+	span_enter(&req->span, SPAN_DRIVER);
+	span_attach(&req->span);
+	return req;
 }
 
 size_t fs_dirent_size(size_t namelen)

@@ -37,6 +37,7 @@
 #include <sys/types.h>
 
 #include "base/iov.h"
+#include "base/span.h"
 #include "base/workers.h"
 #include "fs/fuse_abi.h"
 
@@ -126,6 +127,7 @@ struct fs_req {
 
 	/* Set by the caller of fs_submit(). */
 	void (*complete)(struct fs_req *req, ssize_t result);
+	struct span span; /* begun by it */
 
 	/* The driver's, from fs_submit() until completion. @driver is not cleared. */
 	struct fs_session *session;
@@ -187,6 +189,12 @@ void fs_submit(struct fs_session *session, struct fs_req *req);
 
 /* Ends a request for which an operation returned FS_PENDING. Any thread. */
 void fs_req_complete(struct fs_req *req, ssize_t result);
+
+/* Has @run go on with the request on one of @workers: it begins with fs_req_resume(). */
+void fs_req_defer(struct fs_req *req, struct workers *workers, void (*run)(struct work *work));
+
+/* The request of @work, which this thread now works on. */
+struct fs_req *fs_req_resume(struct work *work);
 
 /*
  * Appends one entry to the reply of READDIR. @offset is the cookie of the

@@ -132,6 +132,13 @@ static const struct fuse_op *fuse_op_find(uint32_t opcode)
 	return &fuse_ops[opcode];
 }
 
+const char *fuse_opcode_name(uint32_t opcode)
+{
+	if (opcode == 0)
+		return "UNKNOWN";
+	return opcode < FUSE_OPCODE_COUNT ? fuse_ops[opcode].name : NULL;
+}
+
 /* ---- header ---- */
 
 int fuse_decode_header(struct fuse_req *r, const struct iovec *in, size_t in_count)

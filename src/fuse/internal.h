@@ -6,6 +6,7 @@
  *	init.c		what FUSE_INIT agrees on
  *	session.c	whose request it is: the life of an fs_session
  *	reply.c		the outcome -> the bytes of the reply
+ *	metrics.c	counting them
  *
  * A request is a struct fuse_req in storage that the transport lends. It
  * belongs to the thread that decodes it, then to the driver, then to whoever
@@ -22,6 +23,7 @@
 
 #include "base/log.h"
 #include "fs/fs.h"
+#include "fuse/metrics.h"
 #include "fuse/session.h"
 
 struct fuse_conn;
@@ -76,9 +78,17 @@ struct fuse_op {
 	uint16_t out_size;
 };
 
+/* What others may see of a request under way; begun_ns is written last. */
+struct fuse_label {
+	_Atomic uint64_t begun_ns, unique, nodeid;
+	_Atomic uint32_t opcode;
+	_Atomic bool reported; /* that it takes very long was logged */
+};
+
 struct fuse_req {
 	struct fs_req req;
 
+	struct fuse_label label;
 	const struct fuse_op *op;
 	struct fuse_conn *conn; /* which this request keeps alive; NULL for none */
 	unsigned shard;		/* with conn: where it is counted */
@@ -90,6 +100,7 @@ struct fuse_req {
 	uint16_t extlen; /* fuse_in_header.total_extlen, in units of 8 bytes */
 
 	struct fuse_session *session;
+	uint64_t begun_ns;
 	const struct iovec *out;
 	size_t out_count;
 	fuse_done_fn *done;
@@ -136,6 +147,23 @@ enum fuse_init_outcome {
 enum fuse_init_outcome fuse_init_negotiate(const struct fuse_init_in *in, uint64_t driver_flags,
 					   uint32_t max_write, struct fuse_init_out *out,
 					   struct fs_negotiated *negotiated);
+
+/* ---- metrics.c ---- */
+
+struct fuse_metrics;
+
+/* NULL for lack of memory. */
+struct fuse_metrics *fuse_metrics_new(void);
+void fuse_metrics_free(struct fuse_metrics *metrics);
+
+/* @opcode: 0 for one that we do not know. @result: as an fs_op_fn returns it. */
+void fuse_metrics_add(struct fuse_metrics *metrics, uint32_t opcode, ssize_t result,
+		      uint64_t latency_ns);
+bool fuse_metrics_read(const struct fuse_metrics *metrics, uint32_t opcode,
+		       struct fuse_opcode_metrics *out);
+
+/* @r took @latency_ns, and is about to end with @result. */
+void fuse_log_slow(struct fuse_req *r, ssize_t result, uint64_t latency_ns);
 
 /* ---- session.c ---- */
 

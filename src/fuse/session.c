@@ -51,6 +51,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/loop.h"
 #include "base/util.h"
 #include "fuse/internal.h"
 
@@ -83,6 +84,8 @@ struct fuse_session {
 	struct fuse_conn conns[FUSE_CONNS];
 	_Alignas(FUSE_CACHE_LINE) struct fuse_conn *_Atomic current;
 	struct fs *fs;
+	struct fuse_metrics *metrics;
+	_Atomic uint64_t slow_ns; /* UINT64_MAX: never */
 	uint32_t max_write;
 	pthread_mutex_t lock; /* INIT, DESTROY, reset */
 	struct log_limit log_limit;
@@ -210,12 +213,19 @@ static int fuse_conn_create(struct fuse_session *session, const struct fs_negoti
 
 /* ---- requests ---- */
 
-/* The request and its storage are gone after this. */
-static void fuse_req_end(struct fuse_req *r, size_t written)
+/* The request and its storage are gone after this. @result: 0, a count, or -errno. */
+static void fuse_req_end(struct fuse_req *r, size_t written, ssize_t result)
 {
+	uint32_t opcode = atomic_load_explicit(&r->label.opcode, memory_order_relaxed);
+	uint64_t latency_ns = loop_now_ns() - r->begun_ns;
+	struct fuse_session *session = r->session;
 	fuse_done_fn *done = r->done;
 	void *arg = r->arg;
 
+	fuse_metrics_add(session->metrics, r->op->name ? opcode : 0, result, latency_ns);
+	if (unlikely(latency_ns >= atomic_load_explicit(&session->slow_ns, memory_order_relaxed)) &&
+	    !r->op->waits)
+		fuse_log_slow(r, result, latency_ns);
 	/* Counted out first: once done() has been called for every request, the
 	 * session may be reset or freed. */
 	if (r->conn)
@@ -227,7 +237,7 @@ static void fuse_req_complete(struct fs_req *req, ssize_t result)
 {
 	struct fuse_req *r = container_of(req, struct fuse_req, req);
 
-	fuse_req_end(r, fuse_reply_result(r, result));
+	fuse_req_end(r, fuse_reply_result(r, result), result);
 }
 
 static void fuse_req_reject(struct fuse_req *r, int err)
@@ -237,7 +247,7 @@ static void fuse_req_reject(struct fuse_req *r, int err)
 		    "fuse_request_malformed", "op=%s opcode=%u unique=%llu error=%d",
 		    r->op->name ? r->op->name : "unknown", r->req.opcode,
 		    (unsigned long long)r->req.unique, -err);
-	fuse_req_end(r, fuse_reply_error(r, err));
+	fuse_req_end(r, fuse_reply_error(r, err), err);
 }
 
 static void fuse_op_init(struct fuse_req *r)
@@ -273,7 +283,8 @@ static void fuse_op_init(struct fuse_req *r)
 		    in.major, in.minor, in.flags & FUSE_INIT_EXT ? in.flags2 : 0, in.flags,
 		    out.major, out.minor, out.flags2, out.flags, out.max_write, out.max_pages,
 		    -err);
-	fuse_req_end(r, err ? fuse_reply_error(r, err) : fuse_reply_struct(r, &out, sizeof(out)));
+	fuse_req_end(r, err ? fuse_reply_error(r, err) : fuse_reply_struct(r, &out, sizeof(out)),
+		     err);
 }
 
 static void fuse_destroy_synced(struct fs_req *req, ssize_t result)
@@ -286,7 +297,8 @@ static void fuse_destroy_synced(struct fs_req *req, ssize_t result)
 	if (atomic_load_explicit(&session->current, memory_order_relaxed) == r->conn)
 		fuse_conn_retire(session);
 	pthread_mutex_unlock(&session->lock);
-	fuse_req_end(r, fuse_reply_error(r, result < 0 ? (int)result : 0));
+	result = MIN(result, (ssize_t)0);
+	fuse_req_end(r, fuse_reply_error(r, (int)result), result);
 }
 
 static void fuse_op_destroy(struct fuse_req *r)
@@ -306,7 +318,7 @@ static void fuse_op_destroy(struct fuse_req *r)
 	pthread_mutex_lock(&r->session->lock);
 	fuse_conn_retire(r->session);
 	pthread_mutex_unlock(&r->session->lock);
-	fuse_req_end(r, fuse_reply_error(r, 0));
+	fuse_req_end(r, fuse_reply_error(r, 0), 0);
 }
 
 static void fuse_op_interrupt(struct fuse_req *r)
@@ -325,7 +337,7 @@ static void fuse_op_interrupt(struct fuse_req *r)
 		fs_session = r->conn->fs_session;
 		fs_session->fs->ops->session_interrupt(fs_session, in.unique);
 	}
-	fuse_req_end(r, 0);
+	fuse_req_end(r, 0, 0);
 }
 
 static void fuse_req_submit(struct fuse_req *r)
@@ -336,7 +348,7 @@ static void fuse_req_submit(struct fuse_req *r)
 	int err;
 
 	if (unlikely(!conn)) {
-		fuse_req_end(r, fuse_reply_error(r, -EIO));
+		fuse_req_end(r, fuse_reply_error(r, -EIO), -EIO);
 		return;
 	}
 	r->conn = conn;
@@ -370,9 +382,22 @@ static void fuse_req_own(struct fuse_req *r)
 	}
 }
 
-void fuse_session_request(struct fuse_session *session, void *storage, const struct iovec *in,
-			  size_t in_count, const struct iovec *out, size_t out_count,
-			  fuse_done_fn *done, void *arg)
+/* Lets who looks at requests under way know which one this is. */
+static void fuse_req_label(struct fuse_req *r, uint64_t begun_ns)
+{
+	struct fuse_label *label = &r->label;
+
+	span_begin(&r->req.span, begun_ns);
+	atomic_store_explicit(&label->opcode, r->req.opcode, memory_order_relaxed);
+	atomic_store_explicit(&label->unique, r->req.unique, memory_order_relaxed);
+	atomic_store_explicit(&label->nodeid, r->req.nodeid, memory_order_relaxed);
+	atomic_store_explicit(&label->reported, false, memory_order_relaxed);
+	atomic_store_explicit(&label->begun_ns, begun_ns, memory_order_release);
+}
+
+void fuse_session_request(struct fuse_session *session, void *storage, uint64_t begun_ns,
+			  const struct iovec *in, size_t in_count, const struct iovec *out,
+			  size_t out_count, fuse_done_fn *done, void *arg)
 {
 	const size_t header = sizeof(struct fuse_out_header);
 	struct fuse_req *r = storage;
@@ -380,6 +405,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, const str
 
 	r->session = session;
 	r->conn = NULL;
+	r->begun_ns = begun_ns;
 	r->out = out;
 	r->out_count = out_count;
 	r->done = done;
@@ -387,6 +413,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, const str
 	r->req.name = NULL;
 	r->req.newname = NULL;
 	err = fuse_decode_header(r, in, in_count);
+	fuse_req_label(r, begun_ns);
 	if (unlikely(err ||
 		     (r->op->reply != FUSE_REPLY_NONE && fuse_reply_room(r, header) < header))) {
 		fuse_req_reject(r, err ? err : -EINVAL);
@@ -400,7 +427,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, const str
 		fuse_req_own(r);
 		break;
 	case FUSE_HANDLER_NONE:
-		fuse_req_end(r, fuse_reply_error(r, -r->op->refusal));
+		fuse_req_end(r, fuse_reply_error(r, -r->op->refusal), -r->op->refusal);
 		break;
 	}
 }
@@ -426,7 +453,10 @@ struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write)
 		for (unsigned j = 0; j < FUSE_SHARDS; j++)
 			atomic_init(&session->conns[i].shards[j].count, FUSE_SHARD_CLOSED);
 	}
-	if (pthread_mutex_init(&session->lock, NULL)) {
+	atomic_init(&session->slow_ns, UINT64_MAX);
+	session->metrics = fuse_metrics_new();
+	if (!session->metrics || pthread_mutex_init(&session->lock, NULL)) {
+		fuse_metrics_free(session->metrics);
 		free(session);
 		return NULL;
 	}
@@ -444,6 +474,7 @@ void fuse_session_free(struct fuse_session *session)
 {
 	fuse_session_reset(session);
 	pthread_mutex_destroy(&session->lock);
+	fuse_metrics_free(session->metrics);
 	free(session);
 }
 
@@ -451,4 +482,16 @@ void fuse_session_interrupt(struct fuse_session *session)
 {
 	for (unsigned i = 0; i < FUSE_CONNS; i++)
 		fuse_conn_interrupt(&session->conns[i]);
+}
+
+bool fuse_session_metrics(const struct fuse_session *session, uint32_t opcode,
+			  struct fuse_opcode_metrics *out)
+{
+	return fuse_metrics_read(session->metrics, opcode, out);
+}
+
+void fuse_session_set_slow(struct fuse_session *session, uint64_t slow_ns)
+{
+	atomic_store_explicit(&session->slow_ns, slow_ns ? slow_ns : UINT64_MAX,
+			      memory_order_relaxed);
 }

@@ -37,13 +37,13 @@ void fuse_session_free(struct fuse_session *session);
 size_t fuse_request_size(void);
 
 /*
- * Handles one request. @storage, the two iovec arrays and the memory that they
- * describe stay valid until done(@arg). The request's bytes may change while
- * they are looked at: each is fetched once. Any thread, many at once.
+ * Handles one request, which came at @begun_ns (loop_now_ns()). @storage, the two iovec arrays
+ * and the memory that they describe stay valid until done(@arg). The request's bytes may change
+ * while they are looked at: each is fetched once. Any thread, many at once.
  */
-void fuse_session_request(struct fuse_session *session, void *storage, const struct iovec *in,
-			  size_t in_count, const struct iovec *out, size_t out_count,
-			  fuse_done_fn *done, void *arg);
+void fuse_session_request(struct fuse_session *session, void *storage, uint64_t begun_ns,
+			  const struct iovec *in, size_t in_count, const struct iovec *out,
+			  size_t out_count, fuse_done_fn *done, void *arg);
 
 /* Ends waiting requests (blocking locks) with EINTR, soon. Any thread. */
 void fuse_session_interrupt(struct fuse_session *session);

@@ -23,6 +23,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/span.h"
+
 enum { PHASE_LIVE, PHASE_CANCELLED, PHASE_DONE };
 
 #define STOP_CANCELLED UINT_MAX
@@ -463,6 +465,7 @@ int store_call(struct store *store, struct store_op *op)
 
 	op->waiter = &waiter;
 	op->complete = call_complete;
+	span_mark(SPAN_STORAGE);
 	store_submit(store, op);
 	pthread_mutex_lock(&waiter.lock);
 	while (!waiter.done)
@@ -471,6 +474,7 @@ int store_call(struct store *store, struct store_op *op)
 	pthread_cond_destroy(&waiter.cond);
 	pthread_mutex_destroy(&waiter.lock);
 	op->waiter = NULL;
+	span_mark(SPAN_DRIVER);
 	return op->result;
 }
 

@@ -317,3 +317,23 @@ void virtio_device_free(struct virtio_device *device)
 	close_fd(&device->nobody_fd);
 	free(device);
 }
+
+/* ---- What there is to see ---- */
+
+unsigned virtio_device_queue_count(const struct virtio_device *device)
+{
+	return device->queue_count;
+}
+
+void virtio_device_queue_info(const struct virtio_device *device, unsigned queue,
+			      struct virtio_queue_info *out)
+{
+	queue_info(device->queues[queue], out);
+}
+
+void virtio_device_each_request(const struct virtio_device *device,
+				void (*look)(void *arg, const struct virtio_req *req), void *arg)
+{
+	for (unsigned i = 0; i < device->queue_count; i++)
+		queue_each_request(device->queues[i], look, arg);
+}

@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
 #include "base/err.h"
@@ -44,7 +45,8 @@ struct virtio_req {
 	struct iovec *out; /* device-writable */
 	size_t out_count;
 	unsigned queue;
-	void *priv; /* ops->priv_size bytes, 16-byte aligned, content undefined */
+	uint64_t begun_ns; /* loop_now_ns() when it was taken from the ring */
+	void *priv;	   /* ops->priv_size bytes, 16-byte aligned, content undefined */
 };
 
 struct virtio_device_ops {
@@ -90,6 +92,27 @@ void virtio_device_detach(struct virtio_device *device);
 
 /* Detaches and frees. */
 void virtio_device_free(struct virtio_device *device);
+
+/* ---- What there is to see, for any thread while the device is not being freed ---- */
+
+struct virtio_queue_info {
+	bool started;	    /* the front end has set it up */
+	unsigned size;	    /* of the ring */
+	unsigned waiting;   /* chains in the ring that were not taken yet; of a packed ring
+			     * only whether there are any */
+	unsigned in_flight; /* taken, not completed */
+	unsigned orphans;   /* likewise, of a ring that was stopped without them */
+};
+
+/* Hiprio included. */
+unsigned virtio_device_queue_count(const struct virtio_device *device);
+void virtio_device_queue_info(const struct virtio_device *device, unsigned queue,
+			      struct virtio_queue_info *out);
+
+/* Calls @look for each request under way, with the lock of its queue: it stays what it is
+ * meanwhile, and no other goes on or off. @look only looks. */
+void virtio_device_each_request(const struct virtio_device *device,
+				void (*look)(void *arg, const struct virtio_req *req), void *arg);
 
 /* Returns the chain to the driver; the first @written bytes of the
  * device-writable part have been filled. @req is gone. Any thread. */

@@ -13,8 +13,8 @@
  * kept in plain form and takes effect when the ring starts: as soon as it has
  * a size, addresses, memory, a kick and is enabled.
  *
- * Threads: every function here belongs to the control thread. Those that can
- * make the ring start or break return 0 or negative errno for the message that
+ * Threads: every function here belongs to the control thread, but where it says any. Those
+ * that can make the ring start or break return 0 or negative errno for the message that
  * caused it.
  */
 #ifndef OVFS_VIRTIO_QUEUE_H
@@ -81,6 +81,11 @@ void queue_set_log_fd(struct queue *q, int fd);
 /* Checks that @fd can be written to and makes it non-blocking: a front end that does
  * not read its pipe must not hold up a queue. Negative errno. */
 int queue_prepare_signal_fd(int fd);
+
+/* As virtio_device_queue_info() and virtio_device_each_request(). Any thread. */
+void queue_info(struct queue *q, struct virtio_queue_info *out);
+void queue_each_request(struct queue *q, void (*look)(void *arg, const struct virtio_req *req),
+			void *arg);
 
 /* ---- Stopping ---- */
 

@@ -115,6 +115,33 @@ struct request *queue_pop(struct queue *q)
 	return req;
 }
 
+void queue_info(struct queue *q, struct virtio_queue_info *out)
+{
+	pthread_mutex_lock(&q->lock);
+	*out = (struct virtio_queue_info){
+		.started = q->vq.running,
+		.size = q->config.size,
+		.in_flight = q->in_flight,
+		.orphans = q->orphans,
+	};
+	if (queue_serving(q))
+		out->waiting = virtq_waiting(&q->vq);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void queue_each_request(struct queue *q, void (*look)(void *arg, const struct virtio_req *req),
+			void *arg)
+{
+	pthread_mutex_lock(&q->lock);
+	for (unsigned i = 0; i < q->pool.made && q->in_flight + q->orphans > 0; i++) {
+		const struct request *req = pool_object(&q->pool, i);
+
+		if (req->state != REQUEST_FREE)
+			look(arg, &req->pub);
+	}
+	pthread_mutex_unlock(&q->lock);
+}
+
 unsigned queue_orphan_requests(struct queue *q)
 {
 	unsigned found = 0;

@@ -301,6 +301,13 @@ bool virtq_has_chain(struct virtqueue *vq)
 	return vq->packed ? virtq_packed_has_chain(vq) : virtq_split_has_chain(vq);
 }
 
+unsigned virtq_waiting(struct virtqueue *vq)
+{
+	if (!virtq_has_chain(vq))
+		return 0;
+	return vq->packed ? 1 : virtq_split_waiting(vq);
+}
+
 static void set_kicks(struct virtqueue *vq, bool wanted)
 {
 	if (vq->packed)

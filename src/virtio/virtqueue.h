@@ -214,6 +214,10 @@ bool virtq_should_notify(struct virtqueue *vq);
 /* True when virtq_pop() would return other than 0. Cheap: for busy polling. */
 bool virtq_has_chain(struct virtqueue *vq);
 
+/* Chains that virtq_pop() would take one after the other, as far as the ring tells at a
+ * glance: a packed one that there is one. For people who look. */
+unsigned virtq_waiting(struct virtqueue *vq);
+
 /*
  * Asks the driver to kick (not to kick) when it adds chains. A chain may have
  * been added in the meantime: when virtq_enable_kicks() returns true there is

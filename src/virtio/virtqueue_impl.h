@@ -181,6 +181,7 @@ int virtq_split_pop(struct virtqueue *vq, struct virtq_chain *chain, struct iove
 void virtq_split_push(struct virtqueue *vq, const struct virtq_chain *chain, uint32_t written);
 bool virtq_split_should_notify(struct virtqueue *vq);
 bool virtq_split_has_chain(struct virtqueue *vq);
+unsigned virtq_split_waiting(struct virtqueue *vq);
 void virtq_split_set_kicks(struct virtqueue *vq, bool wanted);
 
 struct ring_layout virtq_packed_layout(const struct virtqueue *vq);

@@ -242,6 +242,13 @@ bool virtq_split_has_chain(struct virtqueue *vq)
 	       ring_load16(&avail_ring(vq)->idx) != vq->avail_idx;
 }
 
+unsigned virtq_split_waiting(struct virtqueue *vq)
+{
+	unsigned count = (uint16_t)(ring_load16(&avail_ring(vq)->idx) - vq->avail_idx);
+
+	return MIN(count, (unsigned)vq->size); /* it may lie */
+}
+
 void virtq_split_set_kicks(struct virtqueue *vq, bool wanted)
 {
 	struct vring_used *used = used_ring(vq);

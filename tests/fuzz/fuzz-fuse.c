@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "base/loop.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "fuse/session.h"
@@ -291,8 +292,8 @@ static struct fuzz_req *fuzz_start(struct fuse_session *session, const struct re
 	check(r->storage);
 	memset(r->storage, 0xa5, fuse_request_size());
 	fuzz_now = r;
-	fuse_session_request(session, r->storage, r->in, r->in_count, r->out, r->out_count,
-			     fuzz_done, r);
+	fuse_session_request(session, r->storage, loop_now_ns(), r->in, r->in_count, r->out,
+			     r->out_count, fuzz_done, r);
 	return r;
 }
 

@@ -24,6 +24,7 @@
 
 #include <cmocka.h>
 
+#include "base/loop.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "fuse/session.h"
@@ -274,8 +275,8 @@ static inline void guest_start(struct guest *g, const void *bytes, size_t len, s
 	c = iov_cursor(g->in, g->in_count);
 	iov_write(&c, bytes, len);
 	g->done = 0;
-	fuse_session_request(g->session, g->storage, g->in, g->in_count, g->out, g->out_count,
-			     guest_done, g);
+	fuse_session_request(g->session, g->storage, loop_now_ns(), g->in, g->in_count, g->out,
+			     g->out_count, guest_done, g);
 }
 
 static inline size_t guest_finish(struct guest *g)

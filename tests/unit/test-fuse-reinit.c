@@ -7,6 +7,7 @@
  * The driver here counts the requests of each session, completes some of them
  * on a thread of its own, and parks SETLKW until it is interrupted.
  */
+#include "base/loop.h"
 #include "fuse-fake.h"
 
 #include <pthread.h>
@@ -177,7 +178,7 @@ static int call(struct fuse_session *session, void *storage, struct msg *m)
 	struct fuse_out_header h;
 	struct call c = { .done = 0 };
 
-	fuse_session_request(session, storage, &in, 1, &out, 1, call_done, &c);
+	fuse_session_request(session, storage, loop_now_ns(), &in, 1, &out, 1, call_done, &c);
 	while (!c.done)
 		sched_yield();
 	memcpy(&h, reply, sizeof(h));

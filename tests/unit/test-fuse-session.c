@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What INIT agrees on, and the life of a session, on one thread. */
+#include "base/loop.h"
 #include "fuse-fake.h"
 
 #define BASE                                                                                       \
@@ -440,12 +441,14 @@ static void test_done_is_the_end(void **state)
 	init(g, 45, 0);
 	msg_begin(&m, FUSE_STATFS);
 	in = (struct iovec){ m.bytes, m.len };
-	fuse_session_request(g->session, g->storage, &in, 1, &out, 1, reset_when_done, g);
+	fuse_session_request(g->session, g->storage, loop_now_ns(), &in, 1, &out, 1,
+			     reset_when_done, g);
 	assert_int_equal(g->fake.sessions_freed, 1);
 
 	init(g, 45, 0);
 	g->fake.handler = pend;
-	fuse_session_request(g->session, g->storage, &in, 1, &out, 1, reset_when_done, g);
+	fuse_session_request(g->session, g->storage, loop_now_ns(), &in, 1, &out, 1,
+			     reset_when_done, g);
 	assert_int_equal(g->fake.sessions_freed, 1);
 	fs_req_complete(g->fake.last, 0);
 	assert_int_equal(g->fake.sessions_freed, 2);

@@ -113,6 +113,66 @@ static void test_stop_waits_for_requests(void **state)
 	toy_end(&toy);
 }
 
+struct seen {
+	unsigned queue, count;
+	uint64_t not_before_ns;
+};
+
+static void see(void *arg, const struct virtio_req *req)
+{
+	struct seen *seen = arg;
+
+	seen->count++;
+	if (req->queue != seen->queue || req->begun_ns < seen->not_before_ns ||
+	    req->begun_ns > loop_now_ns())
+		seen->queue = UINT32_MAX; /* a lock is held: the test fails below */
+}
+
+static void test_look(void **state)
+{
+	struct toy toy;
+
+	(void)state;
+	toy_start(&toy, 0, 10000);
+	for_each_format(config)
+	{
+		struct seen seen = { .queue = 2, .not_before_ns = loop_now_ns() };
+		struct virtio_queue_info info;
+		struct echo echoes[3];
+		struct vuc c;
+
+		front_open(&c, &toy, config);
+		assert_int_equal(virtio_device_queue_count(toy.device), 4);
+		atomic_store(&toy.requests, 0);
+		for (unsigned i = 0; i < 3; i++) {
+			echo_init(&echoes[i], &c, 0);
+			echo_submit(&echoes[i], &c.queues[2], 's', i);
+		}
+		vuc_queue_kick(&c.queues[2]);
+		wait_for(&toy.requests, 3);
+		virtio_device_each_request(toy.device, see, &seen);
+		assert_int_equal(seen.count, 3);
+		assert_int_equal(seen.queue, 2);
+		virtio_device_queue_info(toy.device, 2, &info);
+		assert_true(info.started);
+		assert_int_equal(info.size, c.queues[2].size);
+		assert_int_equal(info.in_flight, 3);
+		assert_int_equal(info.waiting, 0);
+		virtio_device_queue_info(toy.device, 1, &info);
+		assert_int_equal(info.in_flight, 0);
+		toy_release(&toy, true);
+		for (unsigned i = 0; i < 3; i++)
+			front_reap(&c.queues[2]);
+		seen.count = 0;
+		virtio_device_each_request(toy.device, see, &seen);
+		assert_int_equal(seen.count, 0);
+		front_close(&c, &toy);
+		virtio_device_queue_info(toy.device, 2, &info);
+		assert_false(info.started);
+	}
+	toy_end(&toy);
+}
+
 static void test_stop_gives_up(void **state)
 {
 	struct toy toy;
@@ -537,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_echo),
 		cmocka_unit_test(test_busy_polling),
 		cmocka_unit_test(test_stop_waits_for_requests),
+		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_stop_gives_up),
 		cmocka_unit_test(test_disconnect_waits_for_requests),
 		cmocka_unit_test(test_memory_changes_while_requests_run),

@@ -148,7 +148,7 @@ void filefs_fd_release(struct filefs *fs)
 
 static void filefs_work_run(struct work *work)
 {
-	struct fs_req *req = container_of(work, struct fs_req, work);
+	struct fs_req *req = fs_req_resume(work);
 	const struct filefs_op *op = &filefs_op_table[req->opcode];
 	filefs_op_fn *run = op->run_blocking ? op->run_blocking : op->run;
 	ssize_t result = run(filefs_session_of(req->session), req);
@@ -159,8 +159,7 @@ static void filefs_work_run(struct work *work)
 
 ssize_t filefs_defer(struct filefs_session *s, struct fs_req *req)
 {
-	req->work.run = filefs_work_run;
-	workers_submit(filefs_of(s)->workers, &req->work);
+	fs_req_defer(req, filefs_of(s)->workers, filefs_work_run);
 	return FS_PENDING;
 }
 

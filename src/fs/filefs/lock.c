@@ -477,6 +477,7 @@ static ssize_t lock_request(struct lock_waiter *w, struct inode *inode, bool wai
 		w->inode = inode->slot.index;
 		w->mount_ino = lock_mount_ino(inode);
 		w->delay_ns = LOCK_DELAY_MIN_NS;
+		span_enter(&w->req->span, SPAN_LOCK);
 		*parked = *w; /* due at once: the lock may have become free just now */
 		if (locks_park(&fs->locks, parked))
 			return FS_PENDING;

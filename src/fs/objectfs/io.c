@@ -85,7 +85,7 @@ static ssize_t read_reopen(struct read_wait *r)
 
 static void read_reopen_run(struct work *work)
 {
-	struct fs_req *req = container_of(work, struct fs_req, work);
+	struct fs_req *req = fs_req_resume(work);
 	ssize_t result = read_reopen(read_wait_of(req));
 
 	if (result != FS_PENDING)
@@ -102,8 +102,7 @@ static ssize_t read_finish(struct read_wait *r, ssize_t result)
 		atomic_store_explicit(&h->delivered, true, memory_order_relaxed);
 	if (unlikely(result == -ESTALE) && !r->again && !(h->flags & HANDLE_WRITE) &&
 	    !atomic_load(&h->delivered)) {
-		r->req->work.run = read_reopen_run;
-		workers_submit(objectfs_of(s)->workers, &r->req->work);
+		fs_req_defer(r->req, objectfs_of(s)->workers, read_reopen_run);
 		return FS_PENDING;
 	}
 	handle_put(s, h);

@@ -165,7 +165,7 @@ static const struct objectfs_op objectfs_op_table[FUSE_OPCODE_COUNT] = {
 
 static void objectfs_run(struct work *work)
 {
-	struct fs_req *req = container_of(work, struct fs_req, work);
+	struct fs_req *req = fs_req_resume(work);
 	ssize_t result =
 		objectfs_op_table[req->opcode].slow(objectfs_session_of(req->session), req);
 
@@ -206,8 +206,7 @@ static ssize_t objectfs_dispatch(struct fs_session *session, struct fs_req *req)
 		result = op->fast(s, req);
 	if (result != OP_DEFER)
 		return result;
-	req->work.run = objectfs_run;
-	workers_submit(objectfs_pool(fs, op->pool), &req->work);
+	fs_req_defer(req, objectfs_pool(fs, op->pool), objectfs_run);
 	return FS_PENDING;
 }
 
