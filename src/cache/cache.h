@@ -46,10 +46,20 @@ struct cache_file;
 
 /* ---- The cache ---- */
 
+/* @config->size_max 0: what the host has. */
 struct err *cache_new(struct cache **out, const struct pool_config *config)
 	__attribute__((warn_unused_result));
 /* All storages are freed. Accepts NULL. */
 void cache_free(struct cache *cache);
+
+/*
+ * Another size for the pool, in bytes as pool_config.size, while it is in use: up to
+ * pool_config.size_max. Growing takes effect at once. Shrinking evicts at once what is clean; what
+ * is dirty is committed, since the share of it that is allowed is one of less, and goes then, which
+ * the storages see to by themselves: cache_usage() says how far that is. The error says what is
+ * wrong with @size; nothing has changed then. Some milliseconds for a gigabyte.
+ */
+struct err *cache_resize(struct cache *cache, uint64_t size) __attribute__((warn_unused_result));
 void cache_usage(const struct cache *cache, struct pool_usage *out);
 
 /* ---- A storage ---- */
@@ -77,6 +87,19 @@ struct cache_storage_config {
 struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 			      const struct cache_storage_config *config)
 	__attribute__((warn_unused_result));
+
+/*
+ * From now on what @config says of write_back, write_back_delay_ns, dirty_percent, expiration,
+ * expiration_ns, wait_timeout_ns, read_ahead_max and conflict; the rest of it is ignored. Requests
+ * under way may see a part of the change.
+ *
+ * When write_back goes off, everything that was dirty at the call is brought to the storage before
+ * it returns, for which it tries for @drain_ns. Returns the number of files that this failed with
+ * (they are tried again in the background, as always), 0 in all other cases. The driver stops to
+ * rely on write-back before the call, and begins to after it. May block, with that.
+ */
+unsigned cache_storage_reconfigure(struct cache_storage *storage,
+				   const struct cache_storage_config *config, uint64_t drain_ns);
 
 /* Commits everything dirty, trying for @timeout_ns; says what could not be written, by
  * key, in the log. Returns the number of files left dirty. May block. */

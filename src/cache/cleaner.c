@@ -21,7 +21,7 @@
  *
  * A file that stays dirty goes to the end of the list.
  *
- * The same thread sees to what leftover.c has to try again.
+ * The same thread sees to what leftover.c has to try again, and to a pool that got smaller.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -46,6 +46,9 @@
 /* A stream that nothing was written to for so long, when memory is short, may be waiting for
  * memory that only its commit gives back. */
 #define CLEANER_STREAM_NS (NSEC_PER_SEC / 5)
+
+/* Until the next look at what a smaller pool could not give back yet. */
+#define CLEANER_TRIM_NS (NSEC_PER_SEC / 10)
 
 struct cleaner {
 	struct cache_storage *storage;
@@ -101,7 +104,7 @@ void file_dirty_end(struct cache_file *f)
 /* Whether to commit @f now; else *@due is when to look again. Under its lock. */
 static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *due)
 {
-	const struct cache_storage_config *config = &f->storage->config;
+	const struct storage_config *config = &f->storage->config;
 	uint64_t now = loop_now_ns();
 
 	if (f->commit_wanted)
@@ -220,6 +223,19 @@ static uint64_t cleaner_look(struct cleaner *c)
 	return next;
 }
 
+/* Has the pool give memory back that it is not to have any more; returns when to try again. With
+ * storage.lock, which it drops meanwhile. */
+static uint64_t cleaner_trim(struct cleaner *c)
+{
+	struct cache_storage *s = c->storage;
+	uint64_t left;
+
+	pthread_mutex_unlock(&s->lock);
+	left = pool_trim(s->cache->pool);
+	pthread_mutex_lock(&s->lock);
+	return left ? loop_now_ns() + CLEANER_TRIM_NS : UINT64_MAX;
+}
+
 static void cleaner_sleep(struct cleaner *c, uint64_t until)
 {
 	struct timespec ts = {
@@ -239,10 +255,13 @@ static void *cleaner_thread(void *arg)
 
 	pthread_mutex_lock(&c->storage->lock);
 	while (!c->stop) {
+		uint64_t trim = cleaner_trim(c);
 		uint64_t leftover = leftover_look(c->storage);
 		uint64_t dirty = cleaner_look(c);
+		uint64_t next = MIN(leftover, dirty);
 
-		cleaner_sleep(c, MIN(leftover, dirty));
+		if (!c->stop)
+			cleaner_sleep(c, MIN(next, trim));
 	}
 	pthread_mutex_unlock(&c->storage->lock);
 	return NULL;
@@ -255,6 +274,17 @@ void cleaner_kick(struct cache_storage *s)
 		s->cleaner->kicked = true;
 		pthread_cond_signal(&s->cleaner->wake);
 	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+void cleaner_look_anew(struct cache_storage *s)
+{
+	struct list *pos;
+
+	pthread_mutex_lock(&s->lock);
+	list_for_each (pos, &s->dirty)
+		list_entry(pos, struct cache_file, dirty_link)->due_ns = 0;
+	cleaner_wake(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -277,15 +307,11 @@ void cleaner_commit(struct cache_file *f)
 struct err *cleaner_start(struct cache_storage *s)
 {
 	struct cleaner *c = calloc(1, sizeof(*c));
-	struct pool_usage usage;
 	pthread_condattr_t attr;
 	int ret;
 
 	if (!c)
 		return err_errno(ENOMEM, "cleaner of a cached storage");
-	pool_usage(s->cache->pool, &usage);
-	s->dirty_max = usage.arena * s->config.dirty_percent / 100;
-	s->fill_max = (usage.arena - s->dirty_max) / 4;
 	c->storage = s;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -519,7 +519,7 @@ void fetch_settle(struct cache_file *f, uint64_t start)
 
 bool fetch_expired(const struct cache_file *f)
 {
-	const struct cache_storage_config *config = &f->storage->config;
+	const struct storage_config *config = &f->storage->config;
 
 	if (!config->expiration || atomic_load_explicit(&f->dirty, memory_order_relaxed) ||
 	    file_is(f, FILE_CREATED | FILE_UNLINKED | FILE_REPLACED))

@@ -43,6 +43,21 @@
 struct cache {
 	struct pool *pool;
 	struct map_layout layout;
+	pthread_mutex_t lock; /* outside of cache_storage.lock */
+	struct list storages; /* lock; cache_storage.link */
+};
+
+/* cache_storage_config; what can be changed while it is used is atomic, and each value a matter
+ * of its own. */
+struct storage_config {
+	struct store *store;
+	struct workers *workers;
+	uint32_t part_size;
+	unsigned parts_in_flight;
+	_Atomic bool write_back, expiration;
+	_Atomic unsigned dirty_percent;
+	_Atomic uint64_t write_back_delay_ns, expiration_ns, wait_timeout_ns, read_ahead_max;
+	_Atomic enum cache_conflict conflict;
 };
 
 struct table_shard {
@@ -55,7 +70,8 @@ struct table_shard {
 
 struct cache_storage {
 	struct cache *cache;
-	struct cache_storage_config config;
+	struct list link; /* cache.lock */
+	struct storage_config config;
 	struct pool_owner owner;
 	struct table_shard shard[TABLE_SHARDS];
 	uint64_t hash_seed;
@@ -67,7 +83,7 @@ struct cache_storage {
 	_Atomic unsigned room_waiters;
 	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
 	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted */
-	uint64_t dirty_max;	      /* bytes; cleaner_start() */
+	_Atomic uint64_t dirty_max;   /* bytes; storage_set_limits() */
 	uint64_t fill_max;	      /* likewise: see gather_reserve() */
 	uint64_t filling;
 	_Atomic uint64_t dirty_files;
@@ -259,12 +275,20 @@ void storage_room(struct cache_storage *s);
  * held. */
 bool storage_room_wait(struct cache_storage *s, uint64_t deadline_ns);
 
+/* ---- sweep.c ---- */
+
+/* Commits all that was dirty at the call, trying for @timeout_ns; returns the number of files with
+ * which that did not succeed. May block. */
+unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns);
+
 /* ---- cleaner.c ---- */
 
 struct err *cleaner_start(struct cache_storage *s);
 void cleaner_stop(struct cache_storage *s);
 /* Look at the dirty files now: memory is short. Any thread. */
 void cleaner_kick(struct cache_storage *s);
+/* What is dirty may be due at other times than it was. Any thread. */
+void cleaner_look_anew(struct cache_storage *s);
 /* There is something to look at. With storage.lock. */
 void cleaner_wake(struct cache_storage *s);
 /* Commit @f now, in the background. Under its lock. */

@@ -23,15 +23,16 @@ static struct err *config_check(const struct pool_config *config)
 			return err_new("block sizes do not ascend: %u after %u", size,
 				       config->block_sizes[i - 1]);
 	}
-	if (config->size / 8 < config->block_sizes[config->classes - 1])
-		return err_new("the cache's size is %ju: less than 8 of its largest blocks, of %u",
-			       (uintmax_t)config->size, config->block_sizes[config->classes - 1]);
+	if (config->size / POOL_SLABS_MIN < config->block_sizes[config->classes - 1])
+		return err_new("the cache's size is %ju: less than %u of its largest blocks, of %u",
+			       (uintmax_t)config->size, POOL_SLABS_MIN,
+			       config->block_sizes[config->classes - 1]);
 	return NULL;
 }
 
 static struct err *pool_setup(struct pool *pool, const struct pool_config *config)
 {
-	uint64_t slabs, ids;
+	uint64_t cost, slabs, most;
 
 	pool->classes = config->classes;
 	pool->arena.shift = (unsigned)__builtin_ctz(config->block_sizes[0]);
@@ -42,20 +43,20 @@ static struct err *pool_setup(struct pool *pool, const struct pool_config *confi
 		c->shift = (unsigned)__builtin_ctz(config->block_sizes[i]);
 		c->per_slab = 1u << (pool->slab_shift - c->shift);
 	}
-	slabs = config->size / pool_arena_slab_cost(pool);
-	ids = (slabs + 2) << (pool->slab_shift - pool->arena.shift);
-	if (ids > UINT32_MAX - 1024)
+	cost = pool_arena_slab_cost(pool);
+	slabs = config->size / cost;
+	most = ((UINT32_MAX - 1024u) >> (pool->slab_shift - pool->arena.shift)) - 2;
+	if (slabs > most)
 		return err_new("the cache's size is %ju: with blocks of %u, at most %ju",
 			       (uintmax_t)config->size, config->block_sizes[0],
 			       (uintmax_t)UINT32_MAX << pool->arena.shift);
 	pool->slabs = (uint32_t)slabs;
-	pool->ahead = pool_arena_bytes(pool) / AHEAD_PART;
+	pool->slabs_max = (uint32_t)MIN(MAX(slabs, config->size_max / cost), most);
+	evict_set_ahead(pool);
 	pool->fresh = 1;
-	pool->slab = aligned_alloc(_Alignof(struct pool_slab), (slabs + 1) * sizeof(*pool->slab));
 	pool->owner = calloc(POOL_OWNERS_MAX, sizeof(struct pool_owner *));
-	if (!pool->slab || !pool->owner)
+	if (!pool->owner)
 		return err_new("out of memory for the cache's tables");
-	memset((void *)pool->slab, 0, (slabs + 1) * sizeof(*pool->slab));
 	return pool_arena_init(pool, config->huge_pages);
 }
 
@@ -74,6 +75,7 @@ struct err *pool_new(struct pool **out, const struct pool_config *config, pool_e
 		return err_new("out of memory for the cache");
 	*pool = (struct pool){ .arena.memfd = -1, .evict = evict, .evict_arg = arg };
 	pthread_mutex_init(&pool->trade, NULL);
+	pthread_mutex_init(&pool->trimming, NULL);
 	for (unsigned i = 0; i < POOL_CLASSES_MAX; i++)
 		pthread_mutex_init(&pool->class[i].lock, NULL);
 	e = pool_setup(pool, config);
@@ -81,7 +83,7 @@ struct err *pool_new(struct pool **out, const struct pool_config *config, pool_e
 		pool_free(pool);
 		return e;
 	}
-	sentinel = slab_first(pool, pool->slabs + 1);
+	sentinel = slab_first(pool, pool->slabs_max + 1);
 	for (unsigned i = 0; i < pool->classes; i++)
 		pool_list_init(&pool->class[i].list, pool->link, sentinel + 8 * (i + 1));
 	*out = pool;
@@ -94,9 +96,9 @@ void pool_free(struct pool *pool)
 		return;
 	pool_arena_exit(pool);
 	pthread_mutex_destroy(&pool->trade);
+	pthread_mutex_destroy(&pool->trimming);
 	for (unsigned i = 0; i < POOL_CLASSES_MAX; i++)
 		pthread_mutex_destroy(&pool->class[i].lock);
-	free(pool->slab);
 	free(pool->owner);
 	free(pool);
 }
@@ -140,10 +142,15 @@ uint32_t pool_class_size(const struct pool *pool, unsigned class)
 void pool_usage(const struct pool *pool_const, struct pool_usage *out)
 {
 	struct pool *pool = (struct pool *)pool_const; /* for its locks */
+	uint32_t slabs, held, carved;
 
 	*out = (struct pool_usage){ .arena = pool_arena_bytes(pool) };
 	pthread_mutex_lock(&pool->trade);
-	out->free = (uint64_t)(pool->slabs - (pool->fresh - 1) + pool->bares) << pool->slab_shift;
+	slabs = atomic_load_explicit(&pool->slabs, memory_order_relaxed);
+	held = atomic_load_explicit(&pool->held, memory_order_relaxed);
+	carved = held - pool->bares;
+	out->free = (uint64_t)(slabs - MIN(slabs, carved)) << pool->slab_shift;
+	out->held = (uint64_t)held << pool->slab_shift;
 	out->evicted = atomic_load_explicit(&pool->evicted, memory_order_relaxed);
 	out->slabs_returned = pool->slabs_returned;
 	for (unsigned i = 0; i < pool->classes; i++) {

@@ -18,7 +18,8 @@
  * free on average, 29 % at worst, and only for large blocks (test-cache-pool-trade.c).
  *
  * The budget is the arena and the descriptors of what was carved: pool_new() makes the
- * arena so much smaller than @size. Nothing else grows with what is cached here.
+ * arena so much smaller than @size. Nothing else grows with what is cached here. In a pool that
+ * was larger once, the descriptors of then stay: 2 % of what it is smaller by, at most.
  *
  * Threads: everything from any thread. Nothing blocks; locks inside cover one class'
  * LRU list, or the carving of a slab, and are never held while evict() runs for another.
@@ -43,6 +44,8 @@ enum pool_huge_pages { POOL_HUGE_AUTO, POOL_HUGE_NEVER, POOL_HUGE_ALWAYS };
 
 struct pool_config {
 	uint64_t size;				/* bytes in all, at least 8 slabs */
+	uint64_t size_max;			/* pool_resize() can make it so large; address
+						 * space is taken for that. At least size */
 	uint32_t block_sizes[POOL_CLASSES_MAX]; /* bytes, ascending powers of two, at least
 						 * POOL_BLOCK_MIN; class i has [i] */
 	unsigned classes;			/* 1 .. POOL_CLASSES_MAX */
@@ -100,8 +103,25 @@ uint32_t pool_class_size(const struct pool *pool, unsigned class); /* bytes */
  * read, the less. Up to an eighth of the pool. */
 uint64_t pool_ahead_max(const struct pool *pool);
 
+/*
+ * Another size, while it is in use: @size bytes in all, as in pool_config. A larger one holds at
+ * once. For a smaller one what is clean is evicted now, those first that cost least, a slab at a
+ * time, and the memory goes back to the host. What is dirty or pinned cannot go: no more is carved
+ * until it has, by pool_trim(). Takes some microseconds for each block that goes. Refuses what is
+ * impossible, and changes nothing then. Not from inside of evict(). Any thread.
+ */
+struct err *pool_resize(struct pool *pool, uint64_t size) __attribute__((warn_unused_result));
+
+/* The largest that pool_resize() can make it. */
+uint64_t pool_size_max(const struct pool *pool);
+
+/* Goes on with what pool_resize() has begun. Returns the bytes that still are to go: with any,
+ * call it again after a while. Cheap when there is nothing to do. */
+uint64_t pool_trim(struct pool *pool);
+
 struct pool_usage {
-	uint64_t arena;			   /* bytes */
+	uint64_t arena;			   /* bytes that it may have, */
+	uint64_t held;			   /* and has; more after pool_resize(), for a while */
 	uint64_t free;			   /* bytes of slabs that are not carved */
 	uint64_t blocks[POOL_CLASSES_MAX]; /* in use */
 	uint64_t free_blocks[POOL_CLASSES_MAX];

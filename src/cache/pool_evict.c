@@ -96,6 +96,12 @@ static void ahead_change(struct pool *pool, unsigned class, bool shrink)
 	atomic_store_explicit(&pool->ahead, ahead, memory_order_relaxed);
 }
 
+void evict_set_ahead(struct pool *pool)
+{
+	atomic_store_explicit(&pool->ahead, pool_arena_bytes(pool) / AHEAD_PART,
+			      memory_order_relaxed);
+}
+
 uint64_t pool_ahead_max(const struct pool *pool)
 {
 	return atomic_load_explicit(&pool->ahead, memory_order_relaxed);

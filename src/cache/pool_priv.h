@@ -7,6 +7,7 @@
  *	pool_slab.c	slabs: carved, drained, bare again
  *	pool_evict.c	blocks in use: the LRU, owners, eviction
  *	pool_trade.c	what to do when nothing is free
+ *	pool_resize.c	more or less memory than at the start
  *	pool.c		the rest
  *
  * A block that is not on a list has exactly one holder at any time: a user, a
@@ -26,11 +27,12 @@
 #include "cache/pool_list.h"
 
 #define POOL_OWNERS_MAX 65535u
+#define POOL_SLABS_MIN 8u
 /* pool_ahead_max(), the most, as a part of the arena. */
 #define AHEAD_PART 8u
 
 enum slab_state {
-	SLAB_BARE,     /* not carved, on pool.bare or beyond pool.fresh */
+	SLAB_BARE,     /* not carved: on pool.bare, on pool.gone, or pool.fresh and beyond */
 	SLAB_CARVED,   /* into blocks of a class */
 	SLAB_DRAINING, /* who comes by one of its blocks, free, sets that aside */
 };
@@ -44,7 +46,7 @@ struct pool_slab {
 	uint8_t class;
 	bool held;	/* draining, and somebody is at it: it keeps its class */
 	uint16_t aside; /* blocks set aside */
-	uint32_t next;	/* bare */
+	uint32_t next;	/* bare, gone */
 };
 
 struct pool_class {
@@ -71,8 +73,13 @@ struct pool_class {
 struct pool {
 	struct pool_arena arena; /* first, see pool.h */
 	pool_link *link;
-	struct pool_slab *slab; /* 1 .. slabs; number 0 is a hole in the arena */
-	uint32_t slabs;
+	struct pool_slab *slab;	 /* 1 .. slabs_max; number 0 is a hole in the arena */
+	uint32_t slabs_max;	 /* there are addresses and tables for so many, */
+	_Atomic uint32_t slabs;	 /* and so many may have memory; under pool.trade */
+	_Atomic uint32_t held;	 /* have it: carved or bare; more than slabs for a while after
+				  * pool_resize(); under pool.trade */
+	uint32_t slabs_reserved; /* from huge pages: at the start, see pool_arena.c */
+	bool hugetlb;
 	unsigned slab_shift; /* of bytes */
 	unsigned classes;
 	struct pool_class class[POOL_CLASSES_MAX];
@@ -100,12 +107,15 @@ struct pool {
 	uint32_t fresh;	 /* first slab that was never carved */
 	uint32_t bare;	 /* others that are bare, linked by next; 0: none */
 	uint32_t bares;	 /* their count */
+	uint32_t gone;	 /* those whose memory was given back, likewise */
 	uint32_t cursor; /* slab that was looked at first the last time */
 	uint64_t slabs_returned;
 
+	pthread_mutex_t trimming; /* outside of pool.trade: one pool_trim() at a time */
+
 	/* The mappings, for munmap(). */
-	void *map_arena, *map_block, *map_link, *map_ghost;
-	size_t map_arena_len, map_block_len, map_link_len, map_ghost_len;
+	void *map_arena, *map_block, *map_link, *map_ghost, *map_slab;
+	size_t map_arena_len, map_block_len, map_link_len, map_ghost_len, map_slab_len;
 };
 
 static inline uint32_t slab_of(const struct pool *pool, block_id id)
@@ -126,18 +136,23 @@ static inline uint32_t class_step(const struct pool *pool, unsigned class)
 
 static inline uint64_t pool_arena_bytes(const struct pool *pool)
 {
-	return (uint64_t)pool->slabs << pool->slab_shift;
+	return (uint64_t)atomic_load_explicit(&pool->slabs, memory_order_relaxed)
+	       << pool->slab_shift;
 }
 
 /* ---- pool_arena.c ---- */
 
-/* Maps all memory for pool->slabs slabs, the classes being set. Released by
+/* Maps all memory for pool->slabs_max slabs, the classes being set. Released by
  * pool_arena_exit() also when it fails. */
 struct err *pool_arena_init(struct pool *pool, enum pool_huge_pages huge_pages)
 	__attribute__((warn_unused_result));
 void pool_arena_exit(struct pool *pool);
 /* Bytes of anything that a slab costs: itself, descriptors, links, ghosts. */
 uint64_t pool_arena_slab_cost(const struct pool *pool);
+/* The memory of a bare slab goes back to the host. Its bytes are zero afterwards. */
+void pool_arena_release(struct pool *pool, uint32_t slab);
+/* Before a slab is carved that has no memory: false when the host has none for it. */
+bool pool_arena_provide(struct pool *pool, uint32_t slab);
 
 /* ---- pool_slab.c ---- */
 
@@ -174,6 +189,11 @@ unsigned slab_drain_empty(struct pool *pool, unsigned class);
 uint32_t slab_find_sparse(struct pool *pool, unsigned class, uint32_t least);
 /* Any slab of @class, each in turn; 0 when there is none near. */
 uint32_t slab_find_any(struct pool *pool, unsigned class);
+/* The next slab of @class after @slab that is carved; 0 at the end. */
+uint32_t slab_find_next(struct pool *pool, unsigned class, uint32_t slab);
+
+/* Gives back the memory of bare slabs until no more have any than pool.slabs. */
+void slab_release_bare(struct pool *pool);
 
 /* ---- pool_evict.c ---- */
 
@@ -197,6 +217,9 @@ struct evict_outlook {
 };
 void evict_look(struct pool *pool, unsigned class, const struct pool_owner *owner, unsigned effort,
 		struct evict_outlook *out);
+
+/* pool_ahead_max() of a pool of another size. */
+void evict_set_ahead(struct pool *pool);
 
 /* Whether @owner holds less than its share. */
 bool owner_below_share(const struct pool *pool, const struct pool_owner *owner);
@@ -222,5 +245,13 @@ static inline void owner_discharge(struct pool *pool, struct pool_owner *owner, 
 
 /* A block of @class when no block and no slab is free, or BLOCK_NONE. */
 block_id trade_get(struct pool *pool, unsigned class, struct pool_owner *owner);
+
+#define COST_NEVER UINT32_MAX
+
+/* What is lost with the slab: blocks that would stay for hits. COST_NEVER: one that cannot be
+ * evicted. A guess. */
+uint32_t trade_slab_cost(const struct pool *pool, unsigned class, uint32_t slab);
+/* Evicts all of a slab that the caller drains. False: it cannot be done now. */
+bool trade_slab_evict(struct pool *pool, unsigned class, uint32_t slab);
 
 #endif

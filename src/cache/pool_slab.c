@@ -132,6 +132,49 @@ void slab_block_put(struct pool *pool, unsigned class, block_id id)
 	pool_list_push(&pool->class[class].list, pool->link, id, 1, 1);
 }
 
+/* With the lock. A slab that had no memory has some now; 0: there may be no more. */
+static uint32_t slab_provide(struct pool *pool)
+{
+	uint32_t held = atomic_load_explicit(&pool->held, memory_order_relaxed);
+	bool fresh = pool->fresh <= pool->slabs_max;
+	uint32_t slab = pool->gone ? pool->gone : pool->fresh;
+
+	if (held >= atomic_load_explicit(&pool->slabs, memory_order_relaxed) ||
+	    !(pool->gone || fresh))
+		return 0;
+	if ((pool->gone || slab > pool->slabs_reserved) && !pool_arena_provide(pool, slab))
+		return 0;
+	if (pool->gone)
+		pool->gone = pool->slab[slab].next;
+	else
+		pool->fresh++;
+	atomic_store_explicit(&pool->held, held + 1, memory_order_relaxed);
+	return slab;
+}
+
+void slab_release_bare(struct pool *pool)
+{
+	uint32_t held;
+
+	pthread_mutex_lock(&pool->trade);
+	while ((held = atomic_load_explicit(&pool->held, memory_order_relaxed)) >
+		       atomic_load_explicit(&pool->slabs, memory_order_relaxed) &&
+	       pool->bare) {
+		uint32_t slab = pool->bare;
+
+		/* On no list meanwhile: it is ours. */
+		pool->bare = pool->slab[slab].next;
+		pool->bares--;
+		pthread_mutex_unlock(&pool->trade);
+		pool_arena_release(pool, slab);
+		pthread_mutex_lock(&pool->trade);
+		pool->slab[slab].next = pool->gone;
+		pool->gone = slab;
+		atomic_fetch_sub_explicit(&pool->held, 1, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&pool->trade);
+}
+
 block_id slab_carve(struct pool *pool, unsigned class)
 {
 	struct pool_class *c = &pool->class[class];
@@ -140,13 +183,16 @@ block_id slab_carve(struct pool *pool, unsigned class)
 	block_id first;
 
 	pthread_mutex_lock(&pool->trade);
-	if (pool->bare) {
+	/* More than there may be, it is for slab_release_bare(). */
+	if (pool->bare && atomic_load_explicit(&pool->held, memory_order_relaxed) <=
+				  atomic_load_explicit(&pool->slabs, memory_order_relaxed)) {
 		slab = pool->bare;
 		pool->bare = pool->slab[slab].next;
 		pool->bares--;
-	} else if (pool->fresh <= pool->slabs) {
-		slab = pool->fresh++;
 	} else {
+		slab = slab_provide(pool);
+	}
+	if (!slab) {
 		pthread_mutex_unlock(&pool->trade);
 		return BLOCK_NONE;
 	}
@@ -318,6 +364,18 @@ uint32_t slab_find_any(struct pool *pool, unsigned class)
 	}
 	pthread_mutex_unlock(&pool->trade);
 	return found;
+}
+
+uint32_t slab_find_next(struct pool *pool, unsigned class, uint32_t slab)
+{
+	pthread_mutex_lock(&pool->trade);
+	do {
+		slab++;
+	} while (slab < pool->fresh && !slab_is_of(pool, slab, class, SLAB_CARVED));
+	if (slab >= pool->fresh)
+		slab = 0;
+	pthread_mutex_unlock(&pool->trade);
+	return slab;
 }
 
 void slab_rotate(struct pool *pool, unsigned class)

@@ -37,8 +37,6 @@
 /* Slabs that step 5 looks at, of a class. */
 #define TRADE_SWEEP 64u
 
-#define COST_NEVER UINT32_MAX
-
 /* A block, when there is one without taking anything from anybody. */
 static block_id take_free(struct pool *pool, unsigned class)
 {
@@ -47,9 +45,7 @@ static block_id take_free(struct pool *pool, unsigned class)
 	return id ? id : slab_carve(pool, class);
 }
 
-/* What is lost with the slab: blocks that would stay for hits. COST_NEVER: one that cannot be
- * evicted. */
-static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab)
+uint32_t trade_slab_cost(const struct pool *pool, unsigned class, uint32_t slab)
 {
 	const struct block *b = &pool->arena.block[slab_first(pool, slab)];
 	uint32_t cost = 0;
@@ -66,19 +62,25 @@ static uint32_t slab_cost(const struct pool *pool, unsigned class, uint32_t slab
 	return cost;
 }
 
+bool trade_slab_evict(struct pool *pool, unsigned class, uint32_t slab)
+{
+	block_id id = slab_first(pool, slab);
+	uint32_t step = class_step(pool, class);
+
+	for (uint32_t i = 0; i < pool->class[class].per_slab; i++, id += step)
+		if (evict_block(pool, class, id))
+			slab_block_put(pool, class, id);
+		else if (!block_is(&pool->arena.block[id], BLOCK_FREE))
+			return false;
+	return true;
+}
+
 /* Makes the slab of @from bare, when that can be done. */
 static bool slab_empty(struct pool *pool, unsigned from, uint32_t slab)
 {
-	block_id id = slab_first(pool, slab);
-	uint32_t step = class_step(pool, from);
-
 	if (!slab_drain_begin(pool, from, slab))
 		return false;
-	for (uint32_t i = 0; i < pool->class[from].per_slab; i++, id += step)
-		if (evict_block(pool, from, id))
-			slab_block_put(pool, from, id);
-		else if (!block_is(&pool->arena.block[id], BLOCK_FREE))
-			break;
+	trade_slab_evict(pool, from, slab);
 	slab_rotate(pool, from);
 	return slab_drain_end(pool, from, slab);
 }
@@ -88,7 +90,8 @@ static bool take_sparse(struct pool *pool, unsigned from)
 	uint32_t least = MAX(pool->class[from].per_slab / 2, 1u);
 	uint32_t slab = slab_find_sparse(pool, from, least);
 
-	return slab && slab_cost(pool, from, slab) != COST_NEVER && slab_empty(pool, from, slab);
+	return slab && trade_slab_cost(pool, from, slab) != COST_NEVER &&
+	       slab_empty(pool, from, slab);
 }
 
 static bool take_any(struct pool *pool, unsigned from)
@@ -98,7 +101,7 @@ static bool take_any(struct pool *pool, unsigned from)
 
 		if (!slab)
 			return false;
-		if (slab_cost(pool, from, slab) != COST_NEVER && slab_empty(pool, from, slab))
+		if (trade_slab_cost(pool, from, slab) != COST_NEVER && slab_empty(pool, from, slab))
 			return true;
 	}
 	return false;
@@ -111,7 +114,7 @@ static bool take_old(struct pool *pool, unsigned from, const struct evict_outloo
 	uint32_t best = 0;
 
 	for (unsigned i = 0; i < look->count; i++) {
-		uint32_t slab = look->slab[i], cost = slab_cost(pool, from, slab);
+		uint32_t slab = look->slab[i], cost = trade_slab_cost(pool, from, slab);
 
 		if (cost < least) {
 			best = slab;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/loop.h"
 #include "base/util.h"
@@ -13,19 +14,35 @@
 /* Nobody misses a signal for longer. */
 #define ROOM_WAIT_NS 20000000ull
 
+/* Bytes of memory that the host has: more no cache could use. */
+static uint64_t host_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+}
+
+/*
+ * #syscalls sysinfo
+ */
 struct err *cache_new(struct cache **out, const struct pool_config *config)
 {
 	struct cache *cache = calloc(1, sizeof(*cache));
+	struct pool_config pool = *config;
 	struct err *e;
 
 	if (!cache)
 		return err_errno(ENOMEM, "cache");
-	e = pool_new(&cache->pool, config, file_evict, cache);
+	if (!pool.size_max)
+		pool.size_max = host_memory();
+	e = pool_new(&cache->pool, &pool, file_evict, cache);
 	if (e) {
 		free(cache);
 		return e;
 	}
 	map_layout_init(&cache->layout, cache->pool);
+	pthread_mutex_init(&cache->lock, NULL);
+	list_init(&cache->storages);
 	*out = cache;
 	return NULL;
 }
@@ -35,12 +52,70 @@ void cache_free(struct cache *cache)
 	if (!cache)
 		return;
 	pool_free(cache->pool);
+	pthread_mutex_destroy(&cache->lock);
 	free(cache);
 }
 
 void cache_usage(const struct cache *cache, struct pool_usage *out)
 {
 	pool_usage(cache->pool, out);
+}
+
+/* What follows from the size of the pool. With cache.lock. */
+static void storage_set_limits(struct cache_storage *s)
+{
+	struct pool_usage usage;
+	uint64_t dirty_max;
+
+	pool_usage(s->cache->pool, &usage);
+	dirty_max = usage.arena * s->config.dirty_percent / 100;
+	pthread_mutex_lock(&s->lock);
+	s->dirty_max = dirty_max;
+	s->fill_max = (usage.arena - dirty_max) / 4;
+	cleaner_wake(s);
+	pthread_mutex_unlock(&s->lock);
+	storage_room(s);
+}
+
+struct err *cache_resize(struct cache *cache, uint64_t size)
+{
+	struct err *e;
+	struct list *pos;
+
+	pthread_mutex_lock(&cache->lock);
+	e = pool_resize(cache->pool, size);
+	if (!e)
+		list_for_each (pos, &cache->storages)
+			storage_set_limits(list_entry(pos, struct cache_storage, link));
+	pthread_mutex_unlock(&cache->lock);
+	return e;
+}
+
+/* Of @s, what can be changed at any time. */
+static void storage_configure(struct cache_storage *s, const struct cache_storage_config *config)
+{
+	s->config.write_back = config->write_back;
+	s->config.write_back_delay_ns = config->write_back_delay_ns;
+	s->config.dirty_percent = config->dirty_percent;
+	s->config.expiration = config->expiration;
+	s->config.expiration_ns = config->expiration_ns;
+	s->config.wait_timeout_ns = config->wait_timeout_ns;
+	s->config.read_ahead_max = config->read_ahead_max;
+	s->config.conflict = config->conflict;
+}
+
+unsigned cache_storage_reconfigure(struct cache_storage *s,
+				   const struct cache_storage_config *config, uint64_t drain_ns)
+{
+	bool drain;
+
+	pthread_mutex_lock(&s->cache->lock);
+	drain = s->config.write_back && !config->write_back;
+	storage_configure(s, config);
+	storage_set_limits(s);
+	pthread_mutex_unlock(&s->cache->lock);
+	cleaner_look_anew(s);
+	return drain ? storage_write_out(s, drain_ns) : 0;
 }
 
 static void cond_init_monotonic(pthread_cond_t *cond)
@@ -77,7 +152,11 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 		return err_errno(ENOMEM, "cached storage");
 	memset(s, 0, sizeof(*s));
 	s->cache = cache;
-	s->config = *config;
+	s->config.store = config->store;
+	s->config.workers = config->workers;
+	s->config.part_size = config->part_size;
+	s->config.parts_in_flight = config->parts_in_flight;
+	storage_configure(s, config);
 	list_init(&s->dirty);
 	leftover_init(s);
 	pthread_mutex_init(&s->lock, NULL);
@@ -91,9 +170,14 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 	if (ret < 0) {
 		e = err_errno(-ret, "cached storage");
 	} else {
+		pthread_mutex_lock(&cache->lock);
+		storage_set_limits(s);
 		e = cleaner_start(s);
 		if (e)
 			pool_owner_exit(cache->pool, &s->owner);
+		else
+			list_push_back(&cache->storages, &s->link);
+		pthread_mutex_unlock(&cache->lock);
 	}
 	if (e) {
 		storage_destroy(s);
@@ -119,6 +203,9 @@ void cache_storage_free(struct cache_storage *s)
 {
 	if (!s)
 		return;
+	pthread_mutex_lock(&s->cache->lock);
+	list_remove(&s->link);
+	pthread_mutex_unlock(&s->cache->lock);
 	cleaner_stop(s);
 	pthread_mutex_lock(&s->lock);
 	s->stopping = true;

@@ -31,6 +31,7 @@ struct sweep {
 	unsigned busy;	      /* at a file */
 	bool stop;
 	int error; /* the first */
+	unsigned failed;
 	size_t next, count;
 	struct cache_file *file[];
 };
@@ -101,6 +102,7 @@ static void sweep_files(struct sweep *sweep)
 		pthread_mutex_lock(&sweep->lock);
 		if (ret < 0 && sweep->error == 0)
 			sweep->error = ret;
+		sweep->failed += ret < 0;
 		sweep->busy--;
 		pthread_cond_broadcast(&sweep->ended);
 	}
@@ -192,6 +194,36 @@ static void drain_wait(struct sweep *sweep, uint64_t deadline)
 	pthread_mutex_unlock(&sweep->lock);
 }
 
+static void drain_pause(uint64_t deadline)
+{
+	uint64_t now = loop_now_ns(), left = deadline > now ? deadline - now : 0;
+	struct timespec pause = drain_time(MIN(DRAIN_PAUSE_NS, left));
+
+	nanosleep(&pause, NULL);
+}
+
+unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns)
+{
+	uint64_t deadline = loop_now_ns() + timeout_ns;
+
+	for (;;) {
+		struct sweep *sweep = sweep_new(s);
+		size_t left;
+
+		if (!sweep)
+			return (unsigned)atomic_load(&s->dirty_files);
+		sweep_call_helpers(sweep);
+		drain_wait(sweep, deadline);
+		pthread_mutex_lock(&sweep->lock);
+		left = sweep->count - sweep->next + sweep->busy + sweep->failed;
+		pthread_mutex_unlock(&sweep->lock);
+		sweep_put(sweep);
+		if (left == 0 || loop_now_ns() >= deadline)
+			return (unsigned)left;
+		drain_pause(deadline);
+	}
+}
+
 /* Tells what is left. */
 static unsigned drain_report(struct cache_storage *s)
 {
@@ -223,8 +255,6 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 
 	for (;;) {
 		struct sweep *sweep = sweep_new(s);
-		struct timespec pause;
-		uint64_t now;
 		bool clean;
 
 		if (!sweep)
@@ -235,13 +265,10 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 			drain_wait(sweep, deadline);
 		}
 		sweep_put(sweep);
-		now = loop_now_ns();
-		if (clean || now >= deadline)
+		if (clean || loop_now_ns() >= deadline)
 			break;
-		if (atomic_load(&s->dirty_files) == 0)
-			continue;
-		pause = drain_time(MIN(DRAIN_PAUSE_NS, deadline - now));
-		nanosleep(&pause, NULL);
+		if (atomic_load(&s->dirty_files) > 0)
+			drain_pause(deadline);
 	}
 	leftover_drain(s, deadline);
 	return drain_report(s);

@@ -73,7 +73,7 @@ void upload_discard(struct cache_file *f, bool abort)
 
 bool upload_is_behind(const struct cache_file *f)
 {
-	const struct cache_storage_config *config = &f->storage->config;
+	const struct storage_config *config = &f->storage->config;
 	uint64_t front = f->upload ? f->upload->front : f->write_start;
 	uint64_t part = upload_part_size(f->storage, f->upload ? f->upload->parts : 0);
 

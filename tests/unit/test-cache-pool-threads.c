@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/util.h"
@@ -46,6 +47,7 @@ static _Atomic uint64_t hits, misses, drops, nones;
 
 static const struct pool_config config = {
 	.size = 8 * MIB,
+	.size_max = 12 * MIB,
 	.block_sizes = { 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB },
 	.classes = 4,
 	.huge_pages = POOL_HUGE_NEVER,
@@ -208,6 +210,23 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Meanwhile somebody wants more memory, and less. */
+static void *resize(void *arg)
+{
+	const _Atomic bool *stop = arg;
+
+	for (unsigned i = 0; !atomic_load(stop); i++) {
+		static const unsigned mib[] = { 3, 12, 6, 8, 2 };
+		struct err *e = pool_resize(pool, mib[i % 5] * MIB);
+
+		if (e)
+			broken(err_msg(e));
+		usleep(2000);
+		pool_trim(pool);
+	}
+	return NULL;
+}
+
 static void check_all_came_back(void)
 {
 	struct pool_usage u;
@@ -246,7 +265,8 @@ static void check_all_came_back(void)
 
 static void no_block_has_two_holders(void **state)
 {
-	pthread_t threads[THREADS];
+	_Atomic bool stop = false;
+	pthread_t threads[THREADS], resizer;
 	struct pool_usage u;
 	struct err *e = pool_new(&pool, &config, evict, NULL);
 
@@ -259,8 +279,12 @@ static void no_block_has_two_holders(void **state)
 		pthread_mutex_init(&slots[i].lock, NULL);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)i), 0);
+	assert_int_equal(pthread_create(&resizer, NULL, resize, (void *)&stop), 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
+	atomic_store(&stop, true);
+	pthread_join(resizer, NULL);
+	assert_null(pool_resize(pool, config.size));
 	pool_usage(pool, &u);
 	print_message(
 		"# %ju hits, %ju misses, %ju drops, %ju without memory, %ju evicted, %ju slabs\n",
