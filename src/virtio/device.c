@@ -44,9 +44,13 @@ static unsigned device_drain(struct virtio_device *device, struct queue **queues
 
 		for (unsigned i = 0; i < count; i++)
 			left += queue_wait_idle(queues[i], left ? 0 : wait_ms, orphans);
-		if (!left || loop_now_ns() >= give_up_ns)
+		if (!left || loop_now_ns() >= give_up_ns) {
+			backend_channel_release(&device->backend);
 			return left;
+		}
 		device->ops->interrupt(device->ctx);
+		/* Who would answer is waiting for us, most likely. */
+		backend_channel_hold(&device->backend);
 		wait_ms = MIN(INTERRUPT_MS, timeout_ms);
 	}
 }
@@ -130,7 +134,7 @@ static void device_detached(struct virtio_device *device)
 	device->log = NULL;
 	device_drop_inflight(device);
 	close_fd(&device->log_fd);
-	close_fd(&device->backend_fd);
+	atomic_store(&device->has_window, false);
 	device->state = (struct device_state){ 0 };
 	close_fd(&device->sock);
 	device->ops->detached(device->ctx);
@@ -161,6 +165,7 @@ static void device_leave(struct virtio_device *device)
 	loop_fd_remove(device->loop, &device->watch);
 	device->leaving = true;
 	device_halt_all(device);
+	backend_channel_close(&device->backend);
 	device->leave_log_ns = loop_now_ns() + LEAVE_LOG_NS;
 	device_leave_step(&device->leave);
 }
@@ -173,6 +178,7 @@ void virtio_device_detach(struct virtio_device *device)
 		loop_fd_remove(device->loop, &device->watch);
 	loop_timer_disarm(&device->leave);
 	device_halt_all(device);
+	backend_channel_close(&device->backend);
 	device_drain_fully(device);
 	device_detached(device);
 }
@@ -237,6 +243,29 @@ int virtio_device_attach(struct virtio_device *device, int fd)
 	return 0;
 }
 
+/* ---- The window ---- */
+
+bool virtio_device_has_window(const struct virtio_device *device)
+{
+	return atomic_load(&device->has_window);
+}
+
+int virtio_device_shmem_map(struct virtio_device *device, int fd, uint64_t fd_offset,
+			    uint64_t window_offset, uint64_t length, bool writable)
+{
+	if (!virtio_device_has_window(device))
+		return -ENOTCONN;
+	return backend_channel_map(&device->backend, fd, fd_offset, window_offset, length,
+				   writable);
+}
+
+int virtio_device_shmem_unmap(struct virtio_device *device, uint64_t window_offset, uint64_t length)
+{
+	if (!virtio_device_has_window(device))
+		return -ENOTCONN;
+	return backend_channel_unmap(&device->backend, window_offset, length);
+}
+
 /* ---- Life ---- */
 
 static struct err *check_config(const struct virtio_device_config *config)
@@ -296,9 +325,13 @@ struct err *virtio_device_new(struct virtio_device **out, const struct virtio_de
 	loop_timer_init(&device->leave, device_leave_step);
 	device->log_fd = -1;
 	device->inflight_fd = -1;
-	device->backend_fd = -1;
 	device->nobody_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	err = device->nobody_fd < 0 ? err_errno(errno, "eventfd") : make_queues(device);
+	if (backend_channel_init(&device->backend, device->config.name,
+				 device->config.answer_timeout_ms) < 0 ||
+	    device->nobody_fd < 0)
+		err = err_errno(errno, "eventfd");
+	else
+		err = make_queues(device);
 	if (err) {
 		virtio_device_free(device);
 		return err_wrap(err, "device %s", config->name);
@@ -315,6 +348,7 @@ void virtio_device_free(struct virtio_device *device)
 	for (unsigned i = 0; i < device->queue_count; i++)
 		queue_free(device->queues[i]);
 	close_fd(&device->nobody_fd);
+	backend_channel_fini(&device->backend);
 	free(device);
 }
 

@@ -71,6 +71,8 @@ struct virtio_device_config {
 	unsigned num_request_queues; /* 1 .. VIRTIO_FS_QUEUES_MAX - 1: the most we offer */
 	unsigned poll_us;	     /* busy polling before a queue thread sleeps; 0 for none */
 	unsigned drain_timeout_ms;   /* how long a stopping queue waits for its requests */
+	uint64_t window_size;	     /* bytes of shared memory region 0, whole pages; 0: none */
+	unsigned answer_timeout_ms;  /* for an answer of the front end; 0: 20 s */
 };
 
 /* @loop: the control loop. @ctx is passed to every op. */
@@ -92,6 +94,31 @@ void virtio_device_detach(struct virtio_device *device);
 
 /* Detaches and frees. */
 void virtio_device_free(struct virtio_device *device);
+
+/*
+ * The window: shared memory region 0 (virtio 1.3, 5.11.5), which the guest sees as memory of the
+ * device and the front end backs by mapping what we tell it to (vhost-user, SHMEM_MAP).
+ *
+ * Whether the front end has agreed to it. Any thread.
+ */
+bool virtio_device_has_window(const struct virtio_device *device);
+
+/*
+ * Maps @length bytes at @fd_offset of @fd at @window_offset, where nothing is mapped; whole
+ * pages all. The front end gets a duplicate of @fd. Waits for its answer, for a bounded time:
+ * on a thread that may block, and only while a request of the guest is in flight, since a front
+ * end may not expect it of a device that is stopped.
+ *
+ * 0. -EIO: it refused, or does not answer. -ENOTCONN: there is no channel for it.
+ * -EAGAIN: the device is being stopped. Nothing is mapped then.
+ */
+int virtio_device_shmem_map(struct virtio_device *device, int fd, uint64_t fd_offset,
+			    uint64_t window_offset, uint64_t length, bool writable);
+
+/* The reverse, of exactly what was mapped. 0; with nothing to be done about it -EIO or -ENOTCONN;
+ * -EAGAIN: the device is being stopped, try again later. */
+int virtio_device_shmem_unmap(struct virtio_device *device, uint64_t window_offset,
+			      uint64_t length);
 
 /* ---- What there is to see, for any thread while the device is not being freed ---- */
 

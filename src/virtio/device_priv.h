@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "virtio/backend_channel.h"
 #include "virtio/device.h"
 #include "virtio/dirty_log.h"
 #include "virtio/guest_mem.h"
@@ -48,7 +49,8 @@ struct virtio_device {
 	int inflight_fd;      /* what SET_INFLIGHT_FD brought, -1: nothing */
 	bool inflight_packed; /* the format in which the queues have it */
 	struct vhost_user_inflight inflight;
-	int backend_fd; /* our requests to the front end go here */
+	struct backend_channel backend; /* our requests to the front end go here */
+	_Atomic bool has_window;	/* agreed on, with all that it takes */
 };
 
 /* ---- device.c ---- */

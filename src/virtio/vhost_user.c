@@ -36,6 +36,11 @@
 	 BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                                 \
 	 BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
+/* What the window takes: to ask, with a descriptor, and to know that it was done. */
+#define WINDOW_FEATURES                                                                            \
+	(BIT(VHOST_USER_PROTOCOL_F_SHMEM) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |               \
+	 BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK))
+
 /* virtio 1.3, 5.11.4. */
 struct fs_config {
 	char tag[VIRTIO_FS_TAG_MAX];
@@ -52,6 +57,8 @@ static uint64_t offered_protocol_features(const struct virtio_device *device)
 	 * offer follows the presence of a tag. */
 	if (device->config.tag)
 		features |= BIT(VHOST_USER_PROTOCOL_F_CONFIG);
+	if (device->config.window_size)
+		features |= BIT(VHOST_USER_PROTOCOL_F_SHMEM);
 	return features;
 }
 
@@ -106,6 +113,7 @@ static int set_protocol_features(struct virtio_device *device, struct vhost_user
 	if (msg->body.u64 & ~offered_protocol_features(device))
 		return -EINVAL;
 	device->state.protocol_features = msg->body.u64;
+	atomic_store(&device->has_window, (msg->body.u64 & WINDOW_FEATURES) == WINDOW_FEATURES);
 	return 0;
 }
 
@@ -168,14 +176,26 @@ static int set_status(struct virtio_device *device, struct vhost_user_msg *msg,
 	return 0;
 }
 
-/* What we ask the front end goes here; so far nothing does. */
+/* What we ask the front end goes here. */
 static int set_backend_req_fd(struct virtio_device *device, struct vhost_user_msg *msg,
 			      struct vhost_user_answer *answer)
 {
+	int err = backend_channel_open(&device->backend, msg->fds[0]);
+
 	(void)answer;
-	if (device->backend_fd >= 0)
-		close(device->backend_fd);
-	device->backend_fd = vhost_user_msg_take_fd(msg, 0);
+	if (!err)
+		vhost_user_msg_take_fd(msg, 0);
+	return err;
+}
+
+static int get_shmem_config(struct virtio_device *device, struct vhost_user_msg *msg,
+			    struct vhost_user_answer *answer)
+{
+	(void)msg;
+	memset(&answer->body.shmem_config, 0, sizeof(answer->body.shmem_config));
+	answer->body.shmem_config.count = 1;
+	answer->body.shmem_config.sizes[0] = device->config.window_size;
+	answer->size = sizeof(answer->body.shmem_config);
 	return 0;
 }
 
@@ -288,6 +308,7 @@ static const struct message_type message_types[] = {
 		.body_min = BODY(mem_single), .fds_max = 1),
 	MESSAGE(SET_STATUS, set_status, .feature = WITH(STATUS), .body_min = BODY(u64)),
 	MESSAGE(GET_STATUS, get_status, .feature = WITH(STATUS), .answers = true),
+	MESSAGE(GET_SHMEM_CONFIG, get_shmem_config, .feature = WITH(SHMEM), .answers = true),
 };
 
 /*

@@ -48,6 +48,7 @@ enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
 	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
 	VHOST_USER_PROTOCOL_F_STATUS = 16,
+	VHOST_USER_PROTOCOL_F_SHMEM = 22, /* as QEMU 11.1 has it */
 };
 
 /* --- requests of the front end ---------------------------------------------- */
@@ -83,6 +84,14 @@ enum vhost_user_request {
 	VHOST_USER_REM_MEM_REG = 38,
 	VHOST_USER_SET_STATUS = 39,
 	VHOST_USER_GET_STATUS = 40,
+	VHOST_USER_GET_SHMEM_CONFIG = 44, /* as QEMU 11.1 has it */
+};
+
+/* --- requests of the back end, on a channel of their own --------------------- */
+
+enum vhost_user_backend_request {
+	VHOST_USER_BACKEND_SHMEM_MAP = 9, /* with the descriptor to map */
+	VHOST_USER_BACKEND_SHMEM_UNMAP = 10,
 };
 
 /* --- bodies ----------------------------------------------------------------- */
@@ -143,6 +152,27 @@ struct vhost_user_inflight {
 /* The least that a body may have: without the padding. */
 #define VHOST_USER_INFLIGHT_MIN offsetof(struct vhost_user_inflight, padding)
 
+/* GET_SHMEM_CONFIG: the sizes of the device's shared memory regions, by their id. */
+#define VHOST_USER_SHMEM_REGIONS_MAX 256
+
+struct vhost_user_shmem_config {
+	uint32_t count; /* of regions with a size that is not 0 */
+	uint32_t padding;
+	uint64_t sizes[VHOST_USER_SHMEM_REGIONS_MAX];
+};
+
+/* SHMEM_MAP and SHMEM_UNMAP. */
+#define VHOST_USER_MMAP_WRITABLE (1ull << 0)
+
+struct vhost_user_mmap {
+	uint8_t region;
+	uint8_t padding[7];
+	uint64_t fd_offset;
+	uint64_t shm_offset; /* in the region */
+	uint64_t length;
+	uint64_t flags;
+};
+
 union vhost_user_body {
 	uint64_t u64;
 	struct vhost_vring_state state;
@@ -152,6 +182,7 @@ union vhost_user_body {
 	struct vhost_user_log log;
 	struct vhost_user_config config;
 	struct vhost_user_inflight inflight;
+	struct vhost_user_shmem_config shmem_config;
 };
 
 static_assert(sizeof(struct vhost_vring_state) == 8, "vring state");
@@ -159,5 +190,7 @@ static_assert(sizeof(struct vhost_vring_addr) == 40, "vring address");
 static_assert(sizeof(struct vhost_user_mem_table) == 8 + 8 * 32, "memory table");
 static_assert(sizeof(struct vhost_user_mem_single) == 40, "memory region");
 static_assert(sizeof(struct vhost_user_inflight) == 24, "inflight description");
+static_assert(sizeof(struct vhost_user_shmem_config) == 2056, "shared memory regions");
+static_assert(sizeof(struct vhost_user_mmap) == 40, "mapping");
 
 #endif

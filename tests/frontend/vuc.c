@@ -71,7 +71,9 @@ static uint64_t wanted_protocol_features(const struct vuc_config *cfg)
 		f |= VUC_BIT(VUC_PF_INFLIGHT_SHMFD);
 	if (cfg->status)
 		f |= VUC_BIT(VUC_PF_STATUS);
-	if (cfg->backend_req)
+	if (cfg->window)
+		f |= VUC_BIT(VUC_PF_SHMEM);
+	if (cfg->backend_req || cfg->window)
 		f |= VUC_BIT(VUC_PF_BACKEND_REQ) | VUC_BIT(VUC_PF_BACKEND_SEND_FD);
 	return f;
 }

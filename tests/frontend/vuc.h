@@ -48,6 +48,7 @@ struct vuc_config {
 	bool inflight;	  /* negotiate inflight tracking and pass the region along */
 	bool status;	  /* drive SET_STATUS like a modern QEMU */
 	bool backend_req; /* give the back end a channel of its own */
+	bool window;	  /* the same, and take its shared memory region (vuc_window.h) */
 	bool no_ack;	  /* never set NEED_REPLY */
 	bool no_protocol_features;
 	uint64_t mem_size; /* bytes of region 0; 0: 16 MiB */

@@ -45,6 +45,7 @@ enum vuc_protocol_feature {
 	VUC_PF_RESET_DEVICE = 13,
 	VUC_PF_CONFIGURE_MEM_SLOTS = 15,
 	VUC_PF_STATUS = 16,
+	VUC_PF_SHMEM = 22,
 };
 
 enum vuc_request {
@@ -79,6 +80,7 @@ enum vuc_request {
 	VUC_REM_MEM_REG = 38,
 	VUC_SET_STATUS = 39,
 	VUC_GET_STATUS = 40,
+	VUC_GET_SHMEM_CONFIG = 44,
 	VUC_REQUEST_END = 45, /* one past the last number any revision of the spec uses */
 };
 
@@ -128,6 +130,31 @@ struct vuc_inflight_msg {
 	uint32_t padding;
 };
 
+struct vuc_shmem_config_msg {
+	uint32_t nregions;
+	uint32_t padding;
+	uint64_t sizes[256];
+};
+static_assert(sizeof(struct vuc_shmem_config_msg) == 2056, "shared memory regions");
+
+/* What the back end sends on its own channel. */
+enum vuc_backend_request {
+	VUC_BACKEND_SHMEM_MAP = 9,
+	VUC_BACKEND_SHMEM_UNMAP = 10,
+};
+
+#define VUC_MMAP_RW (1ull << 0)
+
+struct vuc_mmap_msg {
+	uint8_t shmid;
+	uint8_t padding[7];
+	uint64_t fd_offset;
+	uint64_t shm_offset;
+	uint64_t len;
+	uint64_t flags;
+};
+static_assert(sizeof(struct vuc_mmap_msg) == 40, "mapping");
+
 /* A message in memory: what was received, or what is about to be sent. */
 struct vuc_msg {
 	struct vuc_hdr hdr;
@@ -140,6 +167,7 @@ struct vuc_msg {
 		struct vuc_log_msg log;
 		struct vuc_config_msg config;
 		struct vuc_inflight_msg inflight;
+		struct vuc_shmem_config_msg shmem;
 		uint8_t raw[4096];
 	} u;
 };

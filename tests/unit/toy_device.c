@@ -135,6 +135,8 @@ void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
 		.num_request_queues = 3,
 		.poll_us = poll_us,
 		.drain_timeout_ms = drain_timeout_ms,
+		.window_size = TOY_WINDOW,
+		.answer_timeout_ms = 1000,
 	};
 
 	memset(toy, 0, sizeof(*toy));

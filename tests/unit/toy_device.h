@@ -34,6 +34,7 @@
 #define HELD_MAX 64
 #define ECHO_LEN 200
 #define WAIT_MS 10000
+#define TOY_WINDOW (8ull << 20)
 
 struct toy {
 	struct loop *loop;
@@ -58,7 +59,8 @@ struct echo {
 	bool pending;
 };
 
-/* Three request queues, tag "toytag". */
+/* Three request queues, tag "toytag", a window of TOY_WINDOW bytes whose front end has a
+ * second for an answer. */
 void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms);
 void toy_end(struct toy *toy);
 
