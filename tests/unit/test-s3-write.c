@@ -50,6 +50,55 @@ static void puts_carry_what_is_stored_with_them(void **state)
 	s3_end(&e);
 }
 
+/* Digests of these are computed on other threads. */
+#define LONG_BODY (1u << 20)
+
+static unsigned char *long_body(size_t len)
+{
+	unsigned char *body = malloc(len);
+
+	assert_non_null(body);
+	for (size_t i = 0; i < len; i++)
+		body[i] = (unsigned char)(i * 7 + i / 4096);
+	return body;
+}
+
+static void long_bodies_have_their_digests_too(void **state)
+{
+	unsigned char *body = long_body(LONG_BODY);
+	struct store_part part;
+	struct s3_env e;
+
+	(void)state;
+	s3_begin(&e, &(struct s3_config){ .checksum_algorithm = "crc32c" });
+	fake_says(&e, "200 OK", "ETag: \"p\"\r\n", "");
+	assert_int_equal(env_part(&e.env, "k", "session", 1, body, LONG_BODY, &part), 0);
+	fake_asked(&e, 0,
+		   "x-amz-content-sha256: "
+		   "3ed6ee444c4c2833b1fbae831778768fda7196c052b2f57562058c53407c4c66\r\n");
+	fake_asked(&e, 0, "x-amz-checksum-crc32c: 1t9INg==\r\n");
+	assert_string_equal(part.checksum, "1t9INg==");
+	s3_end(&e);
+	free(body);
+}
+
+static void a_put_ends_that_is_cancelled_early(void **state)
+{
+	const size_t len = 64u << 20;
+	unsigned char *body = long_body(len);
+	struct call call = { .op = { .opcode = STORE_PUT, .key = "k" } };
+	struct s3_env e;
+
+	(void)state;
+	s3_begin(&e, NULL);
+	call_body(&call, body, len);
+	call_submit(&e.env, &call);
+	store_cancel(&call.op); /* nobody answers: only this can end it */
+	assert_int_equal(call_wait(&call), -ECANCELED);
+	s3_end(&e);
+	free(body);
+}
+
 static void empty_puts_have_a_length(void **state)
 {
 	struct s3_env e;
@@ -359,6 +408,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(puts_carry_what_is_stored_with_them),
+		cmocka_unit_test(long_bodies_have_their_digests_too),
+		cmocka_unit_test(a_put_ends_that_is_cancelled_early),
 		cmocka_unit_test(empty_puts_have_a_length),
 		cmocka_unit_test(conditions_that_fail_are_told_apart),
 		cmocka_unit_test(a_service_without_conditions_is_remembered),

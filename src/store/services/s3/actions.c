@@ -179,19 +179,20 @@ static void add_write_conditions(struct s3_build *b)
 /* The checksum of the operation's data. PART: also for the commit. */
 static void add_body_checksum(struct s3_build *b)
 {
-	char text[S3_CHECKSUM_TEXT];
 	struct store_op *op = b->request->op;
-	const char *header = checksum_header(b->s3);
-	int err;
+	const char *header = checksum_header(b->s3), *text = b->request->digest.text;
+	char empty[S3_CHECKSUM_TEXT];
 
 	if (!header)
 		return;
-	err = s3_checksum_body(b->s3->checksum, op->data, op->length, text);
-	if (err) {
-		fail(b, err);
-		return;
+	if (op->length == 0) {
+		int err = s3_checksum_body(b->s3->checksum, op->data, 0, empty);
+
+		if (err)
+			fail(b, err);
+		text = err ? "" : s3_build_join(b, empty, "");
 	}
-	add_header(b, header, s3_build_join(b, text, ""));
+	add_header(b, header, text);
 	if (op->opcode == STORE_PART && b->s3->checksum != S3_CHECKSUM_MD5)
 		snprintf(op->checksum, sizeof(op->checksum), "%.*s", STORE_CHECKSUM_MAX - 1, text);
 }

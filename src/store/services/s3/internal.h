@@ -14,6 +14,7 @@
 #include "store/services/s3/buffer.h"
 #include "store/services/s3/checksum.h"
 #include "store/services/s3/credentials.h"
+#include "store/services/s3/digest.h"
 #include "store/services/s3/endpoint.h"
 #include "store/services/s3/s3.h"
 #include "store/services/s3/sign.h"
@@ -48,6 +49,7 @@ struct s3 {
 	struct s3_tls *tls;
 	struct s3_wire *wire;
 	struct s3_signer *signer;
+	struct s3_digests *digests;
 	struct s3_sign_result signature; /* of the request that is being prepared */
 	struct s3_provider *provider;
 
@@ -96,6 +98,10 @@ struct s3_request {
 	bool waiting; /* for credentials */
 	bool region_tried, credentials_tried;
 	char region[S3_REGION_MAX]; /* that it was signed for */
+
+	/* Of the operation's data, before it is sent. */
+	struct s3_digest digest;
+	bool digesting, digested;
 
 	/* What is sent. */
 	struct s3_buffer url, lines, body;

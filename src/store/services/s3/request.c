@@ -30,6 +30,8 @@ static const char *payload_hash(struct s3_build *b)
 		return S3_EMPTY_PAYLOAD;
 	if (b->has_body && b->s3->endpoint.tls && !b->s3->config.sign_payload)
 		return S3_UNSIGNED_PAYLOAD;
+	if (b->has_body && request->digested && request->digest.hash[0])
+		return request->digest.hash;
 	err = s3_sign_payload_hash(b->s3->signer, transfer->body, (size_t)transfer->body_len,
 				   b->hash);
 	if (err)

@@ -77,6 +77,45 @@ void s3_request_finish(struct s3_request *request, int result)
 	store_op_complete(op, result);
 }
 
+/* ---- Digests ---- */
+
+static void digest_ready(struct s3_digest *digest)
+{
+	struct s3_request *request = container_of(digest, struct s3_request, digest);
+
+	request->digesting = false;
+	request->digested = true;
+	if (digest->error) {
+		s3_request_finish(request, digest->error);
+		return;
+	}
+	store_op_moved(request->op, 0);
+	s3_request_send(request);
+}
+
+/* What has to be known of the data before the request can be put together: true when that is being
+ * computed, and digest_ready() goes on. */
+static bool request_digest(struct s3_request *request)
+{
+	const struct s3 *s3 = request->s3;
+	const struct store_op *op = request->op;
+	bool sends = op->opcode == STORE_PUT || op->opcode == STORE_PART;
+	bool sha256 =
+		!request->credentials->anonymous && (!s3->endpoint.tls || s3->config.sign_payload);
+
+	if (request->digested || !sends || op->length == 0 ||
+	    (!sha256 && s3->checksum == S3_CHECKSUM_OFF))
+		return false;
+	request->digest = (struct s3_digest){ .data = op->data,
+					      .length = op->length,
+					      .sha256 = sha256,
+					      .checksum = s3->checksum,
+					      .ready = digest_ready };
+	request->digesting = true;
+	s3_digest_start(s3->digests, &request->digest);
+	return true;
+}
+
 void s3_request_send(struct s3_request *request)
 {
 	struct store_op *op = request->op;
@@ -85,6 +124,8 @@ void s3_request_send(struct s3_request *request)
 		s3_request_finish(request, -ECANCELED);
 		return;
 	}
+	if (request_digest(request))
+		return;
 	memset(&request->answer, 0, sizeof(request->answer));
 	request->xml_used = request->decoded = request->cut = request->verify = false;
 	request->xml_error = request->list_error = 0;
@@ -166,6 +207,7 @@ static void s3_submit(struct store *store, struct store_op *op)
 	memset(&op->meta, 0, sizeof(op->meta));
 	request->step = s3_request_needs_source(op) ? STEP_SOURCE : STEP_MAIN;
 	request->kept_used = request->region_tried = request->credentials_tried = false;
+	request->digesting = request->digested = false;
 	request->source_size = request->key_index = 0;
 	request->transfer.status = 0;
 	request->credentials = s3_provider_get(s3->provider);
@@ -186,6 +228,8 @@ static void s3_cancel(struct store *store, struct store_op *op)
 
 	if (!request)
 		return;
+	if (request->digesting)
+		return; /* s3_request_send() will find out, soon */
 	if (request->waiting)
 		s3_provider_cancel(s3->provider, &request->wait);
 	else
@@ -202,6 +246,7 @@ static void s3_free(struct store *store)
 	s3_provider_free(s3->provider);
 	s3_wire_free(s3->wire);
 	s3_tls_free(s3->tls);
+	s3_digests_free(s3->digests);
 	s3_signer_free(s3->signer);
 	while ((idle = list_pop_front(&s3->idle)) != NULL)
 		request_free(list_entry(idle, struct s3_request, link));
@@ -309,6 +354,8 @@ static struct err *s3_setup(struct s3 *s3)
 		e = s3_wire_new(&s3->wire, s3->store.loop, &wire);
 	if (!e && s3_signer_new(&s3->signer))
 		e = err_new("the crypto library has no SHA-256");
+	if (!e)
+		e = s3_digests_new(&s3->digests, s3->store.loop, s3->signer);
 	if (!e)
 		e = s3_set_provider(s3);
 	if (!e && !s3->endpoint.region_known && s3_provider_region(s3->provider))

@@ -427,26 +427,34 @@ int s3_sign(struct s3_signer *signer, const struct s3_credentials *credentials,
 	return ret;
 }
 
-int s3_sign_payload_hash(struct s3_signer *signer, struct iov_cursor data, size_t length,
+int s3_sign_payload_hash(const struct s3_signer *signer, struct iov_cursor data, size_t length,
 			 char hash[static S3_SIGN_HASH_SIZE])
 {
+	unsigned char bytes[HASH_BYTES];
+	EVP_MD_CTX *digest = EVP_MD_CTX_new();
 	struct iovec segments[16];
-	size_t count, bytes;
+	size_t count, step;
+	bool good = digest && EVP_DigestInit_ex2(digest, signer->sha256, NULL) == 1,
+	     missing = false;
 
-	if (!digest_begin(signer))
-		return -EIO;
-	while (length > 0) {
-		count = iov_take(&data, length, segments, ARRAY_SIZE(segments), &bytes);
-		if (count == 0 && length != SIZE_MAX)
-			return -EINVAL;
+	while (good && length > 0) {
+		count = iov_take(&data, length, segments, ARRAY_SIZE(segments), &step);
+		missing = count == 0 && length != SIZE_MAX;
 		if (count == 0)
 			break;
 		for (size_t i = 0; i < count; i++)
-			digest_add(signer, segments[i].iov_base, segments[i].iov_len);
+			good &= EVP_DigestUpdate(digest, segments[i].iov_base,
+						 segments[i].iov_len) == 1;
 		if (length != SIZE_MAX)
-			length -= bytes;
+			length -= step;
 	}
-	return digest_end(signer, hash) ? 0 : -EIO;
+	good = good && EVP_DigestFinal_ex(digest, bytes, NULL) == 1;
+	EVP_MD_CTX_free(digest);
+	if (good)
+		s3_hex_encode(hash, bytes, sizeof(bytes));
+	if (missing)
+		return -EINVAL;
+	return good ? 0 : -EIO;
 }
 
 /* ---- Life. ---- */

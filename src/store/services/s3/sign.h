@@ -11,8 +11,8 @@
  * Payload in a Single Chunk" of the Amazon S3 API reference. Paths follow S3's rule: each
  * byte is percent-encoded once unless it is unreserved or '/', nothing is normalised.
  *
- * Threads: a signer belongs to one thread at a time; it caches the signing key, so that
- * only the first request of a day pays for it. Requests and results are the caller's.
+ * Threads: a signer belongs to one thread at a time, but for what says so; it caches the signing
+ * key, so that only the first request of a day pays for it. Requests and results are the caller's.
  */
 #ifndef OVFS_STORE_SERVICES_S3_SIGN_H
 #define OVFS_STORE_SERVICES_S3_SIGN_H
@@ -99,8 +99,8 @@ int s3_sign(struct s3_signer *signer, const struct s3_credentials *credentials,
 	    const struct s3_sign_request *request, struct s3_sign_result *result);
 
 /* The SHA-256 of the next @length bytes (all when SIZE_MAX) of @data, in hexadecimal.
- * 0, -EINVAL when there are fewer, -EIO. */
-int s3_sign_payload_hash(struct s3_signer *signer, struct iov_cursor data, size_t length,
+ * 0, -EINVAL when there are fewer, -EIO. Any thread, several at a time. */
+int s3_sign_payload_hash(const struct s3_signer *signer, struct iov_cursor data, size_t length,
 			 char hash[static S3_SIGN_HASH_SIZE]);
 
 /* Percent-encodes @src for a path (@keep_slash) or a query, as signing does, for what is
