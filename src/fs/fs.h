@@ -24,6 +24,10 @@
  * The request, with all memory it points to, is valid until it is completed
  * or the function returned an outcome other than FS_PENDING.
  *
+ * FORGET and BATCH_FORGET never return FS_PENDING.
+ *
+ * Nodeids of a driver stay below 2^56: joinfs marks in the bits above whose they are.
+ *
  * Threads: operations are called on queue threads, several at once for one
  * session. A function that may block hands the request to a worker pool and
  * returns FS_PENDING (decide by what the storage is, not by guesswork).
@@ -125,8 +129,16 @@ struct fs_req {
 	struct iov_cursor reply;
 	size_t reply_size;
 
-	/* Set by the caller of fs_submit(). */
+	/* Set by the caller of fs_submit(). The tag is or-ed into nodeids of the reply that
+	 * only the driver sees, those of READDIRPLUS; 0 but in a driver below another. */
 	void (*complete)(struct fs_req *req, ssize_t result);
+	uint64_t nodeid_tag;
+
+	/* Of a driver that hands the request to another one (joinfs): how it gets it back. */
+	struct {
+		void (*complete)(struct fs_req *req, ssize_t result);
+		void *ctx, *arg;
+	} outer;
 	struct span span; /* begun by it */
 
 	/* The driver's, from fs_submit() until completion. @driver is not cleared. */

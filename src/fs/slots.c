@@ -7,6 +7,8 @@
 
 #define SLOT_REFS(state) ((uint32_t)(state))
 #define SLOT_GEN_ONE (1ull << 32)
+/* What of the generation is in the id: 24 bits, so that ids stay below 2^56. */
+#define SLOT_GEN_ID(state) ((state) >> 32 & 0xffffff)
 
 void slots_init(struct slots *t, size_t elem_size, uint32_t max)
 {
@@ -106,7 +108,7 @@ void *slot_get(struct slots *t, uint64_t id)
 		return NULL;
 	state = atomic_load_explicit(&slot->state, memory_order_relaxed);
 	do {
-		if (state >> 32 != id >> 32 || !SLOT_REFS(state))
+		if (SLOT_GEN_ID(state) != id >> 32 || !SLOT_REFS(state))
 			return NULL;
 	} while (!atomic_compare_exchange_weak_explicit(
 		&slot->state, &state, state + 1, memory_order_acquire, memory_order_relaxed));
@@ -126,7 +128,7 @@ bool slot_kill(void *elem, uint64_t id)
 	uint64_t state = atomic_load_explicit(&slot->state, memory_order_relaxed);
 
 	do {
-		if (state >> 32 != id >> 32 || !SLOT_REFS(state))
+		if (SLOT_GEN_ID(state) != id >> 32 || !SLOT_REFS(state))
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(&slot->state, &state, state + SLOT_GEN_ONE,
 							memory_order_acq_rel,
@@ -156,7 +158,7 @@ uint64_t slot_id(const void *elem)
 {
 	const struct slot *slot = elem;
 
-	return (atomic_load_explicit(&slot->state, memory_order_relaxed) & ~0xffffffffull) |
+	return SLOT_GEN_ID(atomic_load_explicit(&slot->state, memory_order_relaxed)) << 32 |
 	       slot->index;
 }
 

@@ -2,7 +2,7 @@
 /*
  * A table of fixed-size elements that the guest names by number.
  *
- * An element's id is index | generation << 32. The memory of an element is
+ * An element's id is index | generation << 32, below 2^56. The memory of an element is
  * never returned while the table lives (type-stable), so any 64-bit number a
  * guest makes up can be looked at: it names a live element of the right
  * generation, or nothing. Elements hold no pointers into the table and may be

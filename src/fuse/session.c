@@ -412,6 +412,7 @@ void fuse_session_request(struct fuse_session *session, void *storage, uint64_t 
 	r->arg = arg;
 	r->req.name = NULL;
 	r->req.newname = NULL;
+	r->req.nodeid_tag = 0;
 	err = fuse_decode_header(r, in, in_count);
 	fuse_req_label(r, begun_ns);
 	if (unlikely(err ||
