@@ -143,7 +143,8 @@ struct err *pool_arena_init(struct pool *pool, enum pool_huge_pages huge_pages)
 	e = map_memfd(pool, base, huge_pages == POOL_HUGE_ALWAYS);
 	if (e)
 		return e;
-	/* The host's shmem_enabled decides; where it says never, this does nothing. */
+	/* As soon as they are touched, if the host's shmem_enabled says so; pool_huge.c else. */
+	pool->huge_skip = huge_pages == POOL_HUGE_AUTO ? 0 : UINT32_MAX;
 	if (huge_pages == POOL_HUGE_AUTO)
 		madvise(base + ((size_t)1 << pool->slab_shift),
 			(size_t)pool->slabs_max << pool->slab_shift, MADV_HUGEPAGE);

@@ -3,6 +3,7 @@
  * Inside of the pool.
  *
  *	pool_arena.c	the memory
+ *	pool_huge.c	huge pages for it
  *	pool_list.c	free blocks of a class
  *	pool_slab.c	slabs: carved, drained, bare again
  *	pool_evict.c	blocks in use: the LRU, owners, eviction
@@ -97,6 +98,8 @@ struct pool {
 
 	_Atomic uint64_t ahead; /* pool_ahead_max() */
 
+	_Atomic uint32_t huge_skip; /* pool_huge.c's: slabs to go without; UINT32_MAX: all */
+
 	/* What was added to the LRU since the start, in units of the smallest class. Ages
 	 * of blocks are differences of it, so that they mean the same in a fast pool and
 	 * in a slow one. */
@@ -153,6 +156,12 @@ uint64_t pool_arena_slab_cost(const struct pool *pool);
 void pool_arena_release(struct pool *pool, uint32_t slab);
 /* Before a slab is carved that has no memory: false when the host has none for it. */
 bool pool_arena_provide(struct pool *pool, uint32_t slab);
+
+/* ---- pool_huge.c ---- */
+
+/* Before a slab is carved that has no memory yet: huge pages for it, if they can be had. Without
+ * pool.trade. */
+void pool_huge_back(struct pool *pool, uint32_t slab);
 
 /* ---- pool_slab.c ---- */
 

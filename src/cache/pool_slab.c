@@ -191,6 +191,11 @@ block_id slab_carve(struct pool *pool, unsigned class)
 		pool->bares--;
 	} else {
 		slab = slab_provide(pool);
+		if (slab) { /* on no list: it is ours */
+			pthread_mutex_unlock(&pool->trade);
+			pool_huge_back(pool, slab);
+			pthread_mutex_lock(&pool->trade);
+		}
 	}
 	if (!slab) {
 		pthread_mutex_unlock(&pool->trade);
