@@ -23,7 +23,7 @@
 #include "base/log.h"
 
 #define NSEC_PER_MSEC 1000000ull
-#define WIRE_BUFFER (512L << 10)
+#define WIRE_BUFFER (256L << 10)
 #define WIRE_HEADER_MAX 8192	 /* bytes of one header line; longer ones are ignored */
 #define WIRE_CONNECTION_AGE 100L /* seconds that an idle connection is kept */
 
