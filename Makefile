@@ -9,7 +9,7 @@ FUZZ_BUILD ?= build-fuzz
 FUZZ_SECONDS ?= 20
 
 .PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan check-spin fuzz lint \
-	bench install clean
+	bench install deb clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -58,5 +58,9 @@ bench:
 install: all
 	meson install -C $(BUILD)
 
+# The Debian package, into deb/; lintian looks at it.
+deb:
+	scripts/deb.sh
+
 clean:
-	rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(FUZZ_BUILD)
+	rm -rf $(BUILD) $(ASAN_BUILD) $(TSAN_BUILD) $(FUZZ_BUILD) deb

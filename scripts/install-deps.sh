@@ -11,6 +11,7 @@
 #   service the S3 server that tests run against, built here, and other clients of it
 #   qemu    QEMU and a stock Debian kernel for its guest (part of test)
 #   bench   debootstrap and measuring tools
+#   package what the Debian package is made and looked at with
 #
 # For Debian 12 and 13 (Ubuntu mostly works too). It needs root or sudo, only
 # when something is missing; with everything there it changes nothing and ends
@@ -49,6 +50,7 @@ PKGS_MODEL="spin gcc libc6-dev"
 PKGS_TEST="$PKGS_MODEL $PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
 PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3"
+PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc"
 
 say()
 {
@@ -180,6 +182,7 @@ for group in "$@"; do
 	demo) packages="$packages $PKGS_DEMO" ;;
 	qemu) packages="$packages $PKGS_QEMU" kernel=1 ;;
 	bench) packages="$packages $PKGS_BENCH" ;;
+	package) packages="$packages $PKGS_PACKAGE" ;;
 	-h | --help)
 		usage
 		exit 0
