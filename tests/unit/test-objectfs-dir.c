@@ -168,25 +168,30 @@ static uint64_t read_one(struct ox *ox, uint64_t fh, uint64_t offset, char name[
 	return d.off;
 }
 
+/* Pages of 10 names, of which two are remembered. */
+static struct ox *small_pages(void)
+{
+	struct store_memory_options options = store_memory_defaults;
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->ce.env.top->ops->free(ox->ce.env.top); /* another service */
+	loop_free(ox->ce.env.loop);
+	options.list_max = 10;
+	env_memory(&ox->ce.env, &options);
+	ox->config.listing_max = 20;
+	ox_open(ox);
+	return ox;
+}
+
 /* Positions lead back to the same entry, in a directory larger than what is remembered. */
 static void test_seek(void **state)
 {
-	struct ox *ox = malloc(sizeof(*ox));
+	struct ox *ox = small_pages();
 	uint64_t offsets[302], fh;
 	char name[32], expected[32];
 
 	(void)state;
-	ox_init(ox);
-	ox->ce.env.top->ops->free(ox->ce.env.top); /* another service, with small pages */
-	loop_free(ox->ce.env.loop);
-	{
-		struct store_memory_options options = store_memory_defaults;
-
-		options.list_max = 10;
-		env_memory(&ox->ce.env, &options);
-	}
-	ox->config.listing_max = 20;
-	ox_open(ox);
 	for (unsigned i = 0; i < 300; i++) {
 		snprintf(name, sizeof(name), "f%03u", i);
 		ox_bucket_put(ox, name, "");
@@ -212,6 +217,34 @@ static void test_seek(void **state)
 	assert_int_equal(ox_readdir(ox, FUSE_READDIR, fh, UINT64_MAX, name, 32), 0);
 	assert_int_equal(ox_releasedir(ox, fh), 0);
 	assert_in_range(container_of(ox->fs, struct objectfs, fs)->tree.page_rows, 0, 20);
+	ox_close(ox);
+	free(ox);
+}
+
+/* A directory gets another name while it is read: its pages go on where they were. */
+static void test_renamed_while_reading(void **state)
+{
+	struct ox *ox = small_pages();
+	char name[32], expected[32];
+	uint64_t fh, offset = 2;
+	struct fuse_entry_out e;
+
+	(void)state;
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "d/f%03u", i);
+		ox_bucket_put(ox, name, "");
+	}
+	assert_int_equal(ox_stat(ox, "d", &e), 0);
+	assert_int_equal(ox_opendir(ox, e.nodeid, &fh), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		if (i == 15)
+			assert_int_equal(ox_rename(ox, "d", "c", 0), 0);
+		offset = read_one(ox, fh, offset, name);
+		snprintf(expected, sizeof(expected), "f%03u", i);
+		assert_string_equal(name, expected);
+	}
+	assert_int_equal(read_one(ox, fh, offset, name), 0);
+	assert_int_equal(ox_releasedir(ox, fh), 0);
 	ox_close(ox);
 	free(ox);
 }
@@ -277,10 +310,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_implicit), TEST(test_plain_is_plus),	      TEST(test_order),
-		TEST(test_both),     TEST(test_both_by_lookup),	      TEST(test_unnameable),
-		TEST(test_ours),     TEST(test_remove_while_reading), cmocka_unit_test(test_seek),
-		TEST(test_rewind),   TEST(test_removed_while_open),   TEST(test_ino),
+		TEST(test_implicit),
+		TEST(test_plain_is_plus),
+		TEST(test_order),
+		TEST(test_both),
+		TEST(test_both_by_lookup),
+		TEST(test_unnameable),
+		TEST(test_ours),
+		TEST(test_remove_while_reading),
+		cmocka_unit_test(test_seek),
+		cmocka_unit_test(test_renamed_while_reading),
+		TEST(test_rewind),
+		TEST(test_removed_while_open),
+		TEST(test_ino),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-dir", tests, NULL, NULL);

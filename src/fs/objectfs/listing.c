@@ -115,6 +115,7 @@ void dir_pages_drop(struct tree *t, struct node *dir)
 	if (!dir->pages)
 		return;
 	dir->pages->changes++;
+	dir->pages->moves++;
 	list_for_each_safe (pos, next, &dir->pages->pages) {
 		struct page *p = list_entry(pos, struct page, link);
 
