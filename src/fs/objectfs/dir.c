@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "fs/objectfs/claim.h"
 #include "fs/objectfs/internal.h"
 
 #define COOKIE_PAGE_SHIFT 20
@@ -311,6 +312,8 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 	if (!room)
 		goto out;
 	n = node_find(t, r->dir, name, len);
+	if (!n && claim_is(t, r->dir, name, len))
+		goto out; /* being made, or removed */
 	if (n && node_is(n, NODE_UNLISTED))
 		dir_shown(r->d, n, cookie);
 	/* What it was before somebody put a directory in the place of a file. */

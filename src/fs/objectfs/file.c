@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "fs/objectfs/claim.h"
 #include "fs/objectfs/internal.h"
 
 static void file_drop(struct node *n)
@@ -51,13 +52,21 @@ bool file_digest(struct objectfs *fs, struct node *n)
 	return ours;
 }
 
+/* Being renamed: the cached file may have the new key already, and the node has the old one yet. */
+static bool file_in_motion(struct objectfs *fs, struct node *n)
+{
+	const struct tree *t = &fs->tree;
+
+	return tree_moving(t, n) || claim_is(t, node_peek(t, n->parent), n->name, n->name_len);
+}
+
 void objectfs_file_seen(struct objectfs *fs, struct node *n, const struct store_meta *meta,
 			uint64_t seen_ns)
 {
 	char key[NODE_KEY_SIZE];
 	struct cache_file *f;
 
-	if (node_is(n, NODE_GONE) || file_digest(fs, n))
+	if (node_is(n, NODE_GONE) || file_digest(fs, n) || (n->file && file_in_motion(fs, n)))
 		return;
 	if (n->file && node_key(&fs->tree, n, NULL, 0, key) >= 0) {
 		f = cache_file_get(fs->cache, key, meta, seen_ns);

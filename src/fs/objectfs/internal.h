@@ -174,12 +174,19 @@ struct dirstream;
 void dirstream_free(struct objectfs *fs, struct dirstream *d);
 objectfs_op_fn objectfs_opendir, objectfs_readdir, objectfs_readdir_slow, objectfs_releasedir;
 
-/* ---- change.c ---- */
+/* ---- change.c, change_dir.c, change_file.c ---- */
+
+/* How long an entry that was seen is taken as proof that it, and a directory without a marker
+ * around it, is there. Other clients may be removing it meanwhile; then it is they who removed the
+ * last. */
+#define CHANGE_WITNESS_NS (60 * NSEC_PER_SEC)
 
 objectfs_op_fn objectfs_mkdir, objectfs_rmdir, objectfs_unlink, objectfs_mknod;
 /* A name went from @dir, through us: should that have been the last one and it has no marker,
  * it gets one. 0 or what went wrong. Blocks. */
 int change_keep_dir(struct objectfs *fs, struct node *dir, const char *gone, size_t len);
+/* The same for who has done what he was asked for: the log hears of errors. */
+void change_keep_or_log(struct objectfs *fs, struct node *dir, const char *gone);
 /* Puts the marker of @dir at @key. */
 int change_put_marker(struct objectfs *fs, const char *key, bool if_absent);
 /* 0, -ENOTEMPTY or what went wrong; @marker: whether there is one. Blocks. */
@@ -190,6 +197,13 @@ int change_create(struct objectfs *fs, struct node *parent, const char *name, st
 int change_delete(struct objectfs *fs, const char *key);
 /* The name leads to nothing any more; its node is gone. tree.lock held. */
 void change_forget(struct objectfs *fs, struct node *n);
+/* The name was removed from the storage, by who has a claim on it: whatever was listed, or is being
+ * listed, may have shown it still. tree.lock held. */
+void change_removed(struct objectfs *fs, struct node *parent, const char *name, size_t len);
+/* A change of the name failed: what is there now has to be asked for. tree.lock held. */
+void change_uncertain(struct objectfs *fs, struct node *parent, const char *name, size_t len);
+/* Replies with the entry @n, whose reference is consumed. */
+int change_reply(struct objectfs_session *s, struct fs_req *req, struct node *n);
 
 /* ---- rename.c, move.c ---- */
 

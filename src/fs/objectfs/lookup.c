@@ -20,6 +20,7 @@
 
 #include "base/util.h"
 #include "fs/objectfs/ask.h"
+#include "fs/objectfs/claim.h"
 #include "fs/objectfs/internal.h"
 
 #define PATIENCE_MIN 4u
@@ -28,7 +29,7 @@
 /* Answers that a page must give to be worth its LIST. */
 #define USEFUL_MIN 8u
 
-/* How often an answer is thrown away because names in the directory were removed meanwhile. */
+/* How often an answer is thrown away because what was asked for was changed meanwhile. */
 #define LOOKUP_TRIES 8
 
 /* ---- Names that are missing: a table by hash, one name in each place ---- */
@@ -168,6 +169,8 @@ enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const c
 	struct page *page;
 
 	*out = n;
+	if (claim_is(t, parent, name, len))
+		return n ? LOOKUP_NODE : LOOKUP_ABSENT;
 	if (n)
 		return lookup_believed(fs, n, now) ? LOOKUP_NODE : LOOKUP_ASK;
 	*out = n = file_find_ours(fs, parent, name, len);
@@ -197,6 +200,15 @@ static void install_dir(struct objectfs *fs, struct node *n, const struct asked 
 		n->mtime_ns = fs->tree.root->mtime_ns;
 }
 
+/* @n is what it is, whatever the answer: a file that is ours; a directory whose names are being
+ * changed (it may be without a single object for a moment), or that has files of ours. */
+static bool install_holds(struct objectfs *fs, struct node *n, bool dir)
+{
+	if (!node_is(n, NODE_DIR))
+		return file_digest(fs, n);
+	return !dir && (n->changing || lookup_holds_ours(fs, n));
+}
+
 /* @n: what was known of the name, or NULL. */
 static int install(struct objectfs *fs, struct node *parent, const char *name, size_t len,
 		   const struct asked *a, int result, struct node *n, struct node **out)
@@ -204,20 +216,17 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 	struct tree *t = &fs->tree;
 	bool dir = !result && a->rows;
 
-	if (n && n->fetched_ns >= a->sent_ns) {
-		node_hold(n); /* made, or found by somebody else, since we asked */
+	/* Or made, or found by somebody else, since we asked. */
+	if (n && (n->fetched_ns >= a->sent_ns || install_holds(fs, n, dir))) {
+		node_hold(n);
 		*out = n;
 		return 0;
 	}
-	if (n && result == -ENOENT && node_is(n, NODE_DIR) && lookup_holds_ours(fs, n))
-		dir = true;
-	else if (n && !node_is(n, NODE_DIR) && file_digest(fs, n))
-		result = 0; /* became ours meanwhile */
-	else if (n && (result == -ENOENT || dir != !!node_is(n, NODE_DIR))) {
+	if (n && (result == -ENOENT || dir != !!node_is(n, NODE_DIR))) {
 		change_forget(fs, n); /* gone, or something else by now */
 		n = NULL;
 	}
-	if (result == -ENOENT && !dir) {
+	if (result == -ENOENT) {
 		negative_add(t, parent, name, len, a->sent_ns);
 		return -ENOENT;
 	}
@@ -230,7 +239,7 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 	negative_clear(t, parent, name, len);
 	if (!dir)
 		objectfs_file_seen(fs, n, &a->stat.meta, a->sent_ns);
-	else if (!result)
+	else
 		install_dir(fs, n, a);
 	node_hold(n);
 	*out = n;
@@ -305,7 +314,7 @@ static void burst(struct objectfs *fs, struct node *dir, const char *name, size_
 
 /* ---- Both ---- */
 
-/* One try; -EAGAIN when names were removed meanwhile, so that the answer may be old. */
+/* One try; -EAGAIN when the name was changed meanwhile, so that the answer may be old. */
 static int find_once(struct objectfs *fs, struct node *parent, const char *name, size_t len,
 		     uint64_t negative_ns, bool *burst_done, struct asked *a, struct node **out)
 {
@@ -314,8 +323,9 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 	char key[NODE_KEY_SIZE];
 	enum what was = WAS_NOTHING;
 	struct node *n = NULL;
-	uint32_t changes = 0;
-	bool page = false;
+	struct inquiry q;
+	uint32_t moves = 0;
+	bool page = false, good;
 	int ret;
 
 	tree_lock(t);
@@ -333,7 +343,9 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 			page = *burst_done = burst_due(fs, parent);
 		if (n)
 			was = node_is(n, NODE_DIR) ? WAS_DIR : WAS_FILE;
-		changes = dir_pages_get(parent) ? parent->pages->changes : 0;
+		moves = dir_pages_get(parent) ? parent->pages->moves : 0;
+		if (state == LOOKUP_ASK && !page)
+			inquiry_begin(t, &q, parent, name, len);
 	}
 	tree_unlock(t);
 	if (ret < 0 || state != LOOKUP_ASK)
@@ -343,13 +355,14 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 		return -EAGAIN;
 	}
 	ret = ask(fs, a, key, was);
-	if (ret < 0 && ret != -ENOENT)
-		return ret;
 	tree_lock(t);
-	if (node_is(parent, NODE_GONE))
-		ret = -ENOENT;
-	else if (parent->pages && parent->pages->changes != changes)
+	good = inquiry_end(&q) && (!parent->pages || parent->pages->moves == moves);
+	if (ret && ret != -ENOENT)
+		; /* what went wrong */
+	else if (!good)
 		ret = -EAGAIN;
+	else if (node_is(parent, NODE_GONE))
+		ret = -ENOENT;
 	else
 		ret = install(fs, parent, name, len, a, ret, node_find(t, parent, name, len), out);
 	tree_unlock(t);

@@ -142,6 +142,7 @@ struct move {
 	struct move_key *keys;
 	char *text;
 	size_t count, room, text_used, text_room;
+	size_t listed;		      /* of count; those behind came by move_add() */
 	size_t page_count, page_text; /* where the page under way began */
 	int error;
 
@@ -155,17 +156,9 @@ struct move {
 	unsigned busy;
 };
 
-static void move_entry(struct store_op *op, const struct store_entry *entry)
+/* One more key, without the prefix. */
+static int move_remember(struct move *m, const char *name, size_t len, uint64_t size)
 {
-	struct move *m = container_of(op, struct move, list);
-	size_t len = entry->key_len - m->from_len;
-
-	if (m->error || entry->key_len < m->from_len)
-		return;
-	if (m->count >= m->fs->config.rename_max) {
-		m->error = -EXDEV;
-		return;
-	}
 	if (m->count == m->room) {
 		size_t room = m->room ? m->room * 2 : 256;
 		struct move_key *keys = reallocarray(m->keys, room, sizeof(*keys));
@@ -184,15 +177,26 @@ static void move_entry(struct store_op *op, const struct store_entry *entry)
 			m->text_room = room;
 		}
 	}
-	if (m->count == m->room || m->text_used + len + 1 > m->text_room) {
-		m->error = -ENOMEM;
-		return;
-	}
-	m->keys[m->count++] =
-		(struct move_key){ .text = (uint32_t)m->text_used, .size = entry->meta.size };
-	memcpy(m->text + m->text_used, entry->key + m->from_len, len);
+	if (m->count == m->room || m->text_used + len + 1 > m->text_room)
+		return -ENOMEM;
+	m->keys[m->count++] = (struct move_key){ .text = (uint32_t)m->text_used, .size = size };
+	memcpy(m->text + m->text_used, name, len);
 	m->text[m->text_used + len] = '\0';
 	m->text_used += len + 1;
+	return 0;
+}
+
+static void move_entry(struct store_op *op, const struct store_entry *entry)
+{
+	struct move *m = container_of(op, struct move, list);
+	size_t len = entry->key_len - m->from_len;
+
+	if (m->error || entry->key_len < m->from_len)
+		return;
+	if (m->count >= m->fs->config.rename_max)
+		m->error = -EXDEV;
+	else
+		m->error = move_remember(m, entry->key + m->from_len, len, entry->meta.size);
 }
 
 static void move_restart(struct store_op *op)
@@ -224,6 +228,7 @@ static int move_list(struct move *m)
 		first = false;
 		ret = store_call(m->fs->store, &m->list);
 	} while (!ret && !m->error && m->page.truncated);
+	m->listed = m->count;
 	return ret ? ret : m->error;
 }
 
@@ -393,6 +398,40 @@ int move_begin(struct move **out, struct objectfs *fs, const char *from, const c
 	}
 	*out = m;
 	return 0;
+}
+
+/* Those that were listed are in the order of keys. */
+static struct move_key *move_find(const struct move *m, const char *name)
+{
+	size_t low = 0, high = m->listed;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = strcmp(m->text + m->keys[mid].text, name);
+
+		if (!order)
+			return &m->keys[mid];
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+int move_add(struct move *m, const char *from)
+{
+	const char *name = from + m->from_len;
+	struct move_key *key = move_find(m, name);
+	int ret = 0;
+
+	if (!key) {
+		ret = move_remember(m, name, strlen(name), 0);
+		key = ret ? NULL : &m->keys[m->count - 1];
+	}
+	if (key)
+		key->copied = true;
+	return ret;
 }
 
 size_t move_count(const struct move *m)

@@ -22,6 +22,8 @@ int move_copy(struct objectfs *fs, const char *from, const char *to, const char 
  * has changed and there is no move: -EXDEV when there are too many. */
 int move_begin(struct move **out, struct objectfs *fs, const char *from, const char *to);
 size_t move_count(const struct move *m);
+/* Also the object @from, that the caller has copied; unless it is known already. -ENOMEM. */
+int move_add(struct move *m, const char *from);
 /* Deletes the originals. */
 int move_finish(struct move *m);
 /* Deletes the copies, as far as that can be done. */

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "base/util.h"
+#include "fs/objectfs/claim.h"
 #include "fs/objectfs/listing.h"
 #include "fs/objectfs/names.h"
 
@@ -31,6 +32,8 @@ int tree_init(struct tree *t, int64_t root_mtime_ns)
 	pthread_mutex_init(&t->rename_lock, NULL);
 	pthread_cond_init(&t->moved, NULL);
 	list_init(&t->page_lru);
+	list_init(&t->claims);
+	list_init(&t->inquiries);
 	if (getrandom(&t->seed, sizeof(t->seed), 0) != sizeof(t->seed))
 		t->seed = (uintptr_t)t;
 	t->buckets = calloc(BUCKETS_MIN, sizeof(t->buckets[0]));
@@ -380,7 +383,7 @@ void node_meta(const struct node *n, struct store_meta *meta)
 
 /* ---- Changes and moves ---- */
 
-static bool node_moving(const struct tree *t, const struct node *n)
+bool tree_moving(const struct tree *t, const struct node *n)
 {
 	for (; n; n = node_peek(t, n->parent))
 		if (node_is(n, NODE_MOVING))
@@ -404,7 +407,7 @@ static void node_changing(struct tree *t, struct node *n, uint32_t by)
 void tree_change_begin(struct tree *t, struct node *dir)
 {
 	tree_lock(t);
-	while (node_moving(t, dir))
+	while (tree_moving(t, dir))
 		pthread_cond_wait(&t->moved, &t->lock);
 	node_changing(t, dir, 1);
 	tree_unlock(t);
@@ -419,23 +422,45 @@ void tree_change_end(struct tree *t, struct node *dir)
 
 static bool names_taken(const struct tree *t, const struct node *dir)
 {
-	return dir && (node_is(dir, NODE_BUSY) || node_moving(t, dir));
+	return dir && (node_is(dir, NODE_BUSY) || tree_moving(t, dir));
+}
+
+/* 0, or why no names can be changed in @dir: it may have gone while it was waited for. */
+static int names_refused(const struct node *dir)
+{
+	if (!dir)
+		return 0;
+	return !node_is(dir, NODE_DIR) ? -ENOTDIR : node_is(dir, NODE_GONE) ? -ENOENT : 0;
+}
+
+static void names_take(struct tree *t, struct node *dir)
+{
+	if (!dir)
+		return;
+	node_changing(t, dir, 1);
+	dir->flags |= NODE_BUSY;
+	inquiries_stir(t, dir);
 }
 
 /* Both at once: who has one and waits for the other could wait for a move that waits for him. */
-void tree_names_begin(struct tree *t, struct node *dir, struct node *other)
+int tree_names_begin(struct tree *t, struct node *dir, struct node *other)
 {
+	int ret;
+
 	if (other == dir)
 		other = NULL;
 	tree_lock(t);
 	while (names_taken(t, dir) || names_taken(t, other))
 		pthread_cond_wait(&t->moved, &t->lock);
-	node_changing(t, dir, 1);
-	node_changing(t, other, 1);
-	dir->flags |= NODE_BUSY;
-	if (other)
-		other->flags |= NODE_BUSY;
+	ret = names_refused(dir);
+	if (!ret)
+		ret = names_refused(other);
+	if (!ret) {
+		names_take(t, dir);
+		names_take(t, other);
+	}
 	tree_unlock(t);
+	return ret;
 }
 
 void tree_names_end(struct tree *t, struct node *dir, struct node *other)
@@ -456,14 +481,18 @@ void tree_names_end(struct tree *t, struct node *dir, struct node *other)
  * Whoever waits to move something above waits for the caller, so that must not be waited for
  * here. And whoever has @child is either deeper down, too, or has all that he needs.
  */
-void tree_names_also(struct tree *t, struct node *child)
+int tree_names_also(struct tree *t, struct node *child)
 {
+	int ret;
+
 	tree_lock(t);
 	while (node_is(child, NODE_BUSY))
 		pthread_cond_wait(&t->moved, &t->lock);
-	node_changing(t, child, 1);
-	child->flags |= NODE_BUSY;
+	ret = names_refused(child);
+	if (!ret)
+		names_take(t, child);
 	tree_unlock(t);
+	return ret;
 }
 
 void tree_move_begin(struct tree *t, struct node *dir)

@@ -86,11 +86,12 @@ struct tree {
 	uint32_t *buckets; /* heads of chains of indices */
 	uint32_t mask, count;
 	uint64_t seed;
-	pthread_cond_t moved;	     /* NODE_MOVING went, or changing fell to 0 */
-	pthread_mutex_t rename_lock; /* outside of lock: one directory rename at a time */
-	struct list page_lru;	     /* listing.c's: retained pages, oldest first */
-	uint64_t page_rows;	     /* in them */
-	struct negative *negative;   /* lookup.c's table of missing names */
+	pthread_cond_t moved;	       /* NODE_MOVING went, or changing fell to 0 */
+	pthread_mutex_t rename_lock;   /* outside of lock: one directory rename at a time */
+	struct list claims, inquiries; /* claim.h */
+	struct list page_lru;	       /* listing.c's: retained pages, oldest first */
+	uint64_t page_rows;	       /* in them */
+	struct negative *negative;     /* lookup.c's table of missing names */
 };
 
 /* 0 or -ENOMEM. */
@@ -178,17 +179,21 @@ void node_walk(struct tree *t, struct node *n, void (*fn)(struct node *n, void *
  * share our tree, so we do the same: tree_names_begin(). Who changes only what is behind names
  * (commits) says tree_change_begin(). Of both, any number may be at work
  * in different directories; but a directory that is being renamed waits until nobody is
- * at work in or below it, and lets nobody begin.
+ * at work in or below it, and lets nobody begin. What is asked meanwhile: claim.h. A directory
+ * in which somebody is at work is not found missing by a LOOKUP (lookup.c).
  */
 void tree_change_begin(struct tree *t, struct node *dir);
 void tree_change_end(struct tree *t, struct node *dir);
-/* @other: another directory (or the same, or NULL), at once, not one after the other. */
-void tree_names_begin(struct tree *t, struct node *dir, struct node *other);
+/* @other: another directory (or the same, or NULL), at once, not one after the other. 0, and
+ * neither goes from the tree until tree_names_end(); or -ENOENT when one has gone, -ENOTDIR. */
+int tree_names_begin(struct tree *t, struct node *dir, struct node *other);
 void tree_names_end(struct tree *t, struct node *dir, struct node *other);
-/* Also @child, for who has its parent, until tree_names_end(child, NULL). */
-void tree_names_also(struct tree *t, struct node *child);
+/* Also @child, a directory, for who has its parent, until tree_names_end(child, NULL). -ENOENT. */
+int tree_names_also(struct tree *t, struct node *child);
 /* With rename_lock and the names of its parent. */
 void tree_move_begin(struct tree *t, struct node *dir);
 void tree_move_end(struct tree *t, struct node *dir);
+/* Whether @n or a directory above is being moved; tree.lock is held. */
+bool tree_moving(const struct tree *t, const struct node *n);
 
 #endif

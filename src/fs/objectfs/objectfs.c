@@ -10,12 +10,13 @@
  * the guests changed and the storage does not have yet. Nothing of it is stored.
  *
  *	node.c		the tree: names, attributes, nodeids; who may change what at one time
+ *	claim.c		names that are being changed while others ask for them
  *	names.c		which keys a path can name; inode numbers
  *	listing.c	pages of listings, and what they answer; listing_fetch.c makes them
  *	lookup.c	from names to nodes, asking as little as possible
  *	file.c		nodes and the cached files (cache/cache.h) behind them
  *	session.c	lookup counts of a guest
- *	dir.c attr.c open.c io.c change.c rename.c move.c	the operations
+ *	dir.c attr.c open.c io.c change*.c rename*.c move.c	the operations
  *
  * Semantics
  * ---------
@@ -30,7 +31,7 @@
  *   removed, is ESTALE. So is the commit of changes to a file that somebody else changed.
  * - A new file is there for everybody who mounts through this host at once, and in the storage
  *   when it was committed: at close, or some time later with write-back, then by fsync at the
- *latest. O_EXCL excludes others on this host; between hosts the first commit wins, and the other
+ * latest. O_EXCL excludes others on this host; between hosts the first commit wins, and the other
  *   gets an error when it commits.
  * - A file that is unlinked while it is open can be read as far as it is cached; what was written
  *   and not committed is.
@@ -73,8 +74,9 @@
  *
  * Locks, outermost first: tree.rename_lock (renames of directories, during all of it); the right to
  * change in a directory (tree_names_begin(), tree_change_begin()); dirstream.lock (one READDIR at a
- *time of one handle); tree.lock; the cache's. Only the first three are held during requests to the
- *storage.
+ * time of one handle); tree.lock; the cache's. Only the first three are held during requests to the
+ * storage. Who only asks takes none of them; claim.h says how a question gets along with a change
+ * that is under way at the same time.
  */
 #include "fs/objectfs/objectfs.h"
 

@@ -400,9 +400,11 @@ ssize_t objectfs_create(struct objectfs_session *s, struct fs_req *req)
 
 	if (!parent)
 		return -ESTALE;
-	tree_names_begin(&fs->tree, parent, NULL);
-	ret = create_in(s, req, parent, &n);
-	tree_names_end(&fs->tree, parent, NULL);
+	ret = tree_names_begin(&fs->tree, parent, NULL);
+	if (!ret) {
+		ret = create_in(s, req, parent, &n);
+		tree_names_end(&fs->tree, parent, NULL);
+	}
 	if (!ret) {
 		tree_lock(&fs->tree);
 		ret = lookup_reply(s, n, &req->out.entry);
