@@ -35,7 +35,7 @@ ovfs ($version) unstable; urgency=medium
  -- The ovfs developers <ovfs@localhost>  $date
 END
 (cd "$tree" && dpkg-buildpackage --build=binary --no-sign --jobs=2) >"$tmp/log" 2>&1 || {
-	tail -n 40 "$tmp/log" >&2
+	grep -E "error|FAILED|undefined" "$tmp/log" | cut -c 1-300 | tail -n 20 >&2
 	exit 1
 }
 rm -f "$out"/ovfs_*.deb "$out"/ovfs-dbgsym_*.deb
