@@ -2,6 +2,8 @@
 /* How many requests operations cost: the table of issue 3. */
 #include "objectfs-fixture.h"
 
+#include "store/layers/fault.h"
+
 static void make_objects(struct ox *ox, const char *prefix, unsigned count)
 {
 	char key[64];
@@ -176,6 +178,40 @@ static void test_burst(void **state)
 	assert_in_range(ox_spent(ox), 3, 30);
 }
 
+/* Who asks while a page is fetched waits for it, and fetches no other. */
+static void test_burst_together(void **state)
+{
+	enum { FIRST = 3, NAMES = 24 };
+	struct store_fault slow = { .delay_permille = 1000,
+				    .delay_min_ns = 300 * MSEC,
+				    .delay_max_ns = 300 * MSEC,
+				    .count = 1 };
+	struct ox_req requests[NAMES];
+	struct fuse_entry_out d;
+	struct ox *ox = *state;
+	char names[NAMES][16];
+
+	make_objects(ox, "d/", NAMES);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	for (unsigned i = 0; i < NAMES; i++)
+		snprintf(names[i], sizeof(names[i]), "f%05u", i);
+	ox_spent(ox);
+	for (unsigned i = 0; i < FIRST; i++)
+		assert_int_equal(ox_lookup(ox, d.nodeid, names[i], NULL), 0);
+	assert_int_equal(ox_spent(ox), 2 * FIRST);
+	store_fault_set(ox->ce.fault, 1u << STORE_LIST, &slow);
+	for (unsigned i = FIRST; i < NAMES; i++) {
+		ox_req_init(&requests[i], FUSE_LOOKUP, d.nodeid);
+		requests[i].req.name = names[i];
+		ox_start(ox, &requests[i]);
+		while (!store_fault_stats(ox->ce.fault).delayed)
+			usleep(1000); /* until the page of the first one is under way */
+	}
+	for (unsigned i = FIRST; i < NAMES; i++)
+		assert_int_equal(ox_wait(&requests[i]), 0);
+	assert_int_equal(ox_spent(ox), 1);
+}
+
 /* rm -r of a directory without a marker. */
 static void test_remove_all(void **state)
 {
@@ -210,6 +246,7 @@ int main(void)
 		TEST(test_table),
 		TEST(test_new_directory),
 		TEST(test_burst),
+		TEST(test_burst_together),
 		TEST(test_remove_all),
 	};
 

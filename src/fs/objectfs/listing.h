@@ -70,6 +70,7 @@ struct dir_pages {
 	/* lookup.c's: questions that memory could not answer. */
 	uint64_t missed_ns;
 	uint32_t missed, patience, useful;
+	bool bursting; /* it fetches a page; tree.moved tells when that ends */
 };
 
 /* NULL: no memory. */

@@ -11,7 +11,8 @@
  * Who asks for one name after the other (`ls -l` of what was listed long ago, `git
  * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
  * LIST that begins at the name asked for answers up to a thousand that follow (those that are
- * there: a name that is missing is asked for, as it may have come since). Where such a page
+ * there: a name that is missing is asked for, as it may have come since). Who asks while it is
+ * being fetched waits for it, instead of fetching another. Where such a page
  * turns out to be of no use (names in no order, in a huge directory), the patience grows.
  */
 #include <errno.h>
@@ -254,7 +255,7 @@ static bool burst_due(struct objectfs *fs, struct node *dir)
 	struct dir_pages *d = dir_pages_get(dir);
 	uint64_t now = loop_now_ns();
 
-	if (!d || !store_caps(fs->store)->start_after)
+	if (!d || d->bursting || !store_caps(fs->store)->start_after)
 		return false;
 	if (now - d->missed_ns > PATIENCE_WINDOW_NS)
 		d->missed = 0;
@@ -262,7 +263,28 @@ static bool burst_due(struct objectfs *fs, struct node *dir)
 	if (++d->missed < d->patience)
 		return false;
 	d->missed = 0;
+	d->bursting = true;
 	return true;
+}
+
+/* Somebody is fetching a page, which probably has the answer: programs ask for many names at a
+ * time, and all would fetch one. tree.lock is held, and dropped meanwhile. False: nobody is. */
+static bool burst_wait(struct tree *t, struct node *dir)
+{
+	if (!dir->pages || !dir->pages->bursting)
+		return false;
+	while (dir->pages && dir->pages->bursting)
+		pthread_cond_wait(&t->moved, &t->lock);
+	return true;
+}
+
+static void burst_end(struct tree *t, struct node *dir)
+{
+	tree_lock(t);
+	if (dir->pages)
+		dir->pages->bursting = false;
+	pthread_cond_broadcast(&t->moved);
+	tree_unlock(t);
 }
 
 /* After a page was fetched. */
@@ -297,14 +319,18 @@ static void burst_before(const char *name, size_t len, char before[static NAME_M
 	before[len - 1] = '\0';
 }
 
-/* Fetches a page that begins at @name. Errors show when the name is asked for. */
+/* Fetches a page that begins at @name, after burst_due(). Errors show when the name is asked
+ * for. */
 static void burst(struct objectfs *fs, struct node *dir, const char *name, size_t len)
 {
 	char before[NAME_MAX + 4];
 	struct page *page;
+	int ret;
 
 	burst_before(name, len, before);
-	if (listing_guess(fs, dir, before, &page) < 0)
+	ret = listing_guess(fs, dir, before, &page);
+	burst_end(&fs->tree, dir);
+	if (ret < 0)
 		return;
 	burst_judge(&fs->tree, dir);
 	tree_lock(&fs->tree);
@@ -339,8 +365,14 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 			node_hold(n);
 			*out = n;
 		}
-		if (state == LOOKUP_ASK && !*burst_done)
+		if (state == LOOKUP_ASK && !*burst_done) {
 			page = *burst_done = burst_due(fs, parent);
+			if (!page && burst_wait(t, parent)) {
+				*burst_done = true; /* not for the next page, too */
+				tree_unlock(t);
+				return -EAGAIN;
+			}
+		}
 		if (n)
 			was = node_is(n, NODE_DIR) ? WAS_DIR : WAS_FILE;
 		moves = dir_pages_get(parent) ? parent->pages->moves : 0;

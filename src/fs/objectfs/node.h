@@ -86,7 +86,7 @@ struct tree {
 	uint32_t *buckets; /* heads of chains of indices */
 	uint32_t mask, count;
 	uint64_t seed;
-	pthread_cond_t moved;	       /* NODE_MOVING went, or changing fell to 0 */
+	pthread_cond_t moved;	       /* NODE_MOVING went, changing fell to 0, bursting ended */
 	pthread_mutex_t rename_lock;   /* outside of lock: one directory rename at a time */
 	struct list claims, inquiries; /* claim.h */
 	struct list page_lru;	       /* listing.c's: retained pages, oldest first */
