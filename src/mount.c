@@ -2,6 +2,9 @@
 #include "mount.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -10,179 +13,400 @@
 
 #include "base/log.h"
 #include "base/workers.h"
-#include "fuse/session.h"
+#include "port.h"
 #include "storage.h"
-#include "virtio/device.h"
 
-/* How long a stopping queue waits for a storage that does not answer. */
-#define MOUNT_DRAIN_TIMEOUT_MS 10000
+/* Between two attempts to reach a service that did not answer. */
+#define RETRY_FIRST_NS 1000000000ull
+#define RETRY_MAX_NS 30000000000ull
 
-struct mount {
-	struct loop *loop;
-	int listen_fd;
-	struct loop_fd listen_entry; /* watched while no front end is attached */
-	bool listening;
-	struct virtio_device_ops device_ops;
-	struct virtio_device *device;
-	struct fuse_session *session;
-	struct storage *storage;
-	struct workers *workers;
+/* One that is not served yet: front ends are told so. */
+struct closed_socket {
+	struct loop_fd entry;
+	struct mount *mount;
 };
 
-static void mount_request_done(void *arg, size_t written)
+struct mount {
+	const struct mount_env *env;
+	char *name;
+	char context[64]; /* of the log */
+	bool patient;
+	struct loop *loop;
+	pthread_t thread;
+
+	/* ---- Control loop ---- */
+	struct generation *generation;
+	const struct ovfs_mount *config;
+	struct mount_fds fds; /* until the ports have them */
+	struct closed_socket closed[MOUNT_SOCKETS_MAX];
+	size_t closed_count;
+	struct workers *workers;
+	struct storage *storage;
+	struct list ports;
+	struct loop_timer retry;
+	uint64_t retry_ns;
+	struct loop_task start_task, stop_task, log_task;
+
+	/* ---- Everybody's, under the lock ---- */
+	pthread_mutex_t lock;
+	enum mount_state state;
+	unsigned unwritten;
+	struct err *error;
+	bool event_posted, log_posted;
+	struct loop_task event_task;
+};
+
+const char *mount_state_name(enum mount_state state)
 {
-	virtio_req_complete(arg, written);
+	static const char *const names[] = {
+		[MOUNT_STARTING] = "starting",	 [MOUNT_WAITING] = "waiting",
+		[MOUNT_READY] = "ready",	 [MOUNT_FAILED] = "failed",
+		[MOUNT_STOPPING] = "stopping",	 [MOUNT_ENDED] = "ended",
+		[MOUNT_UNWRITTEN] = "unwritten",
+	};
+
+	return names[state];
 }
 
-static void mount_request(void *ctx, struct virtio_req *req)
-{
-	struct mount *m = ctx;
+/* ---- States ---- */
 
-	fuse_session_request(m->session, req->priv, req->begun_ns, req->in, req->in_count, req->out,
-			     req->out_count, mount_request_done, req);
+static void mount_event(struct loop_task *task)
+{
+	struct mount *m = container_of(task, struct mount, event_task);
+
+	pthread_mutex_lock(&m->lock);
+	m->event_posted = false;
+	pthread_mutex_unlock(&m->lock);
+	m->env->event(m->env->ctx, m); /* which may free */
 }
 
-static void mount_interrupt(void *ctx)
+/* @error is the mount's from now on. */
+static void mount_set(struct mount *m, enum mount_state state, struct err *error)
 {
-	struct mount *m = ctx;
+	bool post;
 
-	fuse_session_interrupt(m->session);
+	pthread_mutex_lock(&m->lock);
+	if (m->state != MOUNT_STOPPING || (state != MOUNT_READY && state != MOUNT_WAITING))
+		m->state = state;
+	err_free(m->error);
+	m->error = error;
+	post = !m->event_posted;
+	m->event_posted = true;
+	pthread_mutex_unlock(&m->lock);
+	if (post)
+		loop_post(m->env->loop, &m->event_task);
 }
 
-static void mount_listen(struct mount *m);
-
-static void mount_detached(void *ctx)
+enum mount_state mount_state(struct mount *m)
 {
-	struct mount *m = ctx;
+	enum mount_state state;
 
-	fuse_session_reset(m->session);
-	log_info("guest_disconnected", "fd=%d", m->listen_fd);
-	mount_listen(m);
+	pthread_mutex_lock(&m->lock);
+	state = m->state;
+	pthread_mutex_unlock(&m->lock);
+	return state;
 }
 
-/*
- * #syscalls accept4 setsockopt getsockopt
- */
-static void mount_accept(struct loop_fd *entry, uint32_t events)
+unsigned mount_unwritten(struct mount *m)
 {
-	struct mount *m = container_of(entry, struct mount, listen_entry);
-	int ret, fd;
+	return m->unwritten;
+}
+
+const char *mount_error(struct mount *m)
+{
+	return m->error ? err_msg(m->error) : NULL;
+}
+
+const char *mount_name(const struct mount *m)
+{
+	return m->name;
+}
+
+/* ---- Sockets that are not served yet ---- */
+
+static void closed_accept(struct loop_fd *entry, uint32_t events)
+{
+	struct closed_socket *closed = container_of(entry, struct closed_socket, entry);
+	int fd = accept4(entry->fd, NULL, NULL, SOCK_CLOEXEC);
+	static struct log_limit limit;
 
 	(void)events;
-	fd = accept4(m->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd < 0) {
-		static struct log_limit limit;
-
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_limited(&limit, LOG_LEVEL_WARN, "accept_failed", "error=\"%s\"",
-				    strerror(errno));
+	if (fd < 0)
 		return;
-	}
-	/* The next front end waits in the backlog until this one goes. */
-	loop_fd_remove(m->loop, &m->listen_entry);
-	m->listening = false;
-	ret = virtio_device_attach(m->device, fd);
-	if (ret < 0) {
-		log_warn("attach_failed", "error=\"%s\"", strerror(-ret));
-		mount_listen(m);
-		return;
-	}
-	log_info("guest_connected", "fd=%d", m->listen_fd);
+	close(fd);
+	log_limited(&limit, LOG_LEVEL_WARN, "guest_turned_away",
+		    "mount=%s reason=\"its storage does not answer yet\"", closed->mount->name);
 }
 
-static void mount_listen(struct mount *m)
+static void mount_turn_away(struct mount *m)
 {
-	int ret;
-
-	if (m->listening || m->listen_fd < 0)
+	if (m->closed_count)
 		return;
-	ret = loop_fd_add(m->loop, &m->listen_entry, m->listen_fd, EPOLLIN, mount_accept);
-	if (ret < 0)
-		log_error("listen_failed", "error=\"%s\"", strerror(-ret));
-	else
-		m->listening = true;
+	for (size_t i = 0; i < m->fds.sockets; i++) {
+		struct closed_socket *closed = &m->closed[m->closed_count];
+
+		closed->mount = m;
+		if (loop_fd_add(m->loop, &closed->entry, m->fds.socket[i].fd, EPOLLIN,
+				closed_accept) == 0)
+			m->closed_count++;
+	}
 }
 
-static struct err *mount_open_device(struct mount *m, const struct ovfs_mount *config)
+static void mount_let_in(struct mount *m)
 {
-	struct virtio_device_config device_config = {
-		.name = config->socket.tag ? config->socket.tag : "ovfs",
+	while (m->closed_count)
+		loop_fd_remove(m->loop, &m->closed[--m->closed_count].entry);
+}
+
+/* ---- Ports ---- */
+
+static void mount_port_retired(void *ctx, struct port *port)
+{
+	(void)ctx;
+	port_free(port);
+}
+
+static const struct port_ops mount_port_ops = { .retired = mount_port_retired };
+
+static struct port_config port_config_of(const struct ovfs_mount *config)
+{
+	return (struct port_config){
+		.mount = config->name,
 		.tag = config->socket.tag,
 		.num_request_queues = config->socket.num_request_queues,
 		.poll_us = config->socket.poll_us,
-		.drain_timeout_ms = MOUNT_DRAIN_TIMEOUT_MS,
+		.max_write = config->fuse.max_write,
 	};
-
-	m->session = fuse_session_new(storage_fs(m->storage), config->fuse.max_write);
-	if (!m->session)
-		return err_errno(ENOMEM, "FUSE session");
-	m->device_ops = (struct virtio_device_ops){
-		.priv_size = fuse_request_size(),
-		.request = mount_request,
-		.interrupt = mount_interrupt,
-		.detached = mount_detached,
-	};
-	return virtio_device_new(&m->device, &device_config, &m->device_ops, m, m->loop);
 }
 
-struct err *mount_new(struct mount **out, const struct ovfs_config *config,
-		      const struct ovfs_mount *mount, struct loop *loop, int listen_fd, int root_fd,
-		      int proc_self_fd)
+/* A port for each descriptor in m->fds, which has none afterwards. */
+static struct err *mount_open_ports(struct mount *m)
+{
+	struct port_config config = port_config_of(m->config);
+	struct err *e = NULL;
+
+	for (size_t i = 0; i < m->fds.sockets; i++) {
+		struct mount_socket *s = &m->fds.socket[i];
+		struct port *port;
+
+		if (e) {
+			close(s->fd);
+			continue;
+		}
+		e = port_new(&port, &config, s->path, s->fd, storage_fs(m->storage), m->loop,
+			     &mount_port_ops, m);
+		if (!e)
+			list_push_back(&m->ports, port_link(port));
+	}
+	m->fds.sockets = 0;
+	return e;
+}
+
+void mount_fds_close(struct mount_fds *fds)
+{
+	for (size_t i = 0; i < fds->sockets; i++)
+		close(fds->socket[i].fd);
+	fds->sockets = 0;
+	if (fds->root >= 0)
+		close(fds->root);
+	fds->root = -1;
+}
+
+/* ---- The thread ---- */
+
+static struct err *mount_open(struct mount *m)
+{
+	struct storage_env env = {
+		.workers = m->workers,
+		.backends = m->env->backends,
+		.proc_self_fd = m->env->proc_self_fd,
+		.files_max = m->env->files_max,
+	};
+	struct err *e = storage_new(&m->storage, m->generation, m->config, &env, &m->fds.root);
+
+	if (e)
+		return e;
+	mount_let_in(m);
+	return mount_open_ports(m);
+}
+
+/* Whether an error of mount_open() may pass. */
+static bool mount_may_pass(const struct mount *m)
+{
+	return m->patient && !m->storage && m->config->backend.storage.type == OVFS_STORAGE_S3;
+}
+
+static void mount_attempt(struct mount *m)
+{
+	struct err *e = mount_open(m);
+
+	if (!e) {
+		mount_set(m, MOUNT_READY, NULL);
+		return;
+	}
+	if (!mount_may_pass(m)) {
+		mount_set(m, MOUNT_FAILED, e);
+		loop_stop(m->loop);
+		return;
+	}
+	log_warn("mount_waits", "mount=%s retry_in_ms=%llu error=\"%s\"", m->name,
+		 (unsigned long long)(m->retry_ns / 1000000), err_msg(e));
+	mount_turn_away(m);
+	mount_set(m, MOUNT_WAITING, e);
+	loop_timer_arm(m->loop, &m->retry, m->retry_ns);
+	m->retry_ns = MIN(m->retry_ns * 2, RETRY_MAX_NS);
+}
+
+static void mount_start_run(struct loop_task *task)
+{
+	mount_attempt(container_of(task, struct mount, start_task));
+}
+
+static void mount_retry(struct loop_timer *timer)
+{
+	mount_attempt(container_of(timer, struct mount, retry));
+}
+
+static void mount_stop_run(struct loop_task *task)
+{
+	loop_stop(container_of(task, struct mount, stop_task)->loop);
+}
+
+static void mount_log_run(struct loop_task *task)
+{
+	struct mount *m = container_of(task, struct mount, log_task);
+
+	pthread_mutex_lock(&m->lock);
+	m->log_posted = false;
+	pthread_mutex_unlock(&m->lock);
+	if (m->storage)
+		storage_log(m->storage);
+}
+
+/* Files that could not be written: then nothing was freed. */
+static unsigned mount_close(struct mount *m)
+{
+	struct list *link;
+	unsigned left;
+
+	mount_let_in(m);
+	loop_timer_disarm(&m->retry);
+	mount_fds_close(&m->fds);
+	list_for_each (link, &m->ports)
+		port_halt(port_of_link(link));
+	left = m->storage ? storage_settle(m->storage) : 0;
+	if (left)
+		return left;
+	while (!list_empty(&m->ports))
+		port_free(port_of_link(m->ports.next));
+	workers_free(m->workers);
+	m->workers = NULL;
+	left = storage_free(m->storage);
+	m->storage = NULL;
+	return left;
+}
+
+static void *mount_run(void *arg)
+{
+	struct mount *m = arg;
+	bool failed;
+	unsigned left;
+
+	log_set_thread_context(m->context);
+	loop_run(m->loop);
+	failed = mount_state(m) == MOUNT_FAILED;
+	if (!failed)
+		log_info("mount_stopping", "state=%s", mount_state_name(mount_state(m)));
+	left = mount_close(m);
+	if (failed)
+		return NULL;
+	m->unwritten = left;
+	mount_set(m, left ? MOUNT_UNWRITTEN : MOUNT_ENDED, NULL);
+	return NULL;
+}
+
+/* ---- Life ---- */
+
+static void mount_destroy(struct mount *m)
+{
+	mount_fds_close(&m->fds);
+	workers_free(m->workers);
+	loop_free(m->loop);
+	generation_put(m->generation);
+	err_free(m->error);
+	pthread_mutex_destroy(&m->lock);
+	free(m->name);
+	free(m);
+}
+
+struct err *mount_start(struct mount **out, const struct mount_env *env,
+			struct generation *generation, const struct ovfs_mount *config,
+			struct mount_fds *fds, bool patient)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 	struct err *e;
+	int error;
 
 	if (!m) {
-		close(listen_fd);
-		if (root_fd >= 0)
-			close(root_fd);
+		mount_fds_close(fds);
 		return err_errno(ENOMEM, "mount");
 	}
-	m->loop = loop;
-	m->listen_fd = listen_fd;
-	e = workers_new(&m->workers, "ovfs", mount->worker.threads);
+	m->env = env;
+	m->patient = patient;
+	m->generation = generation_get(generation);
+	m->config = config;
+	m->fds = *fds;
+	m->retry_ns = RETRY_FIRST_NS;
+	list_init(&m->ports);
+	loop_timer_init(&m->retry, mount_retry);
+	m->start_task.run = mount_start_run;
+	m->stop_task.run = mount_stop_run;
+	m->log_task.run = mount_log_run;
+	m->event_task.run = mount_event;
+	pthread_mutex_init(&m->lock, NULL);
+	m->name = strdup(config->name);
+	e = m->name ? loop_new(&m->loop) : err_errno(ENOMEM, "mount");
 	if (!e)
-		e = storage_new(&m->storage, config, mount, m->workers, root_fd, proc_self_fd);
-	else if (root_fd >= 0)
-		close(root_fd);
-	if (!e)
-		e = mount_open_device(m, mount);
+		e = workers_new(&m->workers, "ovfs", config->worker.threads);
+	if (!e) {
+		snprintf(m->context, sizeof(m->context), "mount=%s", m->name);
+		loop_post(m->loop, &m->start_task);
+		error = pthread_create(&m->thread, NULL, mount_run, m);
+		if (error)
+			e = err_errno(error, "thread of mount %s", m->name);
+	}
 	if (e) {
-		mount_free(m);
+		mount_destroy(m);
 		return e;
 	}
-	mount_listen(m);
+	pthread_setname_np(m->thread, "ovfs-mount");
 	*out = m;
 	return NULL;
 }
 
-void mount_log(struct mount *m)
+void mount_stop(struct mount *m)
 {
-	storage_log(m->storage);
+	pthread_mutex_lock(&m->lock);
+	if (m->state != MOUNT_FAILED)
+		m->state = MOUNT_STOPPING;
+	pthread_mutex_unlock(&m->lock);
+	loop_post(m->loop, &m->stop_task);
 }
 
-unsigned mount_free(struct mount *m)
+void mount_log(struct mount *m)
 {
-	unsigned left;
+	bool post;
 
-	if (!m)
-		return 0;
-	if (m->listening)
-		loop_fd_remove(m->loop, &m->listen_entry);
-	m->listening = false;
-	close(m->listen_fd);
-	m->listen_fd = -1;
-	if (m->device)
-		virtio_device_halt(m->device);
-	left = m->storage ? storage_settle(m->storage) : 0;
-	if (left)
-		return left;
-	if (m->device)
-		virtio_device_free(m->device);
-	if (m->session)
-		fuse_session_free(m->session);
-	workers_free(m->workers);
-	left = storage_free(m->storage);
-	free(m);
-	return left;
+	pthread_mutex_lock(&m->lock);
+	post = !m->log_posted;
+	m->log_posted = true;
+	pthread_mutex_unlock(&m->lock);
+	if (post)
+		loop_post(m->loop, &m->log_task);
+}
+
+void mount_free(struct mount *m)
+{
+	pthread_join(m->thread, NULL);
+	mount_destroy(m);
 }

@@ -1,41 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mount: one storage shown to guests through one socket. It puts the three
- * layers together
+ * A mount: one storage shown to guests through one or several sockets (port.h).
  *
- *	virtio_device  --request-->  fuse_session  --fs_submit-->  fs (driver)
+ * It owns its ports, the driver (storage.h), the worker pool, and a thread with a loop, the
+ * control loop, where the front ends' messages are handled, and where all of it is made and
+ * freed. So mounts wait for nobody but their own storage: when one is slow to start, stops a queue,
+ * or drains, the others go on.
  *
- * and owns all of them, with the worker pool; storage.h makes the driver. Control loop's thread.
+ *	STARTING --> READY --> STOPPING --> ENDED, or UNWRITTEN
+ *	    `-> WAITING (a service does not answer: tried again) --> READY
+ *	    `-> FAILED
+ *
+ * Threads: the daemon's loop calls all functions here, and is told of changes by mount_env.event
+ * on itself.
  */
 #ifndef OVFS_MOUNT_H
 #define OVFS_MOUNT_H
 
+#include "backend.h"
 #include "base/err.h"
+#include "base/list.h"
 #include "base/loop.h"
-#include "conf/conf.h"
+#include "generation.h"
+
+#define MOUNT_SOCKETS_MAX 64
 
 struct mount;
 
+enum mount_state {
+	MOUNT_STARTING,
+	MOUNT_WAITING, /* its service does not answer; front ends are turned away */
+	MOUNT_READY,
+	MOUNT_FAILED, /* mount_error() says why; it has no thread any more */
+	MOUNT_STOPPING,
+	MOUNT_ENDED,	 /* all is written and freed */
+	MOUNT_UNWRITTEN, /* mount_unwritten() files could not be; nothing is freed, threads of it
+			  * may be stuck */
+};
+
+/* What the mounts of a daemon have in common; outlives them. */
+struct mount_env {
+	struct loop *loop; /* the daemon's */
+	struct backends *backends;
+	int proc_self_fd;
+	unsigned files_max; /* descriptors for each mount of a directory; 0: as there are */
+	/* The state of @mount has changed, perhaps more than once. On the daemon's loop. */
+	void (*event)(void *ctx, struct mount *mount);
+	void *ctx;
+};
+
+struct mount_socket {
+	const char *path; /* NULL: inherited */
+	int fd;		  /* listening */
+};
+
+/* Descriptors for a mount, which owns them from the call on, whatever comes of it. */
+struct mount_fds {
+	struct mount_socket socket[MOUNT_SOCKETS_MAX];
+	size_t sockets;
+	int root; /* -1: the storage is no directory */
+};
+
+void mount_fds_close(struct mount_fds *fds);
+
 /*
- * @listen_fd is the mount's from now on, also on failure; so is @root_fd (-1 for a storage
- * that is no directory). @mount is one of @config. @proc_self_fd is borrowed (see filefs_new()).
- * @config outlives the mount. Blocks until the storage has answered.
+ * Starts; the rest is told by events. @config is part of @generation. @patient: a service that
+ * does not answer, or refuses, is asked again and again (WAITING); else that is FAILED.
  */
-struct err *mount_new(struct mount **out, const struct ovfs_config *config,
-		      const struct ovfs_mount *mount, struct loop *loop, int listen_fd, int root_fd,
-		      int proc_self_fd);
+struct err *mount_start(struct mount **out, const struct mount_env *env,
+			struct generation *generation, const struct ovfs_mount *config,
+			struct mount_fds *fds, bool patient) __attribute__((warn_unused_result));
+
+const char *mount_name(const struct mount *mount);
+enum mount_state mount_state(struct mount *mount);
+const char *mount_state_name(enum mount_state state);
+unsigned mount_unwritten(struct mount *mount);
+/* Why it waits or has failed; until the next event. NULL: for no reason. */
+const char *mount_error(struct mount *mount);
 
 /* Logs what the storage was asked for so far. */
 void mount_log(struct mount *mount);
 
 /*
- * Takes no more requests, writes what is not written yet, completes what is under way,
- * disconnects the guest and frees. Accepts NULL.
- *
- * The number of files that could not be written; see the log. Then the service does not
- * answer, or refuses, and nothing was freed, for requests and threads may still be waiting
- * for it: the caller ends the process.
+ * Takes no more requests, writes what is not written yet, completes what is under way and
+ * disconnects the guests: ENDED or UNWRITTEN will follow. Once.
  */
-unsigned mount_free(struct mount *mount);
+void mount_stop(struct mount *mount);
+
+/* FAILED or ENDED. */
+void mount_free(struct mount *mount);
 
 #endif

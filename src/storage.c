@@ -3,30 +3,21 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "base/log.h"
 #include "cache/cache.h"
 #include "fs/filefs/filefs.h"
 #include "fs/objectfs/objectfs.h"
-#include "storage_stack.h"
 
 #define DAY_NS 86400000000000ull
 
 struct storage {
 	struct fs *fs;
-	/* Of objects only. */
-	struct storage_stack *stack;
-	struct cache *cache;
-	/* Commits in the background must not wait for those of the mount, who may be waiting
-	 * for them. */
-	struct workers *flushers;
-	struct cache_storage *files;
-	uint64_t drain_timeout_ns;
+	struct backend *backend; /* of objects only */
+	bool settled;
 };
 
 static struct err *storage_open_files(struct storage *storage, const struct ovfs_mount *mount,
-				      struct workers *workers, int root_fd, int proc_self_fd)
+				      const struct storage_env *env, int *root_fd)
 {
 	struct filefs_config fs_config = {
 		.readonly = mount->backend.storage.readonly,
@@ -42,45 +33,12 @@ static struct err *storage_open_files(struct storage *storage, const struct ovfs
 		.allow_direct_io = mount->fuse.allow_direct_io,
 		.readdirplus = mount->fuse.readdirplus,
 		.inode_file_handles = mount->fuse.inode_file_handles,
-		.fd_limit = mount->fuse.fd_limit,
+		.fd_limit = mount->fuse.fd_limit ? mount->fuse.fd_limit : env->files_max,
 	};
+	int fd = *root_fd;
 
-	return filefs_new(&storage->fs, &fs_config, root_fd, proc_self_fd, workers);
-}
-
-static struct err *storage_open_cache(struct storage *storage, const struct ovfs_config *config,
-				      const struct ovfs_backend *backend)
-{
-	struct pool_config pool = {
-		.size = config->pool.size,
-		.huge_pages = (enum pool_huge_pages)config->pool.huge_pages,
-	};
-	const struct cache_storage_config files = {
-		.store = storage_stack_store(storage->stack),
-		.workers = storage->flushers,
-		.write_back = backend->cache.write_back,
-		.write_back_delay_ns = backend->cache.write_back_delay_ns,
-		.dirty_percent = backend->cache.dirty_limit,
-		.expiration = backend->cache.expiration,
-		.expiration_ns = backend->cache.expiration_time_ns,
-		.wait_timeout_ns = backend->cache.wait_timeout_ns,
-		.read_ahead_max = backend->cache.read_ahead,
-		.part_size = backend->cache.part_size,
-		.parts_in_flight = backend->cache.parts_in_flight,
-		.conflict = backend->cache.on_conflict == OVFS_CONFLICT_OVERWRITE
-				    ? CACHE_CONFLICT_OVERWRITE
-				    : CACHE_CONFLICT_FAIL,
-	};
-	struct err *e;
-
-	for (unsigned bit = 0; bit < 32 && pool.classes < POOL_CLASSES_MAX; bit++) {
-		if (config->pool.block_sizes & 1ull << bit)
-			pool.block_sizes[pool.classes++] = 1u << bit;
-	}
-	e = cache_new(&storage->cache, &pool);
-	if (!e)
-		e = cache_storage_new(&storage->files, storage->cache, &files);
-	return e ? err_wrap(e, "cache") : NULL;
+	*root_fd = -1;
+	return filefs_new(&storage->fs, &fs_config, fd, env->proc_self_fd, env->workers);
 }
 
 /* A time-out that the guest's, and our own, knowledge of the tree has. */
@@ -96,8 +54,9 @@ static uint64_t storage_timeout(const struct ovfs_mount *mount, uint64_t configu
 	}
 }
 
-static struct err *storage_open_objects(struct storage *storage, const struct ovfs_config *config,
-					const struct ovfs_mount *mount, struct workers *workers)
+static struct err *storage_open_objects(struct storage *storage, struct generation *generation,
+					const struct ovfs_mount *mount,
+					const struct storage_env *env)
 {
 	const struct ovfs_backend *backend = &mount->backend;
 	const struct objectfs_config fs_config = {
@@ -118,34 +77,27 @@ static struct err *storage_open_objects(struct storage *storage, const struct ov
 	};
 	struct err *e;
 
-	storage->drain_timeout_ns = backend->cache.drain_timeout_ns;
-	e = storage_stack_new(&storage->stack, backend);
+	e = backend_get(&storage->backend, env->backends, generation, backend,
+			mount->worker.threads);
 	if (!e)
-		e = workers_new(&storage->flushers, "ovfs-flush", mount->worker.threads);
-	if (!e)
-		e = storage_open_cache(storage, config, backend);
-	if (!e)
-		e = objectfs_new(&storage->fs, &fs_config, storage_stack_store(storage->stack),
-				 storage->files, workers);
+		e = objectfs_new(&storage->fs, &fs_config, backend_store(storage->backend),
+				 backend_files(storage->backend), env->workers);
 	return e;
 }
 
-struct err *storage_new(struct storage **out, const struct ovfs_config *config,
-			const struct ovfs_mount *mount, struct workers *workers, int root_fd,
-			int proc_self_fd)
+struct err *storage_new(struct storage **out, struct generation *generation,
+			const struct ovfs_mount *config, const struct storage_env *env,
+			int *root_fd)
 {
 	struct storage *storage = calloc(1, sizeof(*storage));
 	struct err *e;
 
-	if (!storage) {
-		if (root_fd >= 0)
-			close(root_fd);
+	if (!storage)
 		return err_errno(ENOMEM, "storage");
-	}
-	if (mount->backend.storage.type == OVFS_STORAGE_FS)
-		e = storage_open_files(storage, mount, workers, root_fd, proc_self_fd);
+	if (config->backend.storage.type == OVFS_STORAGE_FS)
+		e = storage_open_files(storage, config, env, root_fd);
 	else
-		e = storage_open_objects(storage, config, mount, workers);
+		e = storage_open_objects(storage, generation, config, env);
 	if (e) {
 		storage_free(storage);
 		return e;
@@ -159,36 +111,23 @@ struct fs *storage_fs(struct storage *storage)
 	return storage->fs;
 }
 
+struct backend *storage_backend(struct storage *storage)
+{
+	return storage->backend;
+}
+
 void storage_log(struct storage *storage)
 {
-	struct cache_storage_usage usage;
-
-	if (!storage->stack)
-		return;
-	storage_stack_log(storage->stack);
-	cache_storage_usage(storage->files, &usage);
-	log_info("cache_usage",
-		 "files=%llu bytes=%llu dirty_files=%llu dirty_bytes=%llu hits=%llu misses=%llu "
-		 "fetched=%llu commits=%llu commit_failures=%llu",
-		 (unsigned long long)usage.files, (unsigned long long)usage.bytes,
-		 (unsigned long long)usage.dirty_files, (unsigned long long)usage.dirty_bytes,
-		 (unsigned long long)usage.hits, (unsigned long long)usage.misses,
-		 (unsigned long long)usage.fetched, (unsigned long long)usage.commits,
-		 (unsigned long long)usage.commit_failures);
+	if (storage->backend)
+		backend_log(storage->backend);
 }
 
 unsigned storage_settle(struct storage *storage)
 {
-	unsigned left;
-
-	if (!storage->files)
+	if (!storage->backend || storage->settled)
 		return 0;
-	left = cache_storage_drain(storage->files, storage->drain_timeout_ns);
-	if (left)
-		storage_log(storage);
-	else
-		storage_stack_stop(storage->stack);
-	return left;
+	storage->settled = true;
+	return backend_settle(storage->backend);
 }
 
 unsigned storage_free(struct storage *storage)
@@ -197,17 +136,12 @@ unsigned storage_free(struct storage *storage)
 
 	if (!storage)
 		return 0;
+	left = storage_settle(storage);
 	/* The driver first: it lets go of its files, which are then the cache's alone. */
 	if (storage->fs)
 		storage->fs->ops->free(storage->fs);
-	if (storage->files) {
-		left = cache_storage_drain(storage->files, storage->drain_timeout_ns);
-		storage_log(storage);
-		cache_storage_free(storage->files);
-	}
-	workers_free(storage->flushers);
-	cache_free(storage->cache);
-	storage_stack_free(storage->stack);
+	if (storage->backend)
+		left = backend_put(storage->backend);
 	free(storage);
 	return left;
 }

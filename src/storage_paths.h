@@ -12,17 +12,19 @@
 #include "sandbox/sandbox.h"
 
 struct storage_paths {
-	/* For sandbox_config.paths. */
-	struct sandbox_path path[32];
+	struct sandbox_path *path; /* for sandbox_config.paths; all of it owned */
 	size_t count;
-	char *home_files[2]; /* owned; in path */
 };
 
-/*
- * Reads the environment, and sets HOME in it when it is not: who looks for the home
- * folder later, inside, finds no /etc/passwd. Only the main thread exists.
- */
+/* What @config has to see, which may be nothing. See storage_paths_add(). */
 struct err *storage_paths_init(struct storage_paths *paths, const struct ovfs_backend *config)
+	__attribute__((warn_unused_result));
+
+/*
+ * ... and @config. Reads the environment, and sets HOME in it when it is not: who looks for the
+ * home folder later, inside, finds no /etc/passwd. Only the main thread exists.
+ */
+struct err *storage_paths_add(struct storage_paths *paths, const struct ovfs_backend *config)
 	__attribute__((warn_unused_result));
 
 void storage_paths_destroy(struct storage_paths *paths);

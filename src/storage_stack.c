@@ -5,11 +5,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "store/layers/limit.h"
 #include "store/layers/metrics.h"
 #include "store/layers/retry.h"
+#include "store/layers/switch.h"
 #include "store/layers/throttle.h"
 #include "store/layers/timeout.h"
 #include "store/services/memory.h"
@@ -21,14 +23,27 @@
  * configuration is otherwise: a person or a boot waits for it. */
 #define STACK_CHECK_NS (20000ull * MS_NS)
 
+/* What a reload exchanges: a service and its layers. */
+struct stack_side {
+	struct list link; /* storage_stack.sides */
+	struct store *service;
+	struct store *requests; /* metrics above the service */
+	struct store *retry;
+	struct store *top;
+};
+
 struct storage_stack {
 	struct loop *loop;
 	pthread_t thread;
 	bool running;
-	struct store *service;
-	struct store *requests; /* metrics above the service */
-	struct store *retry;
-	struct store *top; /* the whole; metrics */
+	bool s3;
+	struct store *turn; /* the switch above the sides */
+	struct store *top;  /* the whole; metrics */
+	struct stack_side *prepared;
+	pthread_mutex_t lock; /* covers what follows */
+	struct list sides;    /* the last one is current, others finish what they have */
+	bool stopping;
+	struct store_metrics_opcode gone[STORE_OPCODE_COUNT]; /* of sides that are no more */
 };
 
 static const char *const checksum_names[] = {
@@ -45,7 +60,8 @@ static const char *const encryption_names[] = {
 	[OVFS_ENCRYPTION_KMS_DSSE] = "aws:kms:dsse",
 };
 
-static struct err *stack_open_s3(struct storage_stack *stack, const struct ovfs_backend *config)
+static struct err *side_open_s3(struct stack_side *side, struct loop *loop,
+				const struct ovfs_backend *config)
 {
 	const struct ovfs_s3 *s3 = &config->storage.s3;
 	const struct s3_config service = {
@@ -92,19 +108,20 @@ static struct err *stack_open_s3(struct storage_stack *stack, const struct ovfs_
 		.sign_payload = s3->sign_payload,
 	};
 
-	return s3_new(&stack->service, stack->loop, &service);
+	return s3_new(&side->service, loop, &service);
 }
 
-static struct err *stack_open_memory(struct storage_stack *stack, const struct ovfs_backend *config)
+static struct err *side_open_memory(struct stack_side *side, struct loop *loop,
+				    const struct ovfs_backend *config)
 {
 	struct store_memory_options options = store_memory_defaults;
 
 	options.bytes_max = config->storage.capacity;
-	return store_memory_new(&stack->service, stack->loop, &options);
+	return store_memory_new(&side->service, loop, &options);
 }
 
-/* The layers, from the service outwards; stack->top is what there is so far. */
-static struct err *stack_add_layers(struct storage_stack *stack, const struct ovfs_backend *config)
+/* The layers, from the service outwards; side->top is what there is so far. */
+static struct err *side_add_layers(struct stack_side *side, const struct ovfs_backend *config)
 {
 	const struct store_timeout_options timeout = {
 		.silence_min_ns = config->timeout.silence_min_ns,
@@ -128,23 +145,125 @@ static struct err *stack_add_layers(struct storage_stack *stack, const struct ov
 	};
 	struct err *e;
 
-	stack->top = stack->service;
-	e = store_metrics_new(&stack->requests, stack->top);
+	side->top = side->service;
+	e = store_metrics_new(&side->requests, side->top);
 	if (!e) {
-		stack->top = stack->requests;
-		e = store_timeout_new(&stack->top, stack->top, &timeout);
+		side->top = side->requests;
+		e = store_timeout_new(&side->top, side->top, &timeout);
 	}
 	if (!e)
-		e = store_limit_new(&stack->top, stack->top, &limit);
+		e = store_limit_new(&side->top, side->top, &limit);
 	if (!e)
-		e = store_throttle_new(&stack->top, stack->top, &throttle);
+		e = store_throttle_new(&side->top, side->top, &throttle);
 	if (!e)
-		e = store_retry_new(&stack->retry, stack->top, &retry);
-	if (!e) {
-		stack->top = stack->retry;
-		e = store_metrics_new(&stack->top, stack->top);
-	}
+		e = store_retry_new(&side->retry, side->top, &retry);
+	if (!e)
+		side->top = side->retry;
 	return e;
+}
+
+/* Nothing is in flight in it. @service: it goes, too. */
+static void side_free(struct stack_side *side, bool service)
+{
+	struct store *top = side->top ? side->top : side->service;
+
+	if (!service && side->requests)
+		side->requests->next = NULL;
+	if (service || side->requests)
+		store_free(top);
+	free(side);
+}
+
+/*
+ * A side for @config. A service in memory is its data: all sides have the same, @current's.
+ */
+static struct err *side_new(struct stack_side **out, struct storage_stack *stack,
+			    const struct ovfs_backend *config, const struct stack_side *current)
+{
+	struct stack_side *side = calloc(1, sizeof(*side));
+	struct err *e = NULL;
+
+	if (!side)
+		return err_errno(ENOMEM, "storage");
+	list_init(&side->link);
+	if (stack->s3)
+		e = side_open_s3(side, stack->loop, config);
+	else if (current)
+		side->service = current->service;
+	else
+		e = side_open_memory(side, stack->loop, config);
+	if (!e)
+		e = side_add_layers(side, config);
+	if (e) {
+		side_free(side, stack->s3 || !current);
+		return e;
+	}
+	*out = side;
+	return NULL;
+}
+
+/* ---- The whole ---- */
+
+static struct stack_side *stack_current(struct storage_stack *stack)
+{
+	return list_entry(stack->sides.prev, struct stack_side, link);
+}
+
+static void metrics_add(struct store_metrics_opcode *sum, const struct store_metrics_opcode *one)
+{
+	sum->in_flight += one->in_flight;
+	sum->requests += one->requests;
+	sum->bytes_read += one->bytes_read;
+	sum->bytes_written += one->bytes_written;
+	sum->entries += one->entries;
+	for (unsigned r = 0; r < STORE_METRICS_RESULTS; r++) {
+		sum->results[r].count += one->results[r].count;
+		sum->results[r].latency_ns += one->results[r].latency_ns;
+		for (unsigned b = 0; b < STORE_METRICS_BUCKETS; b++)
+			sum->results[r].buckets[b] += one->results[r].buckets[b];
+	}
+}
+
+/* A side that was replaced has nothing in flight any more. */
+static void stack_side_released(void *arg, struct store *top)
+{
+	struct storage_stack *stack = arg;
+	struct stack_side *side = NULL;
+	struct list *link;
+
+	pthread_mutex_lock(&stack->lock);
+	list_for_each (link, &stack->sides) {
+		side = list_entry(link, struct stack_side, link);
+		if (side->top == top)
+			break;
+	}
+	list_remove(&side->link);
+	for (unsigned op = 0; op < STORE_OPCODE_COUNT; op++) {
+		struct store_metrics_opcode one;
+
+		store_metrics_read(side->requests, op, &one);
+		metrics_add(&stack->gone[op], &one);
+	}
+	pthread_mutex_unlock(&stack->lock);
+	side_free(side, stack->s3);
+}
+
+static struct err *stack_open(struct storage_stack *stack, const struct ovfs_backend *config)
+{
+	const struct store_switch_options turn = { .released = stack_side_released, .arg = stack };
+	struct stack_side *side;
+	struct err *e = side_new(&side, stack, config, NULL);
+
+	if (e)
+		return e;
+	e = store_switch_new(&stack->turn, side->top, &turn);
+	if (e) {
+		side_free(side, true);
+		return e;
+	}
+	list_push_back(&stack->sides, &side->link);
+	stack->top = stack->turn;
+	return store_metrics_new(&stack->top, stack->top);
 }
 
 static void *stack_run(void *arg)
@@ -179,21 +298,21 @@ static uint32_t stack_check_ms(const struct ovfs_backend *config)
 
 struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
 {
-	bool s3 = config->storage.type == OVFS_STORAGE_S3;
 	struct storage_stack *stack = calloc(1, sizeof(*stack));
 	struct err *e;
 
 	if (!stack)
 		return err_errno(ENOMEM, "storage");
+	list_init(&stack->sides);
+	pthread_mutex_init(&stack->lock, NULL);
+	stack->s3 = config->storage.type == OVFS_STORAGE_S3;
 	e = loop_new(&stack->loop);
 	if (!e)
-		e = s3 ? stack_open_s3(stack, config) : stack_open_memory(stack, config);
-	if (!e)
-		e = stack_add_layers(stack, config);
+		e = stack_open(stack, config);
 	if (!e)
 		e = stack_start(stack);
-	if (!e && s3)
-		e = s3_check(stack->service, stack_check_ms(config));
+	if (!e && stack->s3)
+		e = s3_check(stack_current(stack)->service, stack_check_ms(config));
 	if (e) {
 		storage_stack_free(stack);
 		return e;
@@ -207,14 +326,37 @@ struct store *storage_stack_store(struct storage_stack *stack)
 	return stack->top;
 }
 
+void storage_stack_asked(struct storage_stack *stack, enum store_opcode opcode,
+			 struct store_metrics_opcode *out)
+{
+	store_metrics_read(stack->top, opcode, out);
+}
+
+void storage_stack_sent(struct storage_stack *stack, enum store_opcode opcode,
+			struct store_metrics_opcode *out)
+{
+	struct list *link;
+
+	pthread_mutex_lock(&stack->lock);
+	*out = stack->gone[opcode];
+	list_for_each (link, &stack->sides) {
+		struct store_metrics_opcode one;
+
+		store_metrics_read(list_entry(link, struct stack_side, link)->requests, opcode,
+				   &one);
+		metrics_add(out, &one);
+	}
+	pthread_mutex_unlock(&stack->lock);
+}
+
 void storage_stack_log(struct storage_stack *stack)
 {
 	for (unsigned op = 0; op < STORE_OPCODE_COUNT; op++) {
 		struct store_metrics_opcode asked, sent;
 		uint64_t operations = 0, attempts = 0;
 
-		store_metrics_read(stack->top, op, &asked);
-		store_metrics_read(stack->requests, op, &sent);
+		storage_stack_asked(stack, op, &asked);
+		storage_stack_sent(stack, op, &sent);
 		for (unsigned r = 0; r < STORE_METRICS_RESULTS; r++) {
 			operations += asked.results[r].count;
 			attempts += sent.results[r].count;
@@ -234,18 +376,122 @@ void storage_stack_log(struct storage_stack *stack)
 
 void storage_stack_stop(struct storage_stack *stack)
 {
-	store_retry_stop(stack->retry);
+	struct list *link;
+
+	pthread_mutex_lock(&stack->lock);
+	stack->stopping = true;
+	list_for_each (link, &stack->sides)
+		store_retry_stop(list_entry(link, struct stack_side, link)->retry);
+	pthread_mutex_unlock(&stack->lock);
 }
 
 void storage_stack_free(struct storage_stack *stack)
 {
+	struct stack_side *current = NULL;
+
 	if (!stack)
 		return;
 	if (stack->running) {
 		loop_stop(stack->loop);
 		pthread_join(stack->thread, NULL);
 	}
-	store_free(stack->top ? stack->top : stack->service);
-	loop_free(stack->loop);
+	if (!list_empty(&stack->sides)) {
+		current = stack_current(stack);
+		list_remove(&current->link);
+	}
+	store_free(stack->top);
+	free(current);
+	loop_free(stack->loop); /* releases what else there was */
+	pthread_mutex_destroy(&stack->lock);
 	free(stack);
+}
+
+/* ---- Reload ---- */
+
+struct loop_call {
+	struct loop_task task;
+	void (*run)(struct storage_stack *stack);
+	struct storage_stack *stack;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+};
+
+static void loop_call_run(struct loop_task *task)
+{
+	struct loop_call *call = container_of(task, struct loop_call, task);
+
+	call->run(call->stack);
+	pthread_mutex_lock(&call->lock);
+	call->done = true;
+	pthread_cond_signal(&call->cond);
+	pthread_mutex_unlock(&call->lock);
+}
+
+/* Runs @run on the transfer loop, and waits for it. */
+static void stack_on_loop(struct storage_stack *stack, void (*run)(struct storage_stack *stack))
+{
+	struct loop_call call = { .task.run = loop_call_run,
+				  .run = run,
+				  .stack = stack,
+				  .lock = PTHREAD_MUTEX_INITIALIZER,
+				  .cond = PTHREAD_COND_INITIALIZER };
+
+	loop_post(stack->loop, &call.task);
+	pthread_mutex_lock(&call.lock);
+	while (!call.done)
+		pthread_cond_wait(&call.cond, &call.lock);
+	pthread_mutex_unlock(&call.lock);
+	pthread_cond_destroy(&call.cond);
+	pthread_mutex_destroy(&call.lock);
+}
+
+struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
+{
+	struct err *e;
+
+	e = side_new(&stack->prepared, stack, config, stack_current(stack));
+	if (e)
+		return e;
+	if (!store_switch_fits(stack->turn, stack->prepared->top))
+		e = err_new("the service can do other things with these settings: they take a "
+			    "restart");
+	if (!e && stack->s3)
+		e = s3_check(stack->prepared->service, stack_check_ms(config));
+	if (e)
+		storage_stack_discard(stack);
+	return e;
+}
+
+static void stack_discard_run(struct storage_stack *stack)
+{
+	side_free(stack->prepared, stack->s3);
+	stack->prepared = NULL;
+}
+
+void storage_stack_discard(struct storage_stack *stack)
+{
+	stack_on_loop(stack, stack_discard_run);
+}
+
+static void stack_commit_run(struct storage_stack *stack)
+{
+	struct stack_side *side = stack->prepared;
+
+	stack->prepared = NULL;
+	if (store_switch_to(stack->turn, side->top) < 0) {
+		log_error("storage_not_changed", "error=\"out of memory\"");
+		side_free(side, stack->s3);
+		return;
+	}
+	pthread_mutex_lock(&stack->lock);
+	list_push_back(&stack->sides, &side->link);
+	if (stack->stopping)
+		store_retry_stop(side->retry);
+	pthread_mutex_unlock(&stack->lock);
+}
+
+void storage_stack_commit(struct storage_stack *stack)
+{
+	stack_on_loop(stack, stack_commit_run);
 }

@@ -3,10 +3,10 @@
  * The object storage of a mount: a service with its layers and the transfer loop that
  * runs them, as configured.
  *
- *	metrics -> retry -> throttle -> limit -> timeout -> metrics -> s3 or memory
+ *	metrics -> switch -> retry -> throttle -> limit -> timeout -> metrics -> s3 or memory
  *
  * The upper metrics count what the mount asked for, the lower ones what the service
- * was asked.
+ * was asked. A reload makes all that is below the switch anew, and exchanges it.
  *
  * Made and freed by one thread. In between, the store is everybody's (store/operator.h).
  */
@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "conf/conf.h"
+#include "store/layers/metrics.h"
 #include "store/operator.h"
 
 struct storage_stack;
@@ -34,10 +35,26 @@ struct store *storage_stack_store(struct storage_stack *stack);
  * so far. Any thread. */
 void storage_stack_log(struct storage_stack *stack);
 
+/* What was asked for of a kind so far, and what the service was. Any thread. */
+void storage_stack_asked(struct storage_stack *stack, enum store_opcode opcode,
+			 struct store_metrics_opcode *out);
+void storage_stack_sent(struct storage_stack *stack, enum store_opcode opcode,
+			struct store_metrics_opcode *out);
+
 /* An end is near: nobody waits for long any more, see store_retry_stop(). Once. */
 void storage_stack_stop(struct storage_stack *stack);
 
 /* Nothing is in flight. Accepts NULL. */
 void storage_stack_free(struct storage_stack *stack);
+
+/*
+ * Builds what @config asks for beside what there is, and has the service answer once; of type
+ * memory the data stays. On success exactly one of the other two follows: the exchange, under
+ * operations in flight, which end where they began; or not. One thread, not the loop's.
+ */
+struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
+	__attribute__((warn_unused_result));
+void storage_stack_commit(struct storage_stack *stack);
+void storage_stack_discard(struct storage_stack *stack);
 
 #endif

@@ -9,6 +9,10 @@
  * unmount of the old root no path outside the shared directory has a name any
  * more. Mounts that the host makes below that directory later still appear
  * (MS_SLAVE), those made here never reach the host.
+ *
+ * Several directories cannot all be the root. Each is then a detached copy of its tree of
+ * mounts, known by its descriptor alone: ".." of its root is itself, and no path of another, nor
+ * of our own root, comes there. Mounts that the host makes below it later do not appear.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -113,16 +117,52 @@ static struct err *sandbox_open_proc(struct sandbox *out, bool detach)
 	return NULL;
 }
 
-static void sandbox_mount_attributes(const struct sandbox_config *config)
+static struct mount_attr sandbox_attributes(bool readonly)
 {
-	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-					       MOUNT_ATTR_NOEXEC };
+	return (struct mount_attr){ .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+						MOUNT_ATTR_NOEXEC |
+						(readonly ? MOUNT_ATTR_RDONLY : 0) };
+}
 
-	if (config->readonly || !config->root)
-		attr.attr_set |= MOUNT_ATTR_RDONLY;
-	/* A second line of defence, from Linux 5.12 on: the driver refuses on its own. */
-	if (mount_setattr(AT_FDCWD, ".", AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+/* A second line of defence, from Linux 5.12 on: the driver refuses on its own. */
+static void sandbox_mount_attributes(int fd, const char *path, bool readonly)
+{
+	struct mount_attr attr = sandbox_attributes(readonly);
+
+	if (mount_setattr(fd, path, AT_RECURSIVE | (path[0] ? 0u : AT_EMPTY_PATH), &attr,
+			  sizeof(attr)) < 0)
 		log_info("sandbox_mount_attributes_unavailable", "error=\"%s\"", strerror(errno));
+}
+
+/* The one directory that is to be "/"; NULL: a tree of its own is. */
+static struct sandbox_root *sandbox_new_root(const struct sandbox_config *config)
+{
+	return config->root_count == 1 && !config->network ? &config->roots[0] : NULL;
+}
+
+struct err *sandbox_open_root(struct sandbox_root *root, const struct sandbox_config *config)
+{
+	if (config->stage[SANDBOX_MOUNT])
+		root->fd = open_tree(AT_FDCWD, root->path,
+				     OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	else
+		root->fd = open(root->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root->fd < 0 && errno == EPERM)
+		return sandbox_refused(errno, SANDBOX_MOUNT, "detach a shared directory");
+	if (root->fd < 0)
+		return err_errno(errno, "cannot open %s", root->path);
+	if (config->stage[SANDBOX_MOUNT])
+		sandbox_mount_attributes(root->fd, "", root->readonly);
+	return NULL;
+}
+
+static struct err *sandbox_open_roots(const struct sandbox_config *config)
+{
+	struct err *e = NULL;
+
+	for (size_t i = 0; i < config->root_count && !e; i++)
+		e = sandbox_open_root(&config->roots[i], config);
+	return e;
 }
 
 /* Whether our root is a directory below the root of its mount. */
@@ -138,25 +178,29 @@ static bool sandbox_in_chroot(void)
 /* Puts what is to be the root there, and ourselves into it. */
 static struct err *sandbox_mount_root(const struct sandbox_config *config)
 {
-	const char *root = config->root ? config->root : SANDBOX_TREE;
+	const struct sandbox_root *new_root = sandbox_new_root(config);
+	const char *root = new_root ? new_root->path : SANDBOX_TREE;
+	struct err *e = NULL;
 
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
 		return sandbox_refused(errno, SANDBOX_MOUNT, "cut mount propagation to the host");
-	if (!config->root) {
-		struct err *e = sandbox_build_tree(config->paths);
-
-		if (e)
-			return e;
+	if (!new_root) {
+		e = sandbox_open_roots(config);
+		if (!e)
+			e = sandbox_build_tree(config->paths);
 	} else if (mount(root, root, NULL, MS_BIND | MS_REC, NULL) < 0) {
-		return sandbox_refused(errno, SANDBOX_MOUNT, "bind the shared directory");
+		e = sandbox_refused(errno, SANDBOX_MOUNT, "bind the shared directory");
 	}
+	if (e)
+		return e;
 	return chdir(root) < 0 ? err_errno(errno, "sandbox: %s", root) : NULL;
 }
 
-/* Makes config->root, or the tree, the root of a mount namespace of our own. */
+/* Makes the shared directory, or the tree, the root of a mount namespace of our own. */
 static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 {
 	CLEANUP_CLOSE int old_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const struct sandbox_root *new_root = sandbox_new_root(config);
 	struct err *e;
 
 	if (sandbox_in_chroot())
@@ -168,7 +212,7 @@ static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 	e = sandbox_mount_root(config);
 	if (e)
 		return e;
-	sandbox_mount_attributes(config);
+	sandbox_mount_attributes(AT_FDCWD, ".", !new_root || new_root->readonly);
 	/* pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of the
 	 * new one and is taken off again. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0)
@@ -179,20 +223,20 @@ static struct err *sandbox_enter_mount(const struct sandbox_config *config)
 	return NULL;
 }
 
-static struct err *sandbox_enter_chroot(const struct sandbox_config *config)
+static struct err *sandbox_enter_chroot(const char *root)
 {
-	if (chroot(config->root) < 0 || chdir("/") < 0)
+	if (chroot(root) < 0 || chdir("/") < 0)
 		return err_errno(errno,
 				 "sandbox: cannot chroot to %s (needs CAP_SYS_CHROOT; or set "
 				 "sandbox_settings.mode = \"none\")",
-				 config->root);
+				 root);
 	return NULL;
 }
 
 struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_config *config)
 {
+	struct sandbox_root *root = sandbox_new_root(config);
 	struct err *e = NULL;
-	const char *root = config->root;
 
 	if (config->stage[SANDBOX_USER] && geteuid() != 0)
 		e = sandbox_enter_user();
@@ -205,17 +249,18 @@ struct err *sandbox_enter_namespaces(struct sandbox *out, const struct sandbox_c
 		e = sandbox_enter_pid(out, config);
 	if (!e && config->stage[SANDBOX_MOUNT] && unshare(CLONE_NEWNS) < 0)
 		e = sandbox_refused(errno, SANDBOX_MOUNT, "create a mount namespace");
-	if (!e && config->root)
+	if (!e && config->files)
 		e = sandbox_open_proc(out, config->stage[SANDBOX_MOUNT]);
 	if (!e && config->stage[SANDBOX_MOUNT])
 		e = sandbox_enter_mount(config);
-	else if (!e && config->chroot && config->root)
-		e = sandbox_enter_chroot(config);
+	else if (!e && !root)
+		e = sandbox_open_roots(config);
+	else if (!e && config->chroot)
+		e = sandbox_enter_chroot(root->path);
 	if (e || !root)
 		return e;
 
-	if (config->stage[SANDBOX_MOUNT] || config->chroot)
-		root = "/";
-	out->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return out->root_fd < 0 ? err_errno(errno, "cannot open %s", config->root) : NULL;
+	root->fd = open(config->stage[SANDBOX_MOUNT] || config->chroot ? "/" : root->path,
+			O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return root->fd < 0 ? err_errno(errno, "cannot open %s", root->path) : NULL;
 }

@@ -124,11 +124,13 @@ struct err *sandbox_enter(struct sandbox *out, const struct sandbox_config *conf
 {
 	struct err *e;
 
-	*out = (struct sandbox){ .root_fd = -1, .proc_self_fd = -1, .supervisor_fd = -1 };
+	*out = (struct sandbox){ .proc_self_fd = -1, .supervisor_fd = -1 };
+	for (size_t i = 0; i < config->root_count; i++)
+		config->roots[i].fd = -1;
 	sandbox_raise_file_limit(config->max_files);
 	e = sandbox_enter_namespaces(out, config);
 	if (!e && config->stage[SANDBOX_CAPABILITIES])
-		e = sandbox_drop_capabilities(config->root != NULL, config->modcaps);
+		e = sandbox_drop_capabilities(config->files, config->modcaps);
 	return e;
 }
 

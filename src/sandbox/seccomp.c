@@ -82,7 +82,7 @@ static int sandbox_add_rules(scmp_filter_ctx ctx, const struct sandbox_config *c
 {
 	int ret = sandbox_add_table(ctx, sandbox_syscalls, ARRAY_SIZE(sandbox_syscalls));
 
-	if (ret == 0 && config->root)
+	if (ret == 0 && config->files)
 		ret = sandbox_add_table(ctx, sandbox_syscalls_files,
 					ARRAY_SIZE(sandbox_syscalls_files));
 	if (ret == 0 && config->network)

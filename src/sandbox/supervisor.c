@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The process that stays outside of the sandbox. It serves nobody: it passes signals on,
- * waits for the end, and removes the socket, whose path means nothing inside.
+ * waits for the end, and removes the socket, whose path means nothing inside. What else it
+ * does (sandbox_config.outside) runs on its loop.
  *
  * And it keeps shown files current. A file of a folder like /etc is bound alone, and
  * when another one is renamed over it, as DHCP clients do with resolv.conf, inside there is
@@ -12,14 +13,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,26 +29,15 @@
 #include "base/log.h"
 #include "sandbox/internal.h"
 
-static volatile sig_atomic_t supervised_pid;
-static volatile sig_atomic_t supervisor_stop_timeout_s;
-
-static void supervisor_forward(int signum)
-{
-	kill(supervised_pid, signum);
-	if (signum == SIGTERM || signum == SIGINT)
-		alarm((unsigned)supervisor_stop_timeout_s);
-}
-
-static void supervisor_give_up(int signum)
-{
-	(void)signum;
-	kill(supervised_pid, SIGKILL);
-}
-
-static void supervisor_wake(int signum)
-{
-	(void)signum; /* ppoll() returns */
-}
+struct supervisor {
+	const struct sandbox_config *config;
+	struct loop *loop;
+	pid_t pid;
+	int status; /* of waitpid() */
+	struct loop_fd signals;
+	struct loop_timer give_up;
+	struct loop_fd shown;
+};
 
 static const char *supervisor_reason(int signum)
 {
@@ -58,23 +49,6 @@ static const char *supervisor_reason(int signum)
 	default:
 		return "";
 	}
-}
-
-/* Blocked, but for ppoll(): nothing is missed between looking and waiting. */
-static void supervisor_handle_signals(void)
-{
-	static const int forwarded[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1 };
-	struct sigaction sa = { .sa_handler = supervisor_forward };
-	sigset_t all;
-
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	for (size_t i = 0; i < ARRAY_SIZE(forwarded); i++)
-		sigaction(forwarded[i], &sa, NULL);
-	sa.sa_handler = supervisor_give_up;
-	sigaction(SIGALRM, &sa, NULL);
-	sa.sa_handler = supervisor_wake;
-	sigaction(SIGCHLD, &sa, NULL);
 }
 
 /* ---- Shown files ---- */
@@ -175,37 +149,135 @@ static void shown_changed(pid_t pid, const struct sandbox_config *config, const 
 	}
 }
 
-static void shown_read(int fd, pid_t pid, const struct sandbox_config *config)
+static void shown_ready(struct loop_fd *entry, uint32_t events)
 {
+	struct supervisor *sv = container_of(entry, struct supervisor, shown);
 	_Alignas(struct inotify_event) char buf[4096];
-	ssize_t n = read(fd, buf, sizeof(buf));
+	ssize_t n = read(entry->fd, buf, sizeof(buf));
 
+	(void)events;
 	for (ssize_t at = 0; at < n;) {
 		const struct inotify_event *event = (const void *)(buf + at);
 
 		if (event->len > 0)
-			shown_changed(pid, config, event->name);
+			shown_changed(sv->pid, sv->config, event->name);
 		at += (ssize_t)sizeof(*event) + event->len;
 	}
 }
 
+/* ---- Signals ---- */
+
+static void supervisor_give_up(struct loop_timer *timer)
+{
+	kill(container_of(timer, struct supervisor, give_up)->pid, SIGKILL);
+}
+
+static void supervisor_stop(struct supervisor *sv, int signum)
+{
+	const struct sandbox_config *config = sv->config;
+
+	kill(sv->pid, signum);
+	if (config->stop_timeout_s)
+		loop_timer_arm(sv->loop, &sv->give_up, config->stop_timeout_s * 1000000000ull);
+	if (config->outside.stopping)
+		config->outside.stopping(config->outside.arg);
+}
+
+static void supervisor_signal(struct loop_fd *entry, uint32_t events)
+{
+	struct supervisor *sv = container_of(entry, struct supervisor, signals);
+	const struct sandbox_outside *outside = &sv->config->outside;
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(entry->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	switch (info.ssi_signo) {
+	case SIGCHLD:
+		if (waitpid(sv->pid, &sv->status, WNOHANG) == sv->pid)
+			loop_stop(sv->loop);
+		break;
+	case SIGTERM:
+	case SIGINT:
+		supervisor_stop(sv, (int)info.ssi_signo);
+		break;
+	case SIGHUP:
+		if (outside->hangup) {
+			outside->hangup(outside->arg);
+			break;
+		}
+		/* fall through */
+	default:
+		kill(sv->pid, (int)info.ssi_signo);
+	}
+}
+
+/* Blocked, and read from a descriptor: nothing is missed between looking and waiting. */
+static int supervisor_watch_signals(struct supervisor *sv)
+{
+	sigset_t all, ours;
+	int fd;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGHUP);
+	sigaddset(&ours, SIGUSR1);
+	sigaddset(&ours, SIGCHLD);
+	fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	return loop_fd_add(sv->loop, &sv->signals, fd, EPOLLIN, supervisor_signal);
+}
+
 /* ---- The whole of it ---- */
+
+/* Without a loop nobody could be told to stop. */
+static _Noreturn void supervisor_fail(struct supervisor *sv, const char *reason)
+{
+	log_error("supervisor_failed", "error=\"%s\"", reason);
+	kill(sv->pid, SIGKILL);
+	while (waitpid(sv->pid, &sv->status, 0) < 0 && errno == EINTR)
+		;
+	if (sv->config->cleanup)
+		sv->config->cleanup(sv->config->cleanup_arg);
+	_exit(EXIT_FAILURE);
+}
+
+static void supervisor_run(struct supervisor *sv)
+{
+	const struct sandbox_outside *outside = &sv->config->outside;
+	struct err *e = loop_new(&sv->loop);
+	int ret, fd;
+
+	if (e)
+		supervisor_fail(sv, err_msg(e));
+	loop_timer_init(&sv->give_up, supervisor_give_up);
+	ret = supervisor_watch_signals(sv);
+	if (ret < 0)
+		supervisor_fail(sv, strerror(-ret));
+	fd = shown_watch(sv->config);
+	if (fd >= 0)
+		loop_fd_add(sv->loop, &sv->shown, fd, EPOLLIN, shown_ready);
+	/* It may have ended before its signal was asked for. */
+	if (waitpid(sv->pid, &sv->status, WNOHANG) == sv->pid)
+		return;
+	if (outside->start)
+		outside->start(outside->arg, sv->loop, sv->pid);
+	loop_run(sv->loop);
+	if (outside->ended)
+		outside->ended(outside->arg);
+}
 
 _Noreturn void sandbox_supervise(pid_t pid, const struct sandbox_config *config)
 {
-	struct pollfd watch = { .fd = -1, .events = POLLIN }; /* -1: ignored */
-	int status = 0;
-	sigset_t none;
+	struct supervisor sv = { .config = config, .pid = pid };
+	int status;
 
-	supervised_pid = pid;
-	supervisor_stop_timeout_s = (int)config->stop_timeout_s;
-	supervisor_handle_signals();
-	watch.fd = shown_watch(config);
-	sigemptyset(&none);
-	while (waitpid(pid, &status, WNOHANG) == 0) {
-		if (ppoll(&watch, 1, NULL, &none) > 0)
-			shown_read(watch.fd, pid, config);
-	}
+	supervisor_run(&sv);
+	status = sv.status;
 	if (config->cleanup)
 		config->cleanup(config->cleanup_arg);
 	if (WIFSIGNALED(status)) {

@@ -49,9 +49,16 @@ static bool in_chroot(void)
 	       !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
 }
 
+/* Of the process that calls all_stages(). */
+static struct sandbox_root served[3];
+
 static struct sandbox_config all_stages(void)
 {
-	struct sandbox_config config = { .root = root, .cleanup = count_cleanup };
+	struct sandbox_config config = {
+		.roots = served, .root_count = 1, .files = true, .cleanup = count_cleanup
+	};
+
+	served[0] = (struct sandbox_root){ .path = root };
 
 	for (int i = 0; i < SANDBOX_STAGE_COUNT; i++)
 		config.stage[i] = true;
@@ -124,8 +131,8 @@ static void body_hide(void)
 	CHECK(sandbox.contained && sandbox.supervisor_fd >= 0);
 	CHECK(access("/inside", F_OK) == 0);
 	CHECK(access("/etc", F_OK) < 0 && access("/../etc", F_OK) < 0);
-	CHECK(faccessat(sandbox.root_fd, "inside", F_OK, 0) == 0);
-	CHECK(faccessat(sandbox.root_fd, "../etc", F_OK, 0) < 0);
+	CHECK(faccessat(served[0].fd, "inside", F_OK, 0) == 0);
+	CHECK(faccessat(served[0].fd, "../etc", F_OK, 0) < 0);
 	up = openat(sandbox.proc_self_fd, "..", O_PATH);
 	CHECK(up >= 0 && (config.chroot || same_file(up, sandbox.proc_self_fd)));
 	CHECK(faccessat(sandbox.proc_self_fd, "0", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
@@ -171,7 +178,8 @@ static struct sandbox_config no_directory(void)
 {
 	struct sandbox_config config = all_stages();
 
-	config.root = NULL;
+	config.root_count = 0;
+	config.files = false;
 	config.paths = shown;
 	return config;
 }
@@ -279,7 +287,7 @@ static void body_paths(void)
 	make_paths();
 	replace_later();
 	enter(&sandbox, &config);
-	CHECK(sandbox.root_fd == -1 && sandbox.proc_self_fd == -1);
+	CHECK(sandbox.proc_self_fd == -1);
 	CHECK(access("/etc", F_OK) < 0 && access("/../etc", F_OK) < 0 && access("/proc", F_OK) < 0);
 	CHECK(exists("links/link") && exists("shown/file") && exists("single/one"));
 	CHECK(!exists("single/two") && !exists("inside"));
@@ -349,6 +357,76 @@ static void file_that_is_bound_alone_is_kept_current(void **state)
 		return;
 	status = in_child(body_replaced);
 	remove_paths();
+	assert_exit(status, 0);
+}
+
+/* ROOT/one and ROOT/two, each with a file that is called as its directory. */
+static char several[2][64];
+
+static void make_several(void)
+{
+	char path[160];
+	int fd;
+
+	for (int i = 0; i < 2; i++) {
+		const char *name = i ? "two" : "one";
+
+		snprintf(several[i], sizeof(several[i]), "%s/%s", root, name);
+		snprintf(path, sizeof(path), "%s/%s", several[i], name);
+		CHECK(mkdir(several[i], 0755) == 0);
+		fd = open(path, O_CREAT | O_WRONLY, 0644);
+		CHECK(fd >= 0 && close(fd) == 0);
+	}
+}
+
+static void remove_several(void)
+{
+	char path[80];
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/%s/%s", root, i ? "two" : "one",
+			 i ? "two" : "one");
+		unlink(path);
+		snprintf(path, sizeof(path), "%s/%s", root, i ? "two" : "one");
+		rmdir(path);
+	}
+}
+
+static void body_several(void)
+{
+	struct sandbox_config config = all_stages();
+	struct sandbox sandbox;
+	int up;
+
+	make_several();
+	served[0] = (struct sandbox_root){ .path = several[0] };
+	served[1] = (struct sandbox_root){ .path = several[1], .readonly = true };
+	config.root_count = 2;
+	enter(&sandbox, &config);
+	CHECK(faccessat(served[0].fd, "one", F_OK, 0) == 0);
+	CHECK(faccessat(served[1].fd, "two", F_OK, 0) == 0);
+	CHECK(openat(served[0].fd, "new", O_CREAT | O_WRONLY, 0644) >= 0);
+	CHECK(unlinkat(served[0].fd, "new", 0) == 0);
+	if (config.chroot)
+		return;
+	CHECK(openat(served[1].fd, "new", O_CREAT | O_WRONLY, 0644) < 0 && errno == EROFS);
+	/* Neither from one to another, nor from the root to any, nor out. */
+	CHECK(access("/etc", F_OK) < 0 && access(several[0], F_OK) < 0 && access("/one", F_OK) < 0);
+	for (int i = 0; i < 2; i++) {
+		up = openat(served[i].fd, "..", O_PATH);
+		CHECK(up >= 0 && same_file(up, served[i].fd));
+	}
+	CHECK(faccessat(served[0].fd, "../two", F_OK, 0) < 0);
+	CHECK(openat(AT_FDCWD, "/x", O_CREAT | O_WRONLY, 0644) < 0 && errno == EROFS);
+}
+
+static void several_directories_are_apart(void **state)
+{
+	int status;
+
+	(void)state;
+	status = in_child(body_several);
+	remove_several();
 	assert_exit(status, 0);
 }
 
@@ -618,6 +696,7 @@ int main(void)
 		cmocka_unit_test(namespaces_hide_the_host),
 		cmocka_unit_test(capabilities_are_those_of_file_operations),
 		cmocka_unit_test(without_a_directory_there_is_an_empty_tree),
+		cmocka_unit_test(several_directories_are_apart),
 		cmocka_unit_test(file_that_is_bound_alone_is_kept_current),
 		cmocka_unit_test(without_a_directory_there_are_no_capabilities),
 		cmocka_unit_test(storage_behind_the_network_is_reached),

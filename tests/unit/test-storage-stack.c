@@ -55,8 +55,8 @@ static int put(struct store *store, const char *key, size_t len)
 
 static void test_layers(void **state)
 {
-	static const char *const names[] = { "metrics", "retry",   "throttle", "limit",
-					     "timeout", "metrics", "memory" };
+	static const char *const names[] = { "metrics", "switch",  "retry",   "throttle",
+					     "limit",	"timeout", "metrics", "memory" };
 	struct ovfs_config config;
 	struct storage_stack *stack;
 	struct store *store;
@@ -143,11 +143,48 @@ static int quiet(void **state)
 	return 0;
 }
 
+static uint64_t requests(struct storage_stack *stack, enum store_opcode opcode)
+{
+	struct store_metrics_opcode sent;
+
+	storage_stack_sent(stack, opcode, &sent);
+	return sent.requests;
+}
+
+/* Operations go on while limits change; data in memory and what was counted stay. */
+static void test_exchange(void **state)
+{
+	struct ovfs_config config, other;
+	struct storage_stack *stack;
+
+	(void)state;
+	configure(&config, HEAD "type = \"memory\"\n");
+	configure(&other, HEAD "type = \"memory\"\n[limit_settings]\ndata_requests = 1\n");
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
+	assert_int_equal(put(storage_stack_store(stack), "a", 10), 0);
+	assert_null(storage_stack_prepare(stack, &other.mounts[0].backend));
+	storage_stack_discard(stack);
+	for (unsigned i = 0; i < 50; i++) {
+		const struct ovfs_config *next = i % 2 ? &config : &other;
+
+		assert_null(storage_stack_prepare(stack, &next->mounts[0].backend));
+		assert_int_equal(put(storage_stack_store(stack), "b", i + 1), 0);
+		storage_stack_commit(stack);
+		assert_int_equal(put(storage_stack_store(stack), "c", i + 1), 0);
+	}
+	assert_int_equal(requests(stack, STORE_PUT), 101);
+	storage_stack_stop(stack);
+	storage_stack_free(stack);
+	ovfs_config_free(&config);
+	ovfs_config_free(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layers),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_exchange),
 		cmocka_unit_test(test_service_that_cannot_be_used),
 	};
 

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object storages of the daemon, and the cache that they have in common.
+ *
+ *	struct backends		all of them, with the one block pool of the process
+ *	struct backend		one: transfer loop, stack of layers, threads for commits, and
+ *				what is cached of it
+ *
+ * Mounts of the same storage, with the same settings, have one backend, so that what one of them
+ * fetched is there for all, and what one wrote is seen by all. Of type memory each has its own.
+ * Connections, requests in flight, commits and dirty data are bounded for each backend: one that
+ * does not answer takes nothing from others.
+ *
+ * Threads: any, unless said otherwise.
+ */
+#ifndef OVFS_BACKEND_H
+#define OVFS_BACKEND_H
+
+#include "base/err.h"
+#include "cache/cache.h"
+#include "generation.h"
+#include "store/operator.h"
+
+struct backends;
+struct backend;
+
+struct err *backends_new(struct backends **out) __attribute__((warn_unused_result));
+/* All are put. Accepts NULL. */
+void backends_free(struct backends *backends);
+
+/* The pool, made as @config says when it is first asked for. */
+struct err *backends_cache(struct backends *backends, const struct ovfs_config *config,
+			   struct cache **out) __attribute__((warn_unused_result));
+
+/*
+ * The backend for @config, which is part of @generation: one that there is, or a new one. Blocks
+ * until its service has answered; an error says what is wrong with it. @threads: commits at one
+ * time.
+ */
+struct err *backend_get(struct backend **out, struct backends *backends,
+			struct generation *generation, const struct ovfs_backend *config,
+			unsigned threads) __attribute__((warn_unused_result));
+
+struct store *backend_store(struct backend *backend);
+struct cache_storage *backend_files(struct backend *backend);
+
+/* Logs how often the service was asked for what, and how the cache did. */
+void backend_log(struct backend *backend);
+
+/*
+ * This user's end is near. For the last one: brings what only the cache holds to the service, as
+ * long as cache_settings.drain_timeout allows; afterwards requests under way end soon, well or
+ * with an error. The number of files that could not be written (their keys are in the log); then
+ * nobody puts the backend, for those who wait for the service go on to. Once for each user; may
+ * block.
+ */
+unsigned backend_settle(struct backend *backend);
+
+/* No request of this user is under way. For the last one: writes what came since, and frees. The
+ * number of files that could not be written. May block. */
+unsigned backend_put(struct backend *backend);
+
+/* ---- Reload: one at a time, not on a thread that requests wait for ---- */
+
+/*
+ * Makes ready what @config (of @generation) asks for: every user says so of its own, and they must
+ * agree. May block for an answer of the service. Nothing has changed until backend_commit().
+ */
+struct err *backend_prepare(struct backend *backend, struct generation *generation,
+			    const struct ovfs_backend *config) __attribute__((warn_unused_result));
+
+/* Once for each backend_prepare() that went well; the first takes effect. May block: turning
+ * write-back off writes what is dirty. */
+void backend_commit(struct backend *backend);
+void backend_discard(struct backend *backend);
+
+/* ---- Configurations ---- */
+
+/* The same objects, wherever and however they are reached. */
+bool backend_same_storage(const struct ovfs_backend *a, const struct ovfs_backend *b);
+/* ... reached in the same way: what storage_stack.c makes of both is the same, */
+bool backend_same_stack(const struct ovfs_backend *a, const struct ovfs_backend *b);
+/* ... and what is cached of them is treated alike: one backend will do. */
+bool backend_same_settings(const struct ovfs_backend *a, const struct ovfs_backend *b);
+
+#endif

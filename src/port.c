@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "port.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fuse/session.h"
+#include "virtio/device.h"
+
+/* How long a stopping queue waits for a storage that does not answer. */
+#define PORT_DRAIN_TIMEOUT_MS 10000
+
+/* What a device is made from; owns its strings. */
+struct settings {
+	char *name; /* of threads */
+	char *mount;
+	char *tag;
+	unsigned num_request_queues, poll_us;
+	uint32_t max_write;
+};
+
+struct port {
+	struct list link;
+	struct loop *loop;
+	struct fs *fs;
+	char *path;
+	int listen_fd;
+	struct loop_fd listen_entry; /* watched while no front end is attached */
+	bool listening;
+	bool retired, halted;
+	struct settings settings;
+	struct settings pending; /* name is NULL: none */
+	/* A device cannot be freed by its own callback. */
+	struct loop_timer later;
+	struct virtio_device_ops device_ops;
+	struct virtio_device *device;
+	struct fuse_session *session;
+	const struct port_ops *ops;
+	void *ctx;
+};
+
+static void settings_free(struct settings *s)
+{
+	free(s->name);
+	free(s->mount);
+	free(s->tag);
+	*s = (struct settings){ 0 };
+}
+
+static bool settings_copy(struct settings *to, const struct port_config *config)
+{
+	*to = (struct settings){
+		.name = strdup(config->tag ? config->tag : config->mount),
+		.mount = strdup(config->mount),
+		.tag = config->tag ? strdup(config->tag) : NULL,
+		.num_request_queues = config->num_request_queues,
+		.poll_us = config->poll_us,
+		.max_write = config->max_write,
+	};
+	if (to->name && to->mount && (to->tag || !config->tag))
+		return true;
+	settings_free(to);
+	return false;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool settings_equal(const struct settings *a, const struct port_config *b)
+{
+	return same_text(a->tag, b->tag) && a->num_request_queues == b->num_request_queues &&
+	       a->poll_us == b->poll_us && a->max_write == b->max_write;
+}
+
+/* ---- Requests ---- */
+
+static void port_request_done(void *arg, size_t written)
+{
+	virtio_req_complete(arg, written);
+}
+
+static void port_request(void *ctx, struct virtio_req *req)
+{
+	struct port *p = ctx;
+
+	fuse_session_request(p->session, req->priv, req->begun_ns, req->in, req->in_count, req->out,
+			     req->out_count, port_request_done, req);
+}
+
+static void port_interrupt(void *ctx)
+{
+	struct port *p = ctx;
+
+	fuse_session_interrupt(p->session);
+}
+
+/* ---- Connections ---- */
+
+static void port_listen(struct port *p);
+
+static void port_detached(void *ctx)
+{
+	struct port *p = ctx;
+
+	fuse_session_reset(p->session);
+	log_info("guest_disconnected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
+	if (p->halted)
+		return;
+	if (p->retired || p->pending.name)
+		loop_timer_arm(p->loop, &p->later, 0);
+	else
+		port_listen(p);
+}
+
+/*
+ * #syscalls accept4 setsockopt getsockopt
+ */
+static void port_accept(struct loop_fd *entry, uint32_t events)
+{
+	struct port *p = container_of(entry, struct port, listen_entry);
+	int ret, fd;
+
+	(void)events;
+	fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0) {
+		static struct log_limit limit;
+
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_limited(&limit, LOG_LEVEL_WARN, "accept_failed",
+				    "mount=%s error=\"%s\"", p->settings.mount, strerror(errno));
+		return;
+	}
+	/* The next front end waits in the backlog until this one goes. */
+	loop_fd_remove(p->loop, &p->listen_entry);
+	p->listening = false;
+	ret = virtio_device_attach(p->device, fd);
+	if (ret < 0) {
+		log_warn("attach_failed", "mount=%s error=\"%s\"", p->settings.mount,
+			 strerror(-ret));
+		port_listen(p);
+		return;
+	}
+	log_info("guest_connected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
+}
+
+static void port_listen(struct port *p)
+{
+	int ret;
+
+	if (p->listening || p->listen_fd < 0)
+		return;
+	ret = loop_fd_add(p->loop, &p->listen_entry, p->listen_fd, EPOLLIN, port_accept);
+	if (ret < 0)
+		log_error("listen_failed", "mount=%s error=\"%s\"", p->settings.mount,
+			  strerror(-ret));
+	else
+		p->listening = true;
+}
+
+static void port_unlisten(struct port *p)
+{
+	if (p->listening)
+		loop_fd_remove(p->loop, &p->listen_entry);
+	p->listening = false;
+	if (p->listen_fd >= 0)
+		close(p->listen_fd);
+	p->listen_fd = -1;
+}
+
+/* ---- The device ---- */
+
+static struct err *port_open_device(struct port *p)
+{
+	const struct settings *s = &p->settings;
+	struct virtio_device_config config = {
+		.name = s->name,
+		.tag = s->tag,
+		.num_request_queues = s->num_request_queues,
+		.poll_us = s->poll_us,
+		.drain_timeout_ms = PORT_DRAIN_TIMEOUT_MS,
+	};
+
+	p->session = fuse_session_new(p->fs, s->max_write);
+	if (!p->session)
+		return err_errno(ENOMEM, "FUSE session");
+	p->device_ops = (struct virtio_device_ops){
+		.priv_size = fuse_request_size(),
+		.request = port_request,
+		.interrupt = port_interrupt,
+		.detached = port_detached,
+	};
+	return virtio_device_new(&p->device, &config, &p->device_ops, p, p->loop);
+}
+
+static void port_close_device(struct port *p)
+{
+	virtio_device_free(p->device);
+	p->device = NULL;
+	if (p->session)
+		fuse_session_free(p->session);
+	p->session = NULL;
+}
+
+/* Another device in place of this one, as it is configured by now. */
+static void port_renew(struct port *p)
+{
+	struct settings old = p->settings;
+	struct virtio_device *device = p->device;
+	struct fuse_session *session = p->session;
+	struct err *e;
+
+	p->settings = p->pending;
+	p->pending = (struct settings){ 0 };
+	p->device = NULL;
+	p->session = NULL;
+	e = port_open_device(p);
+	if (!e) {
+		virtio_device_free(device);
+		fuse_session_free(session);
+		settings_free(&old);
+		return;
+	}
+	log_error("port_not_changed", "mount=%s error=\"%s\"", old.mount, err_msg(e));
+	err_free(e);
+	port_close_device(p);
+	settings_free(&p->settings);
+	p->settings = old;
+	p->device = device;
+	p->session = session;
+}
+
+static void port_later(struct loop_timer *timer)
+{
+	struct port *p = container_of(timer, struct port, later);
+
+	if (p->retired) {
+		p->ops->retired(p->ctx, p);
+		return;
+	}
+	if (p->pending.name && !virtio_device_attached(p->device))
+		port_renew(p);
+	port_listen(p);
+}
+
+/* ---- Life ---- */
+
+struct err *port_new(struct port **out, const struct port_config *config, const char *path,
+		     int listen_fd, struct fs *fs, struct loop *loop, const struct port_ops *ops,
+		     void *ctx)
+{
+	struct port *p = calloc(1, sizeof(*p));
+	struct err *e = NULL;
+
+	if (!p) {
+		close(listen_fd);
+		return err_errno(ENOMEM, "mount");
+	}
+	list_init(&p->link);
+	loop_timer_init(&p->later, port_later);
+	p->loop = loop;
+	p->fs = fs;
+	p->listen_fd = listen_fd;
+	p->ops = ops;
+	p->ctx = ctx;
+	p->path = path ? strdup(path) : NULL;
+	if (!settings_copy(&p->settings, config) || (path && !p->path))
+		e = err_errno(ENOMEM, "mount");
+	if (!e)
+		e = port_open_device(p);
+	if (e) {
+		port_free(p);
+		return e;
+	}
+	port_listen(p);
+	*out = p;
+	return NULL;
+}
+
+const char *port_path(const struct port *p)
+{
+	return p->path;
+}
+
+bool port_attached(const struct port *p)
+{
+	return virtio_device_attached(p->device);
+}
+
+bool port_retired(const struct port *p)
+{
+	return p->retired;
+}
+
+void port_reconfigure(struct port *p, const struct port_config *config)
+{
+	settings_free(&p->pending);
+	if (p->retired || settings_equal(&p->settings, config))
+		return;
+	if (!settings_copy(&p->pending, config)) {
+		log_error("port_not_changed", "mount=%s error=\"out of memory\"",
+			  p->settings.mount);
+		return;
+	}
+	if (virtio_device_attached(p->device))
+		log_info("applies_at_next_connection",
+			 "mount=%s socket=\"%s\" keys=\"tag, queues, poll_us, max_write\"",
+			 p->settings.mount, p->path ? p->path : "inherited");
+	else
+		port_renew(p);
+}
+
+void port_retire(struct port *p)
+{
+	p->retired = true;
+	port_unlisten(p);
+	if (virtio_device_attached(p->device))
+		log_info("socket_removed_under_guest",
+			 "mount=%s socket=\"%s\" effect=\"its guest is served until it leaves\"",
+			 p->settings.mount, p->path ? p->path : "inherited");
+	else
+		loop_timer_arm(p->loop, &p->later, 0);
+}
+
+void port_halt(struct port *p)
+{
+	p->halted = true;
+	loop_timer_disarm(&p->later);
+	port_unlisten(p);
+	virtio_device_halt(p->device);
+}
+
+void port_free(struct port *p)
+{
+	if (!p)
+		return;
+	p->halted = true;
+	loop_timer_disarm(&p->later);
+	port_unlisten(p);
+	port_close_device(p);
+	list_remove(&p->link);
+	settings_free(&p->settings);
+	settings_free(&p->pending);
+	free(p->path);
+	free(p);
+}
+
+struct list *port_link(struct port *p)
+{
+	return &p->link;
+}
+
+struct port *port_of_link(struct list *link)
+{
+	return container_of(link, struct port, link);
+}
