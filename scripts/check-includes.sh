@@ -19,6 +19,7 @@ fs/filefs:	fs base
 fs/joinfs:	fs base
 fuse:		fs base
 conf:		base
+ctl:		base
 sandbox:	base
 store:		base
 store/layers:	base store
@@ -26,7 +27,7 @@ store/services:	base store
 store/services/s3: base store
 cache:		base store
 fs/objectfs:	base store cache fs
-.:		base virtio fs fs/filefs fs/joinfs fs/objectfs fuse conf sandbox cache store store/layers store/services store/services/s3
+.:		base virtio fs fs/filefs fs/joinfs fs/objectfs fuse conf ctl sandbox cache store store/layers store/services store/services/s3
 '
 
 # Modules in which no file may include the header of another.

@@ -27,7 +27,8 @@ PROG=install-deps
 # What `make` takes; it sets up the unit tests too. python3 runs meson and the guests.
 PKGS_COMPILE="meson ninja-build pkg-config gcc g++ libc6-dev linux-libc-dev make python3
 	libtomlplusplus-dev libseccomp-dev libcap-ng-dev libcmocka-dev
-	libcurl4-openssl-dev libexpat1-dev libssl-dev libjansson-dev"
+	libcurl4-openssl-dev libexpat1-dev libssl-dev libjansson-dev
+	libmicrohttpd-dev"
 
 # What the other build targets take: lint, fuzzing, man pages.
 PKGS_BUILD="$PKGS_COMPILE clang libclang-rt-dev clang-format clang-tidy

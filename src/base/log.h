@@ -38,6 +38,7 @@ bool log_level_parse(const char *name, enum log_level *level);
 const char *log_level_name(enum log_level level);
 
 void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
 bool log_enabled(enum log_level level);
 
 /* The journal's form (priority, no time) or ours; chosen by what stderr is
