@@ -165,7 +165,7 @@ void s3_begin(struct s3_env *e, const struct s3_config *config)
 		own.bucket = "b";
 	if (!own.endpoint)
 		own.endpoint = endpoint;
-	if (!own.access_key_id && !own.skip_signature) {
+	if (!own.access_key_id && !own.skip_signature && !own.allow_anonymous) {
 		own.access_key_id = "AKIDEXAMPLE";
 		own.secret_access_key = "wJalrXUtnFEMI";
 	}

@@ -375,6 +375,29 @@ static void batches_say_what_became_of_each(void **state)
 	s3_end(&e);
 }
 
+/* The same when there are no credentials yet: a look for them takes a while, even for none. */
+static void batches_wait_for_credentials(void **state)
+{
+	char too_long[STORE_KEY_MAX + 1] = "";
+	const char *const keys[] = { too_long, "c\x01" };
+	struct s3_env e;
+	int results[2];
+	struct store_op op = {
+		.opcode = STORE_DELETE_BATCH, .keys = keys, .key_count = 2, .key_results = results
+	};
+
+	(void)state;
+	memset(too_long, 'x', STORE_KEY_MAX);
+	s3_begin(&e, &(struct s3_config){ .root = "r", .allow_anonymous = true });
+	fake_says(&e, "503 Slow Down", "", "");
+	assert_int_equal(store_call(e.env.top, &op), 0);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], -EAGAIN);
+	assert_int_equal(fake_count(&e), 1);
+	fake_asked(&e, 0, "DELETE /b/r/c%01 HTTP/1.1\r\n");
+	s3_end(&e);
+}
+
 static void customers_keys_go_over_tls_only(void **state)
 {
 	static const char key[] = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -419,6 +442,7 @@ int main(void)
 		cmocka_unit_test(copies_keep_what_they_do_not_change),
 		cmocka_unit_test(deletions_of_nothing_succeed),
 		cmocka_unit_test(batches_say_what_became_of_each),
+		cmocka_unit_test(batches_wait_for_credentials),
 		cmocka_unit_test(customers_keys_go_over_tls_only),
 	};
 

@@ -96,6 +96,7 @@ struct s3_request {
 	struct s3_credentials *credentials; /* a reference */
 	struct s3_provider_wait wait;
 	bool waiting; /* for credentials */
+	bool begun;   /* something of it was sent */
 	bool region_tried, credentials_tried;
 	char region[S3_REGION_MAX]; /* that it was signed for */
 

@@ -138,6 +138,18 @@ void s3_request_send(struct s3_request *request)
 
 /* ---- Credentials ---- */
 
+/* With credentials: the first request of an operation, or the one that was refused once more. */
+static void request_go(struct s3_request *request)
+{
+	bool first = !request->begun;
+
+	request->begun = true;
+	if (!first || request->step != STEP_SINGLE)
+		s3_request_send(request);
+	else if (s3_delete_next(request) == 0)
+		s3_request_finish(request, 0);
+}
+
 static void credentials_ready(struct s3_provider_wait *wait, struct s3_credentials *credentials,
 			      int error)
 {
@@ -148,7 +160,7 @@ static void credentials_ready(struct s3_provider_wait *wait, struct s3_credentia
 	s3_credentials_put(request->credentials);
 	request->credentials = credentials;
 	if (!error) {
-		s3_request_send(request);
+		request_go(request);
 		return;
 	}
 	if (s3->watched == request->op && !request->credentials_tried)
@@ -207,7 +219,7 @@ static void s3_submit(struct store *store, struct store_op *op)
 	memset(&op->meta, 0, sizeof(op->meta));
 	request->step = s3_request_needs_source(op) ? STEP_SOURCE : STEP_MAIN;
 	request->kept_used = request->region_tried = request->credentials_tried = false;
-	request->digesting = request->digested = false;
+	request->digesting = request->digested = request->begun = false;
 	request->source_size = request->key_index = 0;
 	request->transfer.status = 0;
 	request->credentials = s3_provider_get(s3->provider);
@@ -215,10 +227,8 @@ static void s3_submit(struct store *store, struct store_op *op)
 		request->step = STEP_SINGLE;
 	if (!request->credentials)
 		request_wait(request, NULL);
-	else if (request->step != STEP_SINGLE)
-		s3_request_send(request);
-	else if (s3_delete_next(request) == 0)
-		s3_request_finish(request, 0);
+	else
+		request_go(request);
 }
 
 static void s3_cancel(struct store *store, struct store_op *op)
