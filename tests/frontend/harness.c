@@ -42,8 +42,11 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 	FILE *file = fopen(d->config, "we");
 
 	assert_non_null(file);
-	fprintf(file, "[socket_settings]\nsocket_path = \"%s\"\nnum_request_queues = %u\n",
-		d->socket, o && o->request_queues ? o->request_queues : 4);
+	fprintf(file, "[socket_settings]\nsocket_path = [\"%s\"", d->socket);
+	for (unsigned int i = 1; o && i < o->sockets; i++)
+		fprintf(file, ", \"%s.%u\"", d->socket, i);
+	fprintf(file, "]\nnum_request_queues = %u\n",
+		o && o->request_queues ? o->request_queues : 4);
 	if (o && o->tag)
 		fprintf(file, "tag = \"%s\"\n", o->tag);
 	if (o && o->socket)

@@ -27,6 +27,7 @@
 
 struct daemon_options {
 	unsigned int request_queues; /* 0: 4 */
+	unsigned int sockets;	     /* of the mount: socket, socket.1, ...; 0: one */
 	const char *tag;	     /* NULL: none */
 	const char *log_level;	     /* NULL: debug */
 	const char *socket;	     /* more lines for [socket_settings] */
