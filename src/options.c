@@ -219,6 +219,9 @@ static int run_action(struct parse *p, FILE *out)
 	case ACTION_REFERENCE:
 		ovfs_config_print_reference(out);
 		break;
+	case ACTION_SCHEMA:
+		ovfs_config_print_schema(out);
+		break;
 	default:
 		return OPTIONS_RUN;
 	}
@@ -237,7 +240,7 @@ static int report(struct conf_load *load, FILE *err)
 }
 
 /* --check-config shows them, the daemon logs them later. */
-static void keep_warnings(struct parse *p, FILE *err)
+static void keep_warnings(struct parse *p)
 {
 	struct options *options = p->options;
 	const char *const *text;
@@ -250,21 +253,15 @@ static void keep_warnings(struct parse *p, FILE *err)
 
 		if (copy)
 			options->warning[options->warning_count++] = copy;
-		if (p->action == ACTION_CHECK)
-			fprintf(err, PROG ": warning: %s\n", text[i]);
 	}
 }
 
-static int load_all(struct parse *p, int argc, char **argv, FILE *out, FILE *err)
+/* Everything that is asked for is in p->options afterwards, or in the problems. */
+static void load_config(struct parse *p)
 {
 	struct options *options = p->options;
 	bool known = true;
-	int status;
 
-	parse_line(p, argc, argv);
-	status = run_action(p, out);
-	if (status != OPTIONS_RUN)
-		return status;
 	if (p->config_file) {
 		options->config_file = strdup(p->config_file);
 		known = conf_load_file(p->load, p->config_file);
@@ -272,7 +269,21 @@ static int load_all(struct parse *p, int argc, char **argv, FILE *out, FILE *err
 	apply_found(p);
 	if (known) /* else it would complain of keys that the file may well have */
 		ovfs_config_check(p->load, &options->config);
-	keep_warnings(p, err);
+	keep_warnings(p);
+}
+
+static int load_all(struct parse *p, FILE *out, FILE *err)
+{
+	struct options *options = p->options;
+	int status;
+
+	parse_line(p, options->argc, options->argv);
+	status = run_action(p, out);
+	if (status != OPTIONS_RUN)
+		return status;
+	load_config(p);
+	for (size_t i = 0; p->action == ACTION_CHECK && i < options->warning_count; i++)
+		fprintf(err, PROG ": warning: %s\n", options->warning[i]);
 	status = report(p->load, err);
 	if (status != OPTIONS_RUN || p->action != ACTION_CHECK)
 		return status;
@@ -280,28 +291,74 @@ static int load_all(struct parse *p, int argc, char **argv, FILE *out, FILE *err
 	return 0;
 }
 
-int options_load(struct options *options, int argc, char **argv, FILE *out, FILE *err)
+/* @files become the options'. NULL for lack of memory. */
+static struct parse *parse_new(struct options *options, int argc, char **argv,
+			       struct conf_files *files)
 {
 	struct parse *p = calloc(1, sizeof(*p));
-	int status = OPTIONS_EXIT_USAGE;
 
-	*options = (struct options){ 0 };
-	if (p) {
-		p->options = options;
-		p->load = ovfs_config_load_new(&options->config);
+	*options = (struct options){ .argc = argc, .argv = argv, .files = files };
+	if (!p || !files) {
+		free(p);
+		return NULL;
 	}
-	if (p && p->load)
-		status = load_all(p, argc, argv, out, err);
-	else
-		fputs(PROG ": out of memory\n", err);
+	p->options = options;
+	p->load = ovfs_config_load_new(files);
+	if (!p->load) {
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+static void parse_free(struct parse *p)
+{
 	for (size_t i = 0; p && i < p->count; i++)
 		free(p->found[i].value);
 	if (p)
 		conf_load_free(p->load);
 	free(p);
+}
+
+int options_load(struct options *options, int argc, char **argv, FILE *out, FILE *err)
+{
+	struct parse *p = parse_new(options, argc, argv, conf_files_new());
+	int status = OPTIONS_EXIT_USAGE;
+
+	if (p)
+		status = load_all(p, out, err);
+	else
+		fputs(PROG ": out of memory\n", err);
+	parse_free(p);
 	if (status != OPTIONS_RUN)
 		options_free(options);
 	return status;
+}
+
+struct err *options_reload(struct options *fresh, const struct options *old,
+			   struct conf_files *files)
+{
+	struct parse *p = parse_new(fresh, old->argc, old->argv, files);
+	const struct conf_problem *problem;
+	struct err *e = NULL;
+	size_t count;
+
+	if (!p) {
+		options_free(fresh);
+		return err_new("out of memory");
+	}
+	parse_line(p, old->argc, old->argv);
+	load_config(p);
+	problem = conf_load_problems(p->load, &count);
+	if (count == 1)
+		e = err_new("%s", problem->text);
+	else if (count > 1)
+		e = err_new("%s (and %zu more problems: see --check-config)", problem->text,
+			    count - 1);
+	parse_free(p);
+	if (e)
+		options_free(fresh);
+	return e;
 }
 
 void options_log_notes(const struct options *options)
@@ -323,5 +380,6 @@ void options_free(struct options *options)
 		free(options->warning[i]);
 	free(options->warning);
 	free(options->config_file);
+	conf_files_free(options->files);
 	*options = (struct options){ 0 };
 }

@@ -23,7 +23,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/err.h"
 #include "conf/conf.h"
+#include "conf/files.h"
 
 #define OPTIONS_RUN (-1)
 #define OPTIONS_EXIT_USAGE 2 /* a wrong command line or configuration */
@@ -41,6 +43,9 @@ struct options {
 	size_t note_count;
 	char **warning; /* about the configuration */
 	size_t warning_count;
+	struct conf_files *files; /* what the configuration was loaded from */
+	int argc;		  /* the command line, borrowed */
+	char **argv;
 };
 
 /*
@@ -51,6 +56,15 @@ struct options {
  * problem on @err. Only after OPTIONS_RUN does @options own anything.
  */
 int options_load(struct options *options, int argc, char **argv, FILE *out, FILE *err);
+
+/*
+ * Loads the configuration of @old again, with the same command line, from @files (an open
+ * snapshot to look at the host as it is now, a sealed one for what another process has looked at):
+ * the new one's from now on, also on failure. The error says what is wrong first, and how much
+ * more there is. @old is not changed. Any one thread, but not two at a time (getopt(3)).
+ */
+struct err *options_reload(struct options *fresh, const struct options *old,
+			   struct conf_files *files) __attribute__((warn_unused_result));
 
 /* Logs the options that were accepted for virtiofsd's sake and do nothing, and the
  * warnings. */

@@ -7,8 +7,6 @@
  */
 #include "options_table.h"
 
-#include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,22 +53,6 @@ static void apply_refuse(struct parse *p, const struct option_def *def, const ch
 static void apply_nothing(struct parse *p, const struct option_def *def, const char *value)
 {
 	(void)p, (void)def, (void)value;
-}
-
-static void apply_fd(struct parse *p, const struct option_def *def, const char *value)
-{
-	unsigned long fd;
-	char *end;
-
-	(void)def;
-	errno = 0;
-	fd = strtoul(value, &end, 10);
-	if (value[0] < '0' || value[0] > '9' || *end || errno || fd > INT_MAX)
-		conf_load_problem_option(p->load, p->origin,
-					 "got \"%.64s\", expected the number of a descriptor",
-					 value);
-	else
-		p->options->config.mounts[0].socket.fd = (int)fd;
 }
 
 static void apply_cache(struct parse *p, const struct option_def *def, const char *value)
@@ -182,6 +164,8 @@ const struct option_def option_defs[] = {
 	  .help = "print the effective configuration, or all its problems, and exit" },
 	{ "print-config-reference", ACTION(ACTION_REFERENCE),
 	  .help = "print the reference of all configuration keys (Markdown) and exit" },
+	{ "print-config-schema", ACTION(ACTION_SCHEMA),
+	  .help = "print a JSON schema of the configuration and exit" },
 	{ "log-level", LINE, KEY("log.level"), .value_name = "LEVEL",
 	  .help = "error, warn, info, debug or trace" },
 	{ "help", ACTION(ACTION_HELP), .help = "print this and exit" },
@@ -195,7 +179,7 @@ const struct option_def option_defs[] = {
 	{ "socket", LINE, KEY("socket_settings.socket_path") },
 	{ "socket-group", LINE, KEY("socket_settings.socket_group"), .value_name = "GROUP",
 	  .help = "the group that may connect" },
-	{ "fd", LINE, VALUE_REQUIRED, apply_fd, .value_name = "FD",
+	{ "fd", LINE, KEY("socket_settings.fd"), .value_name = "FD",
 	  .help = "a listening socket to use instead of --socket-path" },
 	{ "tag", LINE, KEY("socket_settings.tag"), .value_name = "TAG",
 	  .help = "the file system's name for hypervisors that ask for it" },

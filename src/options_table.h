@@ -62,6 +62,7 @@ struct parse {
 #define ACTION_VERSION 'V'
 #define ACTION_CAPABILITIES 'p'
 #define ACTION_REFERENCE 'r'
+#define ACTION_SCHEMA 's'
 #define ACTION_CHECK 'c'
 #define LETTER_CONFIG_FILE 'C'
 

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -13,51 +12,64 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "conf/conf.h"
+#include "conf/build.h"
 #include "conf/schema.h"
 
 #define PAGE 4096u
 
-static void check_root(struct conf_load *load, const char *root)
+/* Whether the system is to be asked. */
+static bool asks_system(const struct conf_section *section)
+{
+	return !conf_files_sealed(conf_load_files(conf_section_load(section)));
+}
+
+static void check_root(const struct conf_section *section, const char *root)
 {
 	static const char key[] = "storage_settings.root";
 	struct stat st;
 
 	if (!root) {
-		if (!conf_load_has(load, key))
-			conf_load_problem(load, key,
-					  "required: the directory to share (or --shared-dir=DIR)");
+		if (!conf_section_has(section, key))
+			conf_section_problem(
+				section, key,
+				"required: the directory to share (or --shared-dir=DIR)");
 		return;
 	}
+	if (!asks_system(section))
+		return;
 	if (stat(root, &st) < 0)
-		conf_load_problem(load, key, "\"%s\": %s, expected an existing directory", root,
-				  strerror(errno));
+		conf_section_problem(section, key, "\"%s\": %s, expected an existing directory",
+				     root, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
-		conf_load_problem(load, key, "\"%s\" is not a directory", root);
+		conf_section_problem(section, key, "\"%s\" is not a directory", root);
 	else if (faccessat(AT_FDCWD, root, R_OK | X_OK, AT_EACCESS) < 0)
-		conf_load_problem(load, key, "\"%s\" can not be read: %s", root, strerror(errno));
+		conf_section_problem(section, key, "\"%s\" can not be read: %s", root,
+				     strerror(errno));
 }
 
-static void check_socket_fd(struct conf_load *load, int fd)
+static void check_socket_fd(const struct conf_section *section, int fd)
 {
+	static const char key[] = "socket_settings.fd";
 	int listening = 0;
 	socklen_t len = sizeof(listening);
 
+	if (!asks_system(section))
+		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-		conf_load_problem_option(load, "--fd", "%d: %s, expected a listening socket", fd,
-					 strerror(errno));
+		conf_section_problem(section, key, "%d: %s, expected a listening socket", fd,
+				     strerror(errno));
 	else if (!listening)
-		conf_load_problem_option(load, "--fd", "%d is a socket that does not listen", fd);
+		conf_section_problem(section, key, "%d is a socket that does not listen", fd);
 }
 
 /* That a socket can be made at @path, the value of @key. */
-static void check_socket_path(struct conf_load *load, const char *key, const char *path)
+static void check_socket_path(const struct conf_section *section, const char *key, const char *path)
 {
 	CLEANUP_FREE char *dir = strdup(path);
 	struct stat st;
 	char *slash;
 
-	if (!dir)
+	if (!dir || !asks_system(section))
 		return;
 	slash = strrchr(dir, '/');
 	if (slash)
@@ -65,54 +77,57 @@ static void check_socket_path(struct conf_load *load, const char *key, const cha
 	else
 		strcpy(dir, "."); /* the path is not empty: checked by its key */
 	if (stat(dir, &st) < 0)
-		conf_load_problem(load, key, "directory \"%s\" of the socket: %s", dir,
-				  strerror(errno));
+		conf_section_problem(section, key, "directory \"%s\" of the socket: %s", dir,
+				     strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
-		conf_load_problem(load, key, "\"%s\" is not a directory", dir);
+		conf_section_problem(section, key, "\"%s\" is not a directory", dir);
 	else if (faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) < 0)
-		conf_load_problem(load, key, "directory \"%s\" of the socket: %s", dir,
-				  strerror(errno));
+		conf_section_problem(section, key, "directory \"%s\" of the socket: %s", dir,
+				     strerror(errno));
 	else if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		conf_load_problem(load, key, "\"%s\" exists and is not a socket", path);
+		conf_section_problem(section, key, "\"%s\" exists and is not a socket", path);
 }
 
 /* The id of group @name, which is the value of @key. */
-static void check_group(struct conf_load *load, const char *key, const char *name, gid_t *gid)
+static void check_group(const struct conf_section *section, const char *key, const char *name,
+			gid_t *gid)
 {
-	const struct group *group;
+	const struct conf_file *group;
 	unsigned long number;
 	char *end;
 
 	if (!name)
 		return;
-	errno = 0;
-	group = getgrnam(name);
-	if (group) {
-		*gid = group->gr_gid;
+	group = conf_files_group(conf_load_files(conf_section_load(section)), name);
+	if (group && !group->error) {
+		*gid = (gid_t)group->id;
 		return;
 	}
+	errno = 0;
 	number = strtoul(name, &end, 10);
-	if (name[0] >= '0' && name[0] <= '9' && !*end && number < UINT_MAX)
+	if (name[0] >= '0' && name[0] <= '9' && !*end && !errno && number < UINT_MAX)
 		*gid = (gid_t)number;
 	else
-		conf_load_problem(load, key, "no group \"%s\"", name);
+		conf_section_problem(section, key, "no group \"%s\"", name);
 }
 
-static void check_sockets(struct conf_load *load, struct ovfs_mount *mount)
+static void check_sockets(const struct conf_section *section, struct ovfs_mount *mount)
 {
 	static const char key[] = "socket_settings.socket_path";
 
 	if (mount->socket.fd != OVFS_SOCKET_FD_NONE)
-		check_socket_fd(load, mount->socket.fd);
-	else if (mount->socket.path.count == 0 && !conf_load_has(load, key))
-		conf_load_problem(load, key, "required: where to listen (or --socket-path=PATH)");
+		check_socket_fd(section, mount->socket.fd);
+	else if (mount->socket.path.count == 0 && !conf_section_has(section, key))
+		conf_section_problem(section, key,
+				     "required: where to listen (or --socket-path=PATH)");
 	for (size_t i = 0; i < mount->socket.path.count; i++)
-		check_socket_path(load, key, mount->socket.path.item[i]);
-	check_group(load, "socket_settings.socket_group", mount->socket.group, &mount->socket.gid);
+		check_socket_path(section, key, mount->socket.path.item[i]);
+	check_group(section, "socket_settings.socket_group", mount->socket.group,
+		    &mount->socket.gid);
 }
 
 /* Names are looked up where capabilities are used; here only the form. */
-static void check_modcaps(struct conf_load *load, const char *caps)
+static void check_modcaps(const struct conf_section *section, const char *caps)
 {
 	while (caps) {
 		size_t name = strspn(caps + strspn(caps, "+-"),
@@ -120,9 +135,10 @@ static void check_modcaps(struct conf_load *load, const char *caps)
 
 		if (strspn(caps, "+-") != 1 || name == 0 ||
 		    (caps[1 + name] && caps[1 + name] != ':')) {
-			conf_load_problem(load, "sandbox_settings.modcaps",
-					  "expected capabilities, each after + or - and separated "
-					  "by colons, such as \"+sys_admin:-chown\"");
+			conf_section_problem(
+				section, "sandbox_settings.modcaps",
+				"expected capabilities, each after + or - and separated "
+				"by colons, such as \"+sys_admin:-chown\"");
 			return;
 		}
 		caps = caps[1 + name] ? caps + 2 + name : NULL;
@@ -130,116 +146,95 @@ static void check_modcaps(struct conf_load *load, const char *caps)
 }
 
 /* @key of @name is set although @other, which it goes with, is not. */
-static void check_pair(struct conf_load *load, const char *key, const char *value,
+static void check_pair(const struct conf_section *section, const char *key, const char *value,
 		       const char *other_name, const char *other)
 {
 	if (value && !other)
-		conf_load_problem(load, key, "goes with %s, which is not set", other_name);
+		conf_section_problem(section, key, "goes with %s, which is not set", other_name);
 }
 
-static void check_endpoint(struct conf_load *load, const char *endpoint)
+static void check_endpoint(const struct conf_section *section, const char *endpoint)
 {
 	const char *scheme = endpoint ? strstr(endpoint, "://") : NULL;
 
 	if (scheme && strncasecmp(endpoint, "https://", 8) != 0 &&
 	    strncasecmp(endpoint, "http://", 7) != 0)
-		conf_load_problem(load, "storage_settings.endpoint",
-				  "expected https:// or http:// and a host, such as "
-				  "\"https://s3.amazonaws.com\"");
+		conf_section_problem(section, "storage_settings.endpoint",
+				     "expected https:// or http:// and a host, such as "
+				     "\"https://s3.amazonaws.com\"");
 }
 
 /* Made absolute: it is opened from within the sandbox, where "." is another place. */
-static void check_file(struct conf_load *load, const char *key, char **path)
+static void check_file(const struct conf_section *section, const char *key, char **path)
 {
-	CLEANUP_FREE char *here = NULL;
+	const struct conf_files *files = conf_load_files(conf_section_load(section));
 	char *absolute;
 
 	if (!*path)
 		return;
-	if (faccessat(AT_FDCWD, *path, R_OK, AT_EACCESS) < 0) {
-		conf_load_problem(load, key, "\"%s\" can not be read: %s", *path, strerror(errno));
+	if (asks_system(section) && faccessat(AT_FDCWD, *path, R_OK, AT_EACCESS) < 0) {
+		conf_section_problem(section, key, "\"%s\" can not be read: %s", *path,
+				     strerror(errno));
 		return;
 	}
-	here = (*path)[0] == '/' ? NULL : getcwd(NULL, 0);
-	if (!here || asprintf(&absolute, "%s/%s", here, *path) < 0)
+	if ((*path)[0] == '/' || asprintf(&absolute, "%s/%s", conf_files_here(files), *path) < 0)
 		return;
 	free(*path);
 	*path = absolute;
 }
 
 /* Where keys come from is said once. */
-static void check_profile(struct conf_load *load, const struct ovfs_s3 *s3)
+static void check_profile(const struct conf_section *section, const struct ovfs_s3 *s3)
 {
 	static const char key[] = "storage_settings.profile";
 
 	if (s3->profile && s3->access_key_id)
-		conf_load_problem(load, key, "access_key_id is given, too: leave one of them out");
+		conf_section_problem(section, key,
+				     "access_key_id is given, too: leave one of them out");
 	if (s3->profile && s3->disable_config_load)
-		conf_load_problem(load, key, "disable_config_load forbids to read it");
+		conf_section_problem(section, key, "disable_config_load forbids to read it");
 }
 
-static void check_s3(struct conf_load *load, struct ovfs_s3 *s3)
+static void check_s3(const struct conf_section *section, struct ovfs_s3 *s3)
 {
-	if (!s3->bucket && !conf_load_has(load, "storage_settings.bucket"))
-		conf_load_problem(load, "storage_settings.bucket", "required: the bucket to share");
+	if (!s3->bucket && !conf_section_has(section, "storage_settings.bucket"))
+		conf_section_problem(section, "storage_settings.bucket",
+				     "required: the bucket to share");
 	if (s3->bucket && strchr(s3->bucket, '/'))
-		conf_load_problem(load, "storage_settings.bucket",
-				  "\"%s\" is no bucket's name: what is behind the / belongs into "
-				  "root",
-				  s3->bucket);
-	check_endpoint(load, s3->endpoint);
-	check_pair(load, "storage_settings.access_key_id", s3->access_key_id, "secret_access_key",
-		   s3->secret_access_key);
-	check_pair(load, "storage_settings.secret_access_key", s3->secret_access_key,
+		conf_section_problem(
+			section, "storage_settings.bucket",
+			"\"%s\" is no bucket's name: what is behind the / belongs into "
+			"root",
+			s3->bucket);
+	check_endpoint(section, s3->endpoint);
+	check_pair(section, "storage_settings.access_key_id", s3->access_key_id,
+		   "secret_access_key", s3->secret_access_key);
+	check_pair(section, "storage_settings.secret_access_key", s3->secret_access_key,
 		   "access_key_id", s3->access_key_id);
-	check_pair(load, "storage_settings.session_token", s3->session_token, "access_key_id",
+	check_pair(section, "storage_settings.session_token", s3->session_token, "access_key_id",
 		   s3->access_key_id);
-	check_pair(load, "storage_settings.external_id", s3->external_id, "role_arn", s3->role_arn);
-	check_pair(load, "storage_settings.role_session_name", s3->role_session_name, "role_arn",
+	check_pair(section, "storage_settings.external_id", s3->external_id, "role_arn",
 		   s3->role_arn);
-	check_profile(load, s3);
-	check_pair(load, "storage_settings.server_side_encryption_customer_key",
+	check_pair(section, "storage_settings.role_session_name", s3->role_session_name, "role_arn",
+		   s3->role_arn);
+	check_profile(section, s3);
+	check_pair(section, "storage_settings.server_side_encryption_customer_key",
 		   s3->server_side_encryption_customer_key,
 		   "server_side_encryption_customer_algorithm",
 		   s3->server_side_encryption_customer_algorithm);
-	check_pair(load, "storage_settings.server_side_encryption_customer_algorithm",
+	check_pair(section, "storage_settings.server_side_encryption_customer_algorithm",
 		   s3->server_side_encryption_customer_algorithm,
 		   "server_side_encryption_customer_key", s3->server_side_encryption_customer_key);
-	check_pair(load, "storage_settings.client_key", s3->client_key, "client_certificate",
+	check_pair(section, "storage_settings.client_key", s3->client_key, "client_certificate",
 		   s3->client_certificate);
-	check_file(load, "storage_settings.ca_bundle", &s3->ca_bundle);
-	check_file(load, "storage_settings.client_certificate", &s3->client_certificate);
-	check_file(load, "storage_settings.client_key", &s3->client_key);
+	check_file(section, "storage_settings.ca_bundle", &s3->ca_bundle);
+	check_file(section, "storage_settings.client_certificate", &s3->client_certificate);
+	check_file(section, "storage_settings.client_key", &s3->client_key);
 }
 
-/* The memory that a container may use, or UINT64_MAX (cgroup v2). */
-static uint64_t memory_limit(void)
+static uint64_t cache_size_default(const struct conf_files *files)
 {
-	CLEANUP_FREE char *path = NULL, *group = NULL;
-	unsigned long long limit = UINT64_MAX;
-	char line[4096];
-	FILE *f = fopen("/proc/self/cgroup", "re");
-
-	while (f && fgets(line, sizeof(line), f)) {
-		if (strncmp(line, "0::", 3) == 0 && !group)
-			group = strndup(line + 3, strcspn(line + 3, "\n"));
-	}
-	if (f)
-		fclose(f);
-	if (!group || asprintf(&path, "/sys/fs/cgroup%s/memory.max", group) < 0)
-		return UINT64_MAX;
-	f = fopen(path, "re");
-	if (f && fscanf(f, "%llu", &limit) != 1) /* "max" */
-		limit = UINT64_MAX;
-	if (f)
-		fclose(f);
-	return limit;
-}
-
-static uint64_t cache_size_default(void)
-{
-	uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t quarter = MIN(memory, memory_limit()) / 4;
+	uint64_t quarter = conf_files_memory(files) / 4;
 
 	quarter -= quarter % (1u << 20);
 	return MIN(quarter, 4ull << 30);
@@ -249,23 +244,25 @@ static uint64_t cache_size_default(void)
 #define CACHE_SLABS_MIN 8
 #define CACHE_CLASSES_MAX 8
 
-static void check_backend_cache(struct conf_load *load, struct ovfs_backend *backend)
+static void check_backend_cache(const struct conf_section *section, struct ovfs_backend *backend)
 {
 	bool objects = backend->storage.type != OVFS_STORAGE_FS;
 
-	if (!conf_load_has(load, "cache_settings.enabled_cache"))
+	if (!conf_section_has(section, "cache_settings.enabled_cache"))
 		backend->cache.enabled = objects;
 	if (backend->cache.enabled && !objects)
-		conf_load_problem(load, "cache_settings.enabled_cache",
-				  "not supported for type \"fs\" yet: the host's page cache keeps "
-				  "its files");
+		conf_section_problem(
+			section, "cache_settings.enabled_cache",
+			"not supported for type \"fs\" yet: the host's page cache keeps "
+			"its files");
 	if (!backend->cache.enabled && objects)
-		conf_load_problem(load, "cache_settings.enabled_cache",
-				  "not supported for type \"s3\" and \"memory\": reads and writes "
-				  "of objects go through the cache");
+		conf_section_problem(
+			section, "cache_settings.enabled_cache",
+			"not supported for type \"s3\" and \"memory\": reads and writes "
+			"of objects go through the cache");
 }
 
-static void check_pool(struct conf_load *load, struct ovfs_config *config)
+static void check_pool(const struct conf_section *top, struct ovfs_config *config)
 {
 	uint64_t largest = 1ull << (63 - __builtin_clzll(config->pool.block_sizes));
 	bool used = false;
@@ -275,52 +272,74 @@ static void check_pool(struct conf_load *load, struct ovfs_config *config)
 	if (!used)
 		return;
 	if (config->pool.size == 0)
-		config->pool.size = cache_size_default();
+		config->pool.size = cache_size_default(conf_load_files(conf_section_load(top)));
 	if (config->pool.size < CACHE_SLABS_MIN * largest)
-		conf_load_problem(load, "cache_settings.size",
-				  "expected at least %u times the largest of block_sizes, %lluMiB",
-				  CACHE_SLABS_MIN,
-				  (unsigned long long)(CACHE_SLABS_MIN * largest >> 20));
+		conf_section_problem(
+			top, "cache_settings.size",
+			"expected at least %u times the largest of block_sizes, %lluMiB",
+			CACHE_SLABS_MIN, (unsigned long long)(CACHE_SLABS_MIN * largest >> 20));
 	if (__builtin_popcountll(config->pool.block_sizes) > CACHE_CLASSES_MAX)
-		conf_load_problem(load, "cache_settings.block_sizes", "expected at most %u sizes",
-				  CACHE_CLASSES_MAX);
+		conf_section_problem(top, "cache_settings.block_sizes", "expected at most %u sizes",
+				     CACHE_CLASSES_MAX);
 }
 
-static void check_layers(struct conf_load *load, const struct ovfs_backend *backend)
+static void check_layers(const struct conf_section *section, const struct ovfs_backend *backend)
 {
 	if (backend->retry.pause_first_ns > backend->retry.pause_max_ns)
-		conf_load_problem(load, "retry_settings.pause_first", "is longer than pause_max");
+		conf_section_problem(section, "retry_settings.pause_first",
+				     "is longer than pause_max");
 	if (backend->timeout.silence_min_ns > backend->timeout.silence_max_ns)
-		conf_load_problem(load, "timeout_settings.silence_min",
-				  "is longer than silence_max");
+		conf_section_problem(section, "timeout_settings.silence_min",
+				     "is longer than silence_max");
 }
 
-static void check_backend(struct conf_load *load, struct ovfs_backend *backend)
+static void check_backend(const struct conf_section *section, struct ovfs_backend *backend)
 {
 	if (backend->storage.type == OVFS_STORAGE_FS)
-		check_root(load, backend->storage.root);
+		check_root(section, backend->storage.root);
 	if (backend->storage.type == OVFS_STORAGE_S3)
-		check_s3(load, &backend->storage.s3);
-	check_backend_cache(load, backend);
-	check_layers(load, backend);
+		check_s3(section, &backend->storage.s3);
+	check_backend_cache(section, backend);
+	check_layers(section, backend);
 }
 
-static void check_mount(struct conf_load *load, struct ovfs_mount *mount)
+/* All that @mount shows; whether any of it is objects. */
+static bool check_backends(const struct conf_section *section, struct ovfs_mount *mount)
 {
-	bool objects = mount->backend.storage.type != OVFS_STORAGE_FS;
+	const struct conf_section *inner = conf_section_first(section);
+	bool objects = false;
 
-	check_backend(load, &mount->backend);
-	check_sockets(load, mount);
+	if (mount->directory_count == 0) {
+		check_backend(section, &mount->backend);
+		return mount->backend.storage.type != OVFS_STORAGE_FS;
+	}
+	for (size_t i = 0; i < mount->directory_count; i++, inner = conf_section_next(inner)) {
+		struct ovfs_backend *backend = &mount->directories[i].backend;
+
+		check_backend(inner, backend);
+		objects |= backend->storage.type != OVFS_STORAGE_FS;
+	}
+	return objects;
+}
+
+static void check_mount(const struct conf_section *section, struct ovfs_mount *mount)
+{
+	bool objects = check_backends(section, mount);
+
+	check_sockets(section, mount);
 	if (mount->worker.threads == 0)
 		mount->worker.threads = objects ? 64 : 16;
 	if (objects && mount->fuse.cache == OVFS_CACHE_METADATA)
-		conf_load_problem(load, "fuse_settings.cache", "\"metadata\" is for type \"fs\"");
+		conf_section_problem(section, "fuse_settings.cache",
+				     "\"metadata\" is for type \"fs\"");
 	if (mount->fuse.max_write % PAGE != 0)
-		conf_load_problem(load, "fuse_settings.max_write", "expected a multiple of 4KiB");
+		conf_section_problem(section, "fuse_settings.max_write",
+				     "expected a multiple of 4KiB");
 	if (!mount->fuse.xattr)
 		mount->fuse.posix_acl = false;
 	if (mount->dax.window_size & (mount->dax.window_size - 1))
-		conf_load_problem(load, "dax_settings.window_size", "expected a power of two");
+		conf_section_problem(section, "dax_settings.window_size",
+				     "expected a power of two");
 }
 
 /* "unix:/path", or a literal address and a port. */
@@ -346,7 +365,7 @@ static bool listen_is_valid(const char *listen)
 	return inet_pton(AF_INET6, host + 1, address) == 1;
 }
 
-static void check_metrics(struct conf_load *load, const struct ovfs_config *config)
+static void check_metrics(const struct conf_section *top, const struct ovfs_config *config)
 {
 	static const char key[] = "metrics_settings.listen";
 	const char *listen = config->metrics.listen;
@@ -354,25 +373,39 @@ static void check_metrics(struct conf_load *load, const struct ovfs_config *conf
 	if (!listen)
 		return;
 	if (!listen_is_valid(listen))
-		conf_load_problem(load, key,
-				  "got \"%s\", expected an address and a port such as "
-				  "\"127.0.0.1:9953\", or \"unix:/path\"",
-				  listen);
+		conf_section_problem(top, key,
+				     "got \"%s\", expected an address and a port such as "
+				     "\"127.0.0.1:9953\", or \"unix:/path\"",
+				     listen);
 	else if (strncmp(listen, "unix:", 5) == 0)
-		check_socket_path(load, key, listen + 5);
+		check_socket_path(top, key, listen + 5);
+}
+
+static void check_daemon(const struct conf_section *top, struct ovfs_config *config)
+{
+	check_pool(top, config);
+	check_modcaps(top, config->sandbox.modcaps);
+	if (config->sandbox.disable & OVFS_STAGE_SECCOMP)
+		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
+	if (config->ctl.path)
+		check_socket_path(top, "ctl_settings.socket_path", config->ctl.path);
+	check_group(top, "ctl_settings.socket_group", config->ctl.group, &config->ctl.gid);
+	check_metrics(top, config);
 }
 
 void ovfs_config_check(struct conf_load *load, struct ovfs_config *config)
 {
+	const struct conf_section *section = ovfs_section_first(load);
+
+	*config = (struct ovfs_config){ 0 };
+	if (!ovfs_config_build(load, config)) {
+		conf_load_problem_option(load, "configuration", "out of memory");
+		return;
+	}
 	conf_load_finish(load);
-	for (size_t i = 0; i < config->mount_count; i++)
-		check_mount(load, &config->mounts[i]);
-	check_pool(load, config);
-	check_modcaps(load, config->sandbox.modcaps);
-	if (config->sandbox.disable & OVFS_STAGE_SECCOMP)
-		config->sandbox.seccomp = OVFS_SECCOMP_NONE;
-	if (config->ctl.path)
-		check_socket_path(load, "ctl_settings.socket_path", config->ctl.path);
-	check_group(load, "ctl_settings.socket_group", config->ctl.group, &config->ctl.gid);
-	check_metrics(load, config);
+	for (size_t i = 0; i < config->mount_count; i++) {
+		check_mount(section, &config->mounts[i]);
+		section = conf_section_next(section);
+	}
+	check_daemon(conf_load_top(load), config);
 }

@@ -6,24 +6,9 @@
 
 #include "conf/keys.h"
 
-struct conf_load *ovfs_config_load_new(struct ovfs_config *config)
+struct conf_load *ovfs_config_load_new(struct conf_files *files)
 {
-	struct ovfs_mount *mount = calloc(1, sizeof(*mount));
-	char *name = strdup("default");
-
-	*config = (struct ovfs_config){ .ctl.gid = OVFS_SOCKET_GID_NONE };
-	if (!mount || !name) {
-		free(mount);
-		free(name);
-		return NULL;
-	}
-	mount->name = name;
-	mount->socket.fd = OVFS_SOCKET_FD_NONE;
-	mount->socket.gid = OVFS_SOCKET_GID_NONE;
-	config->mounts = mount;
-	config->mount_count = 1;
-	return conf_load_new(ovfs_tables, ovfs_table_count,
-			     (void *[CONF_SCOPES]){ config, mount, &mount->backend });
+	return conf_load_new(ovfs_tables, ovfs_table_count, files);
 }
 
 static void backend_free(struct ovfs_backend *backend)
@@ -37,13 +22,13 @@ void ovfs_config_free(struct ovfs_config *config)
 		struct ovfs_mount *mount = &config->mounts[i];
 
 		for (size_t d = 0; d < mount->directory_count; d++) {
-			free(mount->directories[d].path);
 			backend_free(&mount->directories[d].backend);
+			conf_target_free(ovfs_tables, ovfs_table_count, CONF_DIRECTORY,
+					 &mount->directories[d]);
 		}
 		free(mount->directories);
 		backend_free(&mount->backend);
 		conf_target_free(ovfs_tables, ovfs_table_count, CONF_MOUNT, mount);
-		free(mount->name);
 	}
 	free(config->mounts);
 	config->mounts = NULL;
@@ -60,14 +45,41 @@ bool ovfs_mount_has_cache(const struct ovfs_mount *mount)
 	return has;
 }
 
+static void print_mount(const struct ovfs_mount *mount, FILE *out)
+{
+	const void *const targets[CONF_SCOPES] = {
+		[CONF_MOUNT] = mount,
+		[CONF_BACKEND] = mount->directory_count ? NULL : &mount->backend,
+	};
+
+	fputs("\n[[mount]]\n", out);
+	conf_print(ovfs_tables, ovfs_table_count, targets, CONF_FORM_MOUNT, out);
+	for (size_t i = 0; i < mount->directory_count; i++) {
+		const struct ovfs_directory *directory = &mount->directories[i];
+		const void *const inner[CONF_SCOPES] = {
+			[CONF_BACKEND] = &directory->backend,
+			[CONF_DIRECTORY] = directory,
+		};
+
+		fputs("\n[[mount.directory]]\n", out);
+		conf_print(ovfs_tables, ovfs_table_count, inner, CONF_FORM_DIRECTORY, out);
+	}
+}
+
 void ovfs_config_print(const struct ovfs_config *config, FILE *out)
 {
 	const struct ovfs_mount *mount = &config->mounts[0];
+	const void *targets[CONF_SCOPES] = { config };
 
 	if (mount->socket.fd != OVFS_SOCKET_FD_NONE)
 		fprintf(out, "# listening on descriptor %d (--fd)\n", mount->socket.fd);
-	conf_print(ovfs_tables, ovfs_table_count,
-		   (const void *[CONF_SCOPES]){ config, mount, &mount->backend }, out);
+	if (mount->implicit) {
+		targets[CONF_MOUNT] = mount;
+		targets[CONF_BACKEND] = &mount->backend;
+	}
+	conf_print(ovfs_tables, ovfs_table_count, targets, CONF_FORM_ROOT, out);
+	for (size_t i = 0; i < config->mount_count && !mount->implicit; i++)
+		print_mount(&config->mounts[i], out);
 }
 
 void ovfs_config_print_reference(FILE *out)
@@ -105,4 +117,9 @@ void ovfs_config_print_reference(FILE *out)
 	      "```\n\n",
 	      out);
 	conf_print_reference(ovfs_tables, ovfs_table_count, out);
+}
+
+void ovfs_config_print_schema(FILE *out)
+{
+	conf_print_schema(ovfs_tables, ovfs_table_count, out);
 }

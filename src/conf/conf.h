@@ -22,10 +22,12 @@
 #include "base/log.h"
 #include "conf/list.h"
 
+struct conf_files;
 struct conf_load;
 
 #define OVFS_SOCKET_PATH_MAX 107   /* bytes: sun_path, unix(7) */
 #define OVFS_TAG_MAX 36		   /* bytes: virtio 1.3, 5.11.4 */
+#define OVFS_NAME_MAX 64	   /* bytes of a mount's name */
 #define OVFS_REQUEST_QUEUES_MAX 63 /* and hiprio makes 64 */
 
 #define OVFS_SOCKET_FD_NONE (-1)
@@ -189,7 +191,8 @@ struct ovfs_directory {
 
 /* [[mount]]: what guests see through one or several sockets. */
 struct ovfs_mount {
-	char *name; /* unique; not NULL once checked. The one mount without [[mount]]: "default" */
+	char *name;    /* unique; not NULL once checked. The one without [[mount]]: "default" */
+	bool implicit; /* there is no [[mount]] */
 	struct {
 		struct conf_list path;	     /* of sockets; empty only when fd is given */
 		char *tag;		     /* NULL: none */
@@ -222,8 +225,7 @@ struct ovfs_mount {
 		bool enabled;
 		uint64_t window_size; /* bytes, a power of two */
 	} dax;
-	/* What is shown: backend, or with directories these alone. Then backend is what they
-	 * have in common, and no storage. */
+	/* What is shown: backend, or with directories these alone; backend is then all zero. */
 	struct ovfs_backend backend;
 	struct ovfs_directory *directories;
 	size_t directory_count;
@@ -274,15 +276,19 @@ void ovfs_config_print(const struct ovfs_config *config, FILE *out);
 /* Writes the reference of all keys, generated from the key tables, in Markdown. */
 void ovfs_config_print_reference(FILE *out);
 
-/* A loader (conf/schema.h) that fills @config, from the defaults on. @config
- * is the caller's, who frees it whatever came of loading. NULL for lack of
- * memory. */
-struct conf_load *ovfs_config_load_new(struct ovfs_config *config);
+/* Writes a JSON schema (draft-07), generated likewise. */
+void ovfs_config_print_schema(FILE *out);
 
-/* The checks that look at several keys or at the system (required keys, the
- * root a directory, the socket's folder, the group), once the file and the
- * command line are in. @config is the one that @load fills. Adds to the
- * problems of @load. */
+/* A loader (conf/schema.h) for struct ovfs_config, which reads from @files: borrowed, outlives
+ * it. NULL for lack of memory. */
+struct conf_load *ovfs_config_load_new(struct conf_files *files);
+
+/*
+ * Once the files and the command line are in: sets @config, which is the caller's, who frees
+ * it whatever came of loading. Adds to the problems of @load what is missing, given twice, or does
+ * not go together; and what the system has to say (the root a directory, the socket's folder),
+ * unless the files are sealed: then it was asked elsewhere.
+ */
 void ovfs_config_check(struct conf_load *load, struct ovfs_config *config);
 
 #endif

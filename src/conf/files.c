@@ -247,6 +247,11 @@ uint64_t conf_files_memory(const struct conf_files *files)
 	return files->memory;
 }
 
+void conf_files_seal(struct conf_files *files)
+{
+	files->sealed = true;
+}
+
 bool conf_files_sealed(const struct conf_files *files)
 {
 	return files->sealed;

@@ -70,6 +70,8 @@ const char *conf_files_here(const struct conf_files *files);
 /* The memory that the daemon may use, in bytes: of the host, or of its cgroup. */
 uint64_t conf_files_memory(const struct conf_files *files);
 
+/* From now on nothing more is read from the host. */
+void conf_files_seal(struct conf_files *files);
 bool conf_files_sealed(const struct conf_files *files);
 
 /* What was asked for so far, in that order, for who watches them. */

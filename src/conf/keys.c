@@ -16,6 +16,7 @@
 #define FIELD(member) .scope = CONF_DAEMON, CONF_FIELD(struct ovfs_config, member)
 #define FIELD_MOUNT(member) .scope = CONF_MOUNT, CONF_FIELD(struct ovfs_mount, member)
 #define FIELD_BACKEND(member) .scope = CONF_BACKEND, CONF_FIELD(struct ovfs_backend, member)
+#define FIELD_DIRECTORY(member) .scope = CONF_DIRECTORY, CONF_FIELD(struct ovfs_directory, member)
 
 #define ONLY_FS CONF_ONLY(OVFS_STORAGE_FS)
 #define ONLY_S3 CONF_ONLY(OVFS_STORAGE_S3)
@@ -66,6 +67,47 @@ static const char *const words_target[] = {
 	NULL,
 };
 
+static const struct conf_key keys_root[] = {
+	{ .name = "include",
+	  .doc = "Further files, or folders of which every file *.toml is read, in the order of "
+		 "their names: a path or a list of them, which start at the folder of this file. "
+		 "What they say is added to this file; a key that is given twice is an error.",
+	  .type = CONF_PATHS,
+	  .min = 1,
+	  .max = PATH_MAX - 1,
+	  .flags = CONF_INCLUDE },
+};
+
+static const struct conf_key keys_mount[] = {
+	{ .name = "name",
+	  .doc = "What the mount is called in the log, in metrics and by ovfsctl, and by which a "
+		 "reload knows it again. Not set: the tag. A file without [[mount]] has one mount, "
+		 "called default.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = OVFS_NAME_MAX,
+	  FIELD_MOUNT(name) },
+	{ .name = "tag",
+	  .doc = "The name under which a guest mounts the file system.",
+	  .type = CONF_STRING,
+	  .min = 1,
+	  .max = OVFS_TAG_MAX,
+	  .change = CONF_CHANGE_CONNECTION,
+	  .scope = CONF_MOUNT,
+	  .alias = "socket_settings.tag" },
+};
+
+static const struct conf_key keys_directory[] = {
+	{ .name = "path",
+	  .doc = "Where the storage is seen: a path in the mount, such as \"data\" or "
+		 "\"data/2024\". None may lie in another.",
+	  .type = CONF_PATH,
+	  .min = 1,
+	  .max = 1024,
+	  .flags = CONF_REQUIRED,
+	  FIELD_DIRECTORY(path) },
+};
+
 static const struct conf_key keys_socket[] = {
 	{ .name = "socket_path",
 	  .doc = "Where ovfs listens for the hypervisor (a UNIX socket), or a list of sockets, "
@@ -108,6 +150,13 @@ static const struct conf_key keys_socket[] = {
 	  .standard = "0",
 	  .max = 1000000,
 	  FIELD_MOUNT(socket.poll_us) },
+	{ .name = "fd",
+	  .doc = "A listening socket in place of socket_path (--fd).",
+	  .type = CONF_INTEGER,
+	  .max = INT32_MAX,
+	  .flags = CONF_COMMAND,
+	  .change = CONF_CHANGE_RESTART,
+	  FIELD_MOUNT(socket.fd) },
 };
 
 static const struct conf_key keys_fuse[] = {
@@ -270,6 +319,7 @@ static const struct conf_key keys_log[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "auto",
 	  .words = words_target,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD(log.target) },
 	{ .name = "slow_request",
 	  .doc = "A request of a guest that takes longer than this is logged, with where its time "
@@ -336,8 +386,28 @@ static const struct conf_key keys_dax[] = {
 #define TABLE(keys) .key = (keys), .key_count = ARRAY_SIZE(keys)
 
 const struct conf_table ovfs_tables[] = {
+	{ .name = "",
+	  .doc = "These keys stand before the first table of a file.",
+	  .form = CONF_FORM_ROOT,
+	  TABLE(keys_root) },
+	{ .name = "mount",
+	  .doc = "Several mounts, each with sockets and a storage of its own. In a mount stand "
+		 "these "
+		 "keys, and tables as at the top of the file: [mount.socket_settings], "
+		 "[mount.storage_settings] and so on. What stands at the top is then the default "
+		 "for all mounts.",
+	  .form = CONF_FORM_MOUNT,
+	  TABLE(keys_mount) },
+	{ .name = "directory",
+	  .doc = "Several storages in one mount, each in a directory of its own: this key, and "
+		 "[mount.directory.storage_settings] and so on. A storage that is added reaches "
+		 "running guests. What the mount says is the default for its directories; it has "
+		 "no other content than these.",
+	  .form = CONF_FORM_DIRECTORY,
+	  TABLE(keys_directory) },
 	{ .name = "socket_settings",
 	  .doc = "The connection to the hypervisor.",
+	  .change = CONF_CHANGE_CONNECTION,
 	  TABLE(keys_socket) },
 	{ .name = "storage_settings",
 	  .doc = "What is shared.",
@@ -346,10 +416,10 @@ const struct conf_table ovfs_tables[] = {
 	  .refused = refused_storage,
 	  .refused_count = ARRAY_SIZE(refused_storage) },
 	{ .name = "cache_settings",
-	  .doc = "The cache in the daemon's memory, between the guests and the storage.",
+	  .doc = "The cache in the daemon's memory, between the guests and the storage. There is "
+		 "one for all mounts.",
 	  TABLE(keys_cache),
-	  .selector = SELECTOR,
-	  .only = ONLY_OBJECTS },
+	  .selector = SELECTOR },
 	{ .name = "object_settings",
 	  .doc = "How objects are shown as files.",
 	  TABLE(keys_object),
@@ -372,16 +442,30 @@ const struct conf_table ovfs_tables[] = {
 	  .only = ONLY_OBJECTS },
 	{ .name = "fuse_settings",
 	  .doc = "What a guest is offered and may cache.",
+	  .change = CONF_CHANGE_CONNECTION,
 	  TABLE(keys_fuse),
 	  .selector = SELECTOR },
-	{ .name = "sandbox_settings", .doc = "The daemon's own isolation.", TABLE(keys_sandbox) },
+	{ .name = "sandbox_settings",
+	  .doc = "The daemon's own isolation.",
+	  .change = CONF_CHANGE_RESTART,
+	  TABLE(keys_sandbox) },
 	{ .name = "worker_settings",
 	  .doc = "Threads besides those of the queues.",
+	  .change = CONF_CHANGE_CONNECTION,
 	  TABLE(keys_worker) },
-	{ .name = "dax_settings", .doc = "The DAX window.", TABLE(keys_dax) },
+	{ .name = "dax_settings",
+	  .doc = "The DAX window.",
+	  .change = CONF_CHANGE_CONNECTION,
+	  TABLE(keys_dax) },
 	{ .name = "log", .doc = "The log.", TABLE(keys_log) },
-	{ .name = "ctl_settings", .doc = "The control socket, for ovfsctl.", TABLE(keys_ctl) },
-	{ .name = "metrics_settings", .doc = "What monitoring reads.", TABLE(keys_metrics) },
+	{ .name = "ctl_settings",
+	  .doc = "The control socket, for ovfsctl.",
+	  .change = CONF_CHANGE_RESTART,
+	  TABLE(keys_ctl) },
+	{ .name = "metrics_settings",
+	  .doc = "What monitoring reads.",
+	  .change = CONF_CHANGE_RESTART,
+	  TABLE(keys_metrics) },
 	{ .name = "reload_settings",
 	  .doc = "Changes of the configuration while the daemon runs.",
 	  TABLE(keys_reload) },

@@ -47,6 +47,7 @@ static const struct conf_key keys_cache[] = {
 	  .standard = "4KiB,16KiB,64KiB,256KiB,1MiB,2MiB",
 	  .min = 4 * KIB,
 	  .max = 16 * MIB,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD(pool.block_sizes) },
 	{ .name = "enabled_cache_write_back",
 	  .doc = "Answer writes, and close, as soon as the data is in the cache, and write it to "
@@ -130,6 +131,7 @@ static const struct conf_key keys_cache[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "auto",
 	  .words = words_huge,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD(pool.huge_pages) },
 };
 

@@ -1,95 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* From files and options to sections: which key stands where, with which value. */
 #include "conf/schema.h"
 
-#include <stdarg.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "conf/load_priv.h"
-#include "conf/suggest.h"
-#include "conf/toml.h"
 #include "conf/value.h"
-
-/* A hostile or binary file could have a problem in each line. */
-#define CONF_PROBLEMS_MAX 100
-
-void conf_sanitise(char *text)
-{
-	for (; *text; text++) {
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
-	}
-}
-
-static void conf_problem_take(struct conf_load *load, int line, char *text)
-{
-	size_t n = load->problem_count;
-
-	if (text)
-		conf_sanitise(text);
-	/* One option that sets two keys is wrong once. */
-	if (!text || n == CONF_PROBLEMS_MAX ||
-	    (n > 0 && strcmp(load->problem[n - 1].text, text) == 0)) {
-		free(text);
-		return;
-	}
-	load->problem[load->problem_count++] = (struct conf_problem){ line, text };
-	load->sorted = false;
-}
-
-/* "FILE:LINE: SUBJECT: WHAT", each part as far as known. */
-static void conf_problem_vadd(struct conf_load *load, const char *file, int line,
-			      const char *subject, const char *fmt, va_list ap)
-{
-	char *text = NULL, *what = NULL;
-	char number[16] = "";
-
-	if (vasprintf(&what, fmt, ap) < 0)
-		return;
-	if (line > 0)
-		snprintf(number, sizeof(number), ":%d", line);
-	if (asprintf(&text, "%s%s%s%s%s%s", file ? file : "", file ? number : "", file ? ": " : "",
-		     subject, subject[0] ? ": " : "", what) < 0)
-		text = NULL;
-	free(what);
-	conf_problem_take(load, line, text);
-}
-
-void conf_load_problem_at(struct conf_load *load, int line, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	conf_problem_vadd(load, load->file, line, "", fmt, ap);
-	va_end(ap);
-}
-
-void conf_load_problem_option(struct conf_load *load, const char *option, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	conf_problem_vadd(load, NULL, 0, option, fmt, ap);
-	va_end(ap);
-}
 
 const struct conf_key *conf_key_find(const struct conf_table *tables, size_t count,
 				     const char *name, size_t *index)
 {
 	const char *dot = strchr(name, '.');
+	size_t len = dot ? (size_t)(dot - name) : 0;
+	const char *key = dot ? dot + 1 : name;
 
 	*index = 0;
-	for (size_t t = 0; dot && t < count; t++) {
+	for (size_t t = 0; t < count; t++) {
 		const struct conf_table *table = &tables[t];
-		size_t len = (size_t)(dot - name);
 
 		if (strlen(table->name) != len || memcmp(table->name, name, len) != 0) {
 			*index += table->key_count;
 			continue;
 		}
 		for (size_t k = 0; k < table->key_count; k++, (*index)++) {
-			if (strcmp(table->key[k].name, dot + 1) == 0)
+			if (strcmp(table->key[k].name, key) == 0)
 				return &table->key[k];
 		}
 		break;
@@ -97,8 +34,7 @@ const struct conf_key *conf_key_find(const struct conf_table *tables, size_t cou
 	return NULL;
 }
 
-static const struct conf_key *conf_load_find(const struct conf_load *load, const char *name,
-					     size_t *index)
+const struct conf_key *conf_load_key(const struct conf_load *load, const char *name, size_t *index)
 {
 	const struct conf_key *key = conf_key_find(load->tables, load->table_count, name, index);
 
@@ -107,285 +43,482 @@ static const struct conf_key *conf_load_find(const struct conf_load *load, const
 	return key;
 }
 
-void conf_load_problem(struct conf_load *load, const char *key, const char *fmt, ...)
+const char *conf_key_name(const struct conf_table *table, const struct conf_key *key,
+			  char buf[CONF_NAME_MAX])
 {
-	const struct conf_origin *origin;
-	size_t index;
-	va_list ap;
-
-	conf_load_find(load, key, &index);
-	origin = &load->origin[index];
-	va_start(ap, fmt);
-	if (origin->option)
-		conf_problem_vadd(load, NULL, 0, origin->option, fmt, ap);
-	else
-		conf_problem_vadd(load, load->file, origin->line, key, fmt, ap);
-	va_end(ap);
+	snprintf(buf, CONF_NAME_MAX, "%s%s%s", table->name, table->name[0] ? "." : "", key->name);
+	return buf;
 }
 
-bool conf_load_has(const struct conf_load *load, const char *key)
+bool conf_form_has(enum conf_form form, enum conf_scope scope)
 {
-	size_t index;
-
-	conf_load_find(load, key, &index);
-	return load->origin[index].option || load->origin[index].line;
+	switch (form) {
+	case CONF_FORM_MOUNT:
+		return scope == CONF_MOUNT || scope == CONF_BACKEND;
+	case CONF_FORM_DIRECTORY:
+		return scope == CONF_DIRECTORY || scope == CONF_BACKEND;
+	default:
+		return scope != CONF_DIRECTORY;
+	}
 }
 
-static void conf_load_defaults(struct conf_load *load)
+static struct conf_section *conf_section_new(struct conf_load *load, struct conf_section *parent)
 {
-	for (size_t t = 0; t < load->table_count; t++) {
-		for (size_t k = 0; k < load->tables[t].key_count; k++) {
-			const struct conf_key *key = &load->tables[t].key[k];
-			void *target = load->target[key->scope];
-			struct err *e;
+	struct conf_section *section;
 
-			if (conf_value_is_string(key))
-				*conf_value_string(key, target) = NULL;
-			if (key->type == CONF_PATHS)
-				*conf_value_list(key, target) = (struct conf_list){ 0 };
-			if (!key->standard)
-				continue;
-			e = conf_value_from_text(key, key->standard, target);
-			if (e)
-				conf_load_problem_at(load, 0, "default of %s.%s: %s",
-						     load->tables[t].name, key->name, err_msg(e));
-			err_free(e);
+	if (load->section_count == CONF_SECTIONS_MAX)
+		return NULL;
+	section = calloc(1, sizeof(*section));
+	if (section)
+		section->origin = calloc(load->key_count, sizeof(*section->origin));
+	if (!section || !section->origin) {
+		free(section);
+		return NULL;
+	}
+	section->load = load;
+	section->parent = parent;
+	section->tail = &section->first;
+	section->form = CONF_FORM_ROOT;
+	if (parent) {
+		section->form = parent->parent ? CONF_FORM_DIRECTORY : CONF_FORM_MOUNT;
+		*parent->tail = section;
+		parent->tail = &section->next;
+	}
+	load->section_count++;
+	return section;
+}
+
+static void conf_section_free(struct conf_section *section, size_t keys)
+{
+	while (section) {
+		struct conf_section *next = section->next;
+
+		conf_section_free(section->first, keys);
+		for (size_t i = 0; i < keys; i++) {
+			free(section->origin[i].option);
+			free(section->origin[i].text);
 		}
+		free(section->origin);
+		free(section);
+		section = next;
 	}
 }
 
 struct conf_load *conf_load_new(const struct conf_table *tables, size_t count,
-				void *const targets[CONF_SCOPES])
+				struct conf_files *files)
 {
 	struct conf_load *load = calloc(1, sizeof(*load));
-	size_t keys = 0;
 
 	if (!load)
 		return NULL;
 	load->tables = tables;
 	load->table_count = count;
-	memcpy(load->target, targets, sizeof(load->target));
+	load->files = files;
 	for (size_t t = 0; t < count; t++)
-		keys += tables[t].key_count;
-	load->origin = calloc(keys, sizeof(*load->origin));
+		load->key_count += tables[t].key_count;
 	load->problem = calloc(CONF_PROBLEMS_MAX, sizeof(*load->problem));
-	if (!load->origin || !load->problem) {
+	load->top = conf_section_new(load, NULL);
+	if (!load->top || !load->problem) {
 		conf_load_free(load);
 		return NULL;
 	}
-	conf_load_defaults(load);
 	return load;
 }
 
 void conf_load_free(struct conf_load *load)
 {
-	size_t keys = 0;
-
 	if (!load)
 		return;
-	for (size_t t = 0; t < load->table_count; t++)
-		keys += load->tables[t].key_count;
-	for (size_t i = 0; load->origin && i < keys; i++)
-		free(load->origin[i].option);
-	for (size_t i = 0; i < load->problem_count; i++)
-		free(load->problem[i].text);
-	for (size_t i = 0; i < load->warning_count; i++)
-		free(load->warning[i]);
-	free(load->warning);
-	free(load->origin);
-	free(load->problem);
-	free(load->file);
+	conf_section_free(load->top, load->key_count);
+	for (size_t i = 0; i < load->source_count; i++) {
+		toml_free(load->source[i]->root);
+		free(load->source[i]->name);
+		free(load->source[i]);
+	}
+	conf_problems_free(load);
 	free(load);
+}
+
+struct conf_files *conf_load_files(const struct conf_load *load)
+{
+	return load->files;
+}
+
+struct conf_section *conf_load_top(struct conf_load *load)
+{
+	return load->top;
+}
+
+struct conf_load *conf_section_load(const struct conf_section *section)
+{
+	return section->load;
+}
+
+struct conf_section *conf_section_first(const struct conf_section *section)
+{
+	return section->first;
+}
+
+struct conf_section *conf_section_next(const struct conf_section *section)
+{
+	return section->next;
 }
 
 void conf_load_set(struct conf_load *load, const char *name, const char *text, const char *option)
 {
+	struct conf_origin *origin;
 	const struct conf_key *key;
+	char *option_copy, *copy;
 	struct err *e;
 	size_t index;
-	char *copy;
 
-	key = conf_load_find(load, name, &index);
-	copy = strdup(option);
-	if (copy) {
-		free(load->origin[index].option);
-		load->origin[index].option = copy;
+	key = conf_load_key(load, name, &index);
+	origin = &load->top->origin[index];
+	option_copy = strdup(option);
+	if (option_copy) {
+		free(origin->option);
+		origin->option = option_copy;
 	}
-	e = conf_value_from_text(key, text, load->target[key->scope]);
+	e = conf_value_try(key, NULL, text);
 	if (e)
-		conf_load_problem(load, name, "%s", err_msg(e));
+		conf_load_problem_option(load, option, "%s", err_msg(e));
+	copy = e ? NULL : strdup(text);
+	if (copy) {
+		free(origin->text);
+		origin->text = copy;
+	}
 	err_free(e);
 }
 
-/* A key that [table] does not have. @table NULL: it stands outside of any. */
-static void conf_load_unknown_key(struct conf_load *load, const struct conf_table *table,
-				  const struct toml_node *node)
+/* Says that @key is not for sections of @section's form. */
+static void misplaced_key(const struct conf_section *section, const struct conf_source *source,
+			  const struct toml_node *node, const char *name,
+			  const struct conf_key *key)
 {
-	struct suggest nearest = { .word = node->key };
-	const char *owner = table ? table->name : NULL;
-
-	for (size_t r = 0; table && r < table->refused_count; r++) {
-		if (strcmp(table->refused[r].name, node->key) != 0)
-			continue;
-		conf_load_problem_at(load, node->line, "%s.%s: not supported: %s", table->name,
-				     node->key, table->refused[r].why);
-		return;
-	}
-	for (size_t k = 0; table && k < table->key_count; k++)
-		suggest_offer(&nearest, table->key[k].name);
-	for (size_t t = 0; t < load->table_count && !(table && nearest.best); t++) {
-		const struct conf_table *other = &load->tables[t];
-		const char *best = nearest.best;
-
-		for (size_t k = 0; other != table && k < other->key_count; k++)
-			suggest_offer(&nearest, other->key[k].name);
-		if (nearest.best != best)
-			owner = other->name;
-	}
-	if (!nearest.best)
-		conf_load_problem_at(load, node->line, "%s%s%s: unknown key",
-				     table ? table->name : "", table ? "." : "", node->key);
-	else if (table && owner == table->name)
-		conf_load_problem_at(load, node->line, "%s.%s: unknown key, did you mean `%s`?",
-				     table->name, node->key, nearest.best);
-	else if (nearest.distance == 0)
-		conf_load_problem_at(load, node->line, "%s%s%s: this key belongs in [%s]",
-				     table ? table->name : "", table ? "." : "", node->key, owner);
+	if (key->scope == CONF_DAEMON)
+		conf_problem_at(section->load, source, node->line,
+				"%s: this key is for the whole daemon: it stands at the top of "
+				"the file, before any [[mount]]",
+				name);
 	else
-		conf_load_problem_at(
-			load, node->line, "%s%s%s: unknown key, did you mean `%s` of [%s]?",
-			table ? table->name : "", table ? "." : "", node->key, nearest.best, owner);
+		conf_problem_at(section->load, source, node->line,
+				"%s: this key is for a whole mount, not for one of its "
+				"directories",
+				name);
 }
 
-/* A value of the file into the target, with the environment put in. */
-static struct err *conf_load_value(struct conf_load *load, const struct conf_key *key,
-				   const struct toml_node *node, struct conf_origin *origin)
+/* The value of @key, which is number @index, for @section. */
+static void load_value(struct conf_section *section, struct conf_source *source,
+		       struct toml_node *node, const char *name, const struct conf_key *key,
+		       size_t index)
 {
-	struct toml_node expanded = *node;
+	struct conf_load *load = section->load;
+	struct conf_origin *origin;
+	bool variable = false;
 	struct err *e;
 
-	origin->line = node->line;
-	origin->literal = true;
-	if (node->type == TOML_STRING && strstr(node->text, "${env:")) {
-		CLEANUP_FREE char *missing = NULL;
-
-		expanded.text = conf_expand_env(node->text, &missing);
-		origin->literal = false;
-		if (!expanded.text && missing && missing[0])
-			return err_new("the environment variable %s is not set", missing);
-		if (!expanded.text)
-			return err_new("expected a name and } behind ${env:");
-		e = conf_value_from_toml(key, &expanded, load->target[key->scope]);
-		free(expanded.text);
-		return e;
+	if (key->alias)
+		key = conf_load_key(load, key->alias, &index);
+	origin = &section->origin[index];
+	if (origin->source) {
+		conf_problem_at(load, source, node->line, "%s: given already, at %s:%d", name,
+				origin->source->name, origin->line);
+		return;
 	}
-	return conf_value_from_toml(key, node, load->target[key->scope]);
+	e = conf_expand(node, &variable);
+	if (!e)
+		e = conf_value_try(key, node, NULL);
+	if (e)
+		conf_problem_at(load, source, node->line, "%s: %s", name, err_msg(e));
+	*origin = (struct conf_origin){
+		.source = source,
+		.line = node->line,
+		.node = e ? NULL : node,
+		.literal = !variable,
+		.option = origin->option,
+		.text = origin->text,
+	};
+	err_free(e);
 }
 
-static void conf_load_table(struct conf_load *load, const struct conf_table *table,
-			    size_t first_index, const struct toml_node *node)
+/* A key that stands in @table of @section; @first_index is the number of the table's first. */
+static void load_key(struct conf_section *section, const struct conf_table *table,
+		     size_t first_index, struct conf_source *source, struct toml_node *node)
 {
-	for (const struct toml_node *item = node->child; item; item = item->next) {
-		struct err *e;
-		size_t k = 0;
+	char name[CONF_NAME_MAX];
+	size_t k = 0;
 
-		while (k < table->key_count && strcmp(table->key[k].name, item->key) != 0)
-			k++;
-		if (k == table->key_count) {
-			conf_load_unknown_key(load, table, item);
-			continue;
-		}
-		e = conf_load_value(load, &table->key[k], item, &load->origin[first_index + k]);
-		if (e)
-			conf_load_problem_at(load, item->line, "%s.%s: %s", table->name,
-					     table->key[k].name, err_msg(e));
-		err_free(e);
+	while (k < table->key_count &&
+	       (strcmp(table->key[k].name, node->key) != 0 || (table->key[k].flags & CONF_COMMAND)))
+		k++;
+	if (k == table->key_count) {
+		conf_unknown_key(section->load, table, source, node);
+		return;
 	}
-}
-
-static void conf_load_unknown_table(struct conf_load *load, const struct toml_node *node)
-{
-	struct suggest nearest = { .word = node->key };
-
-	for (size_t t = 0; t < load->table_count; t++)
-		suggest_offer(&nearest, load->tables[t].name);
-	if (nearest.best)
-		conf_load_problem_at(load, node->line, "[%s]: unknown table, did you mean [%s]?",
-				     node->key, nearest.best);
+	if (table->key[k].flags & CONF_INCLUDE)
+		return; /* is done */
+	conf_key_name(table, &table->key[k], name);
+	if (!conf_form_has(section->form, table->key[k].scope))
+		misplaced_key(section, source, node, name, &table->key[k]);
 	else
-		conf_load_problem_at(load, node->line, "[%s]: unknown table", node->key);
+		load_value(section, source, node, name, &table->key[k], first_index + k);
 }
 
-static void conf_load_root(struct conf_load *load, const struct toml_node *root)
+static bool is_array_of_tables(const struct toml_node *node)
 {
-	for (const struct toml_node *node = root->child; node; node = node->next) {
-		size_t t = 0, index = 0;
+	return node->type == TOML_ARRAY && node->child && node->child->type == TOML_TABLE;
+}
 
-		while (t < load->table_count && strcmp(load->tables[t].name, node->key) != 0)
-			index += load->tables[t++].key_count;
-		if (t < load->table_count && node->type == TOML_TABLE)
-			conf_load_table(load, &load->tables[t], index, node);
-		else if (t < load->table_count)
-			conf_load_problem_at(load, node->line, "%s: expected a table: [%s]",
-					     node->key, node->key);
-		else if (node->type == TOML_TABLE || (node->type == TOML_ARRAY && node->child &&
-						      node->child->type == TOML_TABLE))
-			conf_load_unknown_table(load, node);
-		else
-			conf_load_unknown_key(load, NULL, node);
+static void load_section(struct conf_section *section, struct conf_source *source,
+			 struct toml_node *node);
+
+/* [[mount]] or [[mount.directory]], as the section of their parent allows. */
+static void load_sections(struct conf_section *parent, struct conf_source *source,
+			  struct toml_node *node)
+{
+	for (struct toml_node *item = node->child; item; item = item->next) {
+		struct conf_section *section;
+
+		if (item->type != TOML_TABLE) {
+			conf_problem_at(parent->load, source, item->line, "%s: expected tables",
+					node->key);
+			return;
+		}
+		section = conf_section_new(parent->load, parent);
+		if (!section) {
+			conf_problem_at(parent->load, source, item->line,
+					"more than %d mounts and directories", CONF_SECTIONS_MAX);
+			return;
+		}
+		section->source = source;
+		section->line = item->line;
+		load_section(section, source, item);
 	}
+}
+
+/* What may be repeated in a section of @form: "mount", "directory", or NULL. */
+static const char *repeated(enum conf_form form)
+{
+	static const char *const names[] = {
+		[CONF_FORM_ROOT] = "mount",
+		[CONF_FORM_MOUNT] = "directory",
+		[CONF_FORM_DIRECTORY] = NULL,
+	};
+
+	return names[form];
+}
+
+/* An item of @section that is no table of keys. */
+static void load_other(struct conf_section *section, struct conf_source *source,
+		       struct toml_node *node)
+{
+	const char *array = repeated(section->form);
+	const char *front = section->form == CONF_FORM_MOUNT ? "mount." : "";
+	struct conf_load *load = section->load;
+	size_t index = 0;
+
+	if (array && strcmp(node->key, array) == 0) {
+		if (node->type == TOML_ARRAY)
+			load_sections(section, source, node);
+		else
+			conf_problem_at(load, source, node->line, "%s%s: expected [[%s%s]]", front,
+					array, front, array);
+		return;
+	}
+	if (node->type == TOML_TABLE || is_array_of_tables(node)) {
+		conf_unknown_table(load, source, node);
+		return;
+	}
+	for (size_t t = 0; t < load->table_count; t++) {
+		if (load->tables[t].form == section->form) {
+			load_key(section, &load->tables[t], index, source, node);
+			return;
+		}
+		index += load->tables[t].key_count;
+	}
+	conf_unknown_key(load, NULL, source, node);
+}
+
+static void load_section(struct conf_section *section, struct conf_source *source,
+			 struct toml_node *node)
+{
+	struct conf_load *load = section->load;
+
+	for (struct toml_node *item = node->child; item; item = item->next) {
+		const struct conf_table *table = load->tables;
+		const struct conf_table *end = table + load->table_count;
+		size_t index = 0;
+
+		while (table < end &&
+		       (table->form != CONF_FORM_TABLE || strcmp(table->name, item->key) != 0))
+			index += (table++)->key_count;
+		if (table == end) {
+			load_other(section, source, item);
+		} else if (item->type != TOML_TABLE) {
+			conf_problem_at(load, source, item->line, "%s: expected a table: [%s]",
+					item->key, item->key);
+		} else {
+			for (struct toml_node *key = item->child; key; key = key->next)
+				load_key(section, table, index, source, key);
+		}
+	}
+}
+
+/* The next file, called @name. NULL when there are too many, which is said. */
+static struct conf_source *source_new(struct conf_load *load, const char *name)
+{
+	struct conf_source *source = NULL;
+
+	if (load->source_count < CONF_SOURCES_MAX)
+		source = calloc(1, sizeof(*source));
+	if (source)
+		source->name = strdup(name);
+	if (!source || !source->name) {
+		free(source);
+		conf_problem_at(load, load->source_count ? load->source[0] : NULL, 0,
+				"more than %d files", CONF_SOURCES_MAX);
+		return NULL;
+	}
+	source->index = (int)load->source_count;
+	load->source[load->source_count++] = source;
+	return source;
+}
+
+static bool load_source(struct conf_load *load, struct conf_source *source, const char *text,
+			size_t len, int depth);
+
+/* A file: the one that was asked for, or one that @by includes in line @line. */
+static bool load_file(struct conf_load *load, const char *path, const struct conf_source *by,
+		      int line, int depth)
+{
+	const struct conf_file *file = conf_files_read(load->files, path, TOML_TEXT_MAX);
+	int error = file ? file->error : ENOMEM;
+	struct conf_source *source;
+
+	if (error && by) {
+		conf_problem_at(load, by, line, "include: cannot read \"%s\": %s", path,
+				strerror(error));
+		return false;
+	}
+	for (size_t i = 0; by && i < load->source_count; i++) {
+		if (load->source[i]->dev != file->dev || load->source[i]->id != file->id)
+			continue;
+		conf_problem_at(load, by, line, "include: \"%s\" is read already", path);
+		return false;
+	}
+	source = source_new(load, path);
+	if (!source)
+		return false;
+	if (error) {
+		conf_problem_at(load, source, 0, "cannot read the configuration: %s",
+				strerror(error));
+		return false;
+	}
+	source->exposed = file->exposed;
+	source->dev = file->dev;
+	source->id = file->id;
+	return load_source(load, source, file->text, file->len, depth);
+}
+
+/* @name, relative to the folder that @file is in. */
+static char *beside(const char *file, const char *name)
+{
+	const char *slash = strrchr(file, '/');
+	char *path;
+
+	if (name[0] == '/' || !slash)
+		return strdup(name);
+	return asprintf(&path, "%.*s/%s", (int)(slash - file), file, name) < 0 ? NULL : path;
+}
+
+/* A file, or all of a folder. */
+static bool include_path(struct conf_load *load, const struct conf_source *by, int line,
+			 const char *path, int depth)
+{
+	const struct conf_file *file = conf_files_read(load->files, path, TOML_TEXT_MAX);
+	const struct conf_file *folder;
+	bool good = true;
+
+	if (!file || file->error != EISDIR)
+		return load_file(load, path, by, line, depth);
+	folder = conf_files_list(load->files, path);
+	if (!folder || folder->error) {
+		conf_problem_at(load, by, line, "include: cannot read \"%s\": %s", path,
+				strerror(folder ? folder->error : ENOMEM));
+		return false;
+	}
+	for (size_t at = 0; at < folder->len; at += strlen(folder->text + at) + 1) {
+		CLEANUP_FREE char *inside = NULL;
+
+		if (asprintf(&inside, "%s/%s", path, folder->text + at) >= 0)
+			good &= load_file(load, inside, by, line, depth);
+	}
+	return good;
+}
+
+/* The value of `include` in @source. */
+static bool load_includes(struct conf_load *load, const struct conf_source *source,
+			  const struct conf_key *key, struct toml_node *node, int depth)
+{
+	struct conf_list list = { 0 };
+	struct conf_key alone = *key;
+	bool variable, good = false;
+	struct err *e;
+
+	alone.offset = 0;
+	e = conf_expand(node, &variable);
+	if (!e)
+		e = conf_value_from_toml(&alone, node, &list);
+	if (e)
+		conf_problem_at(load, source, node->line, "include: %s", err_msg(e));
+	else if (depth == CONF_INCLUDE_DEPTH_MAX)
+		conf_problem_at(load, source, node->line, "include: more than %d files deep",
+				CONF_INCLUDE_DEPTH_MAX);
+	else
+		good = true;
+	err_free(e);
+	for (size_t i = 0; good && i < list.count; i++) {
+		CLEANUP_FREE char *path = beside(source->name, list.item[i]);
+
+		good = path && include_path(load, source, node->line, path, depth + 1);
+	}
+	conf_list_clear(&list);
+	return good;
+}
+
+static bool load_source(struct conf_load *load, struct conf_source *source, const char *text,
+			size_t len, int depth)
+{
+	const struct conf_key *include = NULL;
+	struct err *e;
+	size_t index;
+	bool good;
+	int line;
+
+	e = toml_parse(text, len, &source->root, &line);
+	if (e)
+		conf_problem_at(load, source, line, "%s", err_msg(e));
+	good = !e;
+	err_free(e);
+	if (!good)
+		return false;
+	load_section(load->top, source, source->root);
+	include = conf_key_find(load->tables, load->table_count, "include", &index);
+	for (struct toml_node *node = source->root->child; include && node; node = node->next) {
+		if (strcmp(node->key, include->name) == 0 && node->type != TOML_TABLE)
+			good = load_includes(load, source, include, node, depth);
+	}
+	return good;
 }
 
 bool conf_load_text(struct conf_load *load, const char *name, const char *text, size_t len)
 {
-	struct toml_node *root;
-	struct err *e;
-	bool good;
-	int line;
+	struct conf_source *source = source_new(load, name);
 
-	free(load->file);
-	load->file = strdup(name);
-	e = toml_parse(text, len, &root, &line);
-	if (e)
-		conf_load_problem_at(load, line, "%s", err_msg(e));
-	else
-		conf_load_root(load, root);
-	good = !e;
-	err_free(e);
-	toml_free(root);
-	return good;
+	return source && load_source(load, source, text, len, 0);
 }
 
 bool conf_load_file(struct conf_load *load, const char *path)
 {
-	CLEANUP_FREE char *text = NULL;
-	size_t len;
-	int rc = conf_read_file(path, TOML_TEXT_MAX, &text, &len, &load->file_exposed);
-
-	if (rc) {
-		free(load->file);
-		load->file = strdup(path);
-		conf_load_problem_at(load, 0, "cannot read the configuration: %s", strerror(rc));
-		return false;
-	}
-	return conf_load_text(load, path, text, len);
-}
-
-static int conf_problem_compare(const void *a, const void *b)
-{
-	const struct conf_problem *pa = a, *pb = b;
-
-	if (pa->line != pb->line)
-		return pa->line < pb->line ? -1 : 1;
-	return strcmp(pa->text, pb->text);
-}
-
-const struct conf_problem *conf_load_problems(struct conf_load *load, size_t *count)
-{
-	if (!load->sorted)
-		qsort(load->problem, load->problem_count, sizeof(*load->problem),
-		      conf_problem_compare);
-	load->sorted = true;
-	*count = load->problem_count;
-	return load->problem;
+	return load_file(load, path, NULL, 0, 0);
 }

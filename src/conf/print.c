@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "conf/load_priv.h"
+#include "conf/print.h"
 #include "conf/units.h"
 #include "conf/value.h"
 
 /* As a TOML basic string. */
-static void print_quoted(const char *text, FILE *out)
+void conf_print_quoted(const char *text, FILE *out)
 {
 	putc('"', out);
 	for (; *text; text++) {
@@ -17,6 +18,8 @@ static void print_quoted(const char *text, FILE *out)
 
 		if (c == '"' || c == '\\')
 			fprintf(out, "\\%c", c);
+		else if (c == '$' && text[1] == '{')
+			fputs("$$", out);
 		else if (c < 0x20 || c == 0x7f)
 			fprintf(out, "\\u%04x", c);
 		else
@@ -54,7 +57,7 @@ static void print_sizes(uint64_t sizes, FILE *out)
 	putc(']', out);
 }
 
-static void print_value(const struct conf_key *key, uint64_t value, FILE *out)
+void conf_print_value(const struct conf_key *key, uint64_t value, FILE *out)
 {
 	char buf[UNITS_TEXT_MAX];
 
@@ -96,22 +99,22 @@ static void print_string(const char *text, FILE *out)
 	char *masked;
 
 	if (!at || asprintf(&masked, "%.*s********%s", (int)(host - text), text, at) < 0) {
-		print_quoted(text, out);
+		conf_print_quoted(text, out);
 		return;
 	}
-	print_quoted(masked, out);
+	conf_print_quoted(masked, out);
 	free(masked);
 }
 
 static void print_list(const struct conf_list *list, FILE *out)
 {
 	if (list->count == 1) {
-		print_quoted(list->item[0], out);
+		conf_print_quoted(list->item[0], out);
 		return;
 	}
 	for (size_t i = 0; i < list->count; i++) {
 		fputs(i > 0 ? ", " : "[", out);
-		print_quoted(list->item[i], out);
+		conf_print_quoted(list->item[i], out);
 	}
 	putc(']', out);
 }
@@ -136,7 +139,7 @@ static void print_key(const struct conf_key *key, const void *target, FILE *out)
 	else if (list)
 		print_list(list, out);
 	else
-		print_value(key, conf_value_integer(key, target), out);
+		conf_print_value(key, conf_value_integer(key, target), out);
 	putc('\n', out);
 }
 
@@ -154,112 +157,52 @@ static bool print_was_read(const struct conf_table *table, const struct conf_key
 	return false;
 }
 
-void conf_print(const struct conf_table *tables, size_t count,
-		const void *const targets[CONF_SCOPES], FILE *out)
+/* The keys of @table; the first comes after @head. Whether there was one. */
+static bool print_table(const struct conf_table *tables, size_t count,
+			const struct conf_table *table, const void *const targets[CONF_SCOPES],
+			const char *head, FILE *out)
 {
-	const char *between = "";
+	bool any = false;
 
-	for (size_t t = 0; t < count; t++) {
-		bool head = false;
+	for (size_t k = 0; k < table->key_count; k++) {
+		const struct conf_key *key = &table->key[k];
 
-		for (size_t k = 0; k < tables[t].key_count; k++) {
-			const struct conf_key *key = &tables[t].key[k];
-
-			if (!conf_key_applies(tables, count, &tables[t], key, targets))
-				continue;
-			if (!head)
-				fprintf(out, "%s[%s]\n", between, tables[t].name);
-			head = true;
-			between = "\n";
-			if (print_was_read(&tables[t], key, targets[key->scope]))
-				fprintf(out, "# %s is read from a file\n", key->name);
-			else
-				print_key(key, targets[key->scope], out);
-		}
-	}
-}
-
-/* The default in TOML's notation: the text goes the way of a value and back. */
-static void print_standard(const struct conf_key *key, FILE *out)
-{
-	struct conf_key alone = *key;
-	uint64_t value = 0;
-	struct err *e;
-
-	if (conf_value_is_string(key)) {
-		print_quoted(key->standard, out);
-		return;
-	}
-	alone.offset = 0;
-	e = conf_value_from_text(&alone, key->standard, &value);
-	if (!e)
-		print_value(key, conf_value_integer(&alone, &value), out);
-	err_free(e);
-}
-
-/* "- Only for `type` "s3" or "memory"" */
-static void print_reference_only(const struct conf_table *tables, size_t count,
-				 const struct conf_table *table, const struct conf_key *key,
-				 FILE *out)
-{
-	unsigned only = key->only ? key->only : table->only;
-	const struct conf_key *selector;
-	const char *between = "";
-	size_t index;
-
-	if (!only)
-		return;
-	selector = conf_key_find(tables, count, table->selector, &index);
-	if (!selector)
-		return;
-	fprintf(out, "\n- Only for `%s` ", selector->name);
-	for (size_t i = 0; selector->words[i]; i++) {
-		if (!(only & CONF_ONLY(i)))
+		if (key->size == 0 || (key->flags & CONF_COMMAND) || !targets[key->scope] ||
+		    !conf_key_applies(tables, count, table, key, targets))
 			continue;
-		fprintf(out, "%s\"%s\"", between, selector->words[i]);
-		between = " or ";
+		if (!any)
+			fputs(head, out);
+		any = true;
+		if (print_was_read(table, key, targets[key->scope]))
+			fprintf(out, "# %s is read from a file\n", key->name);
+		else
+			print_key(key, targets[key->scope], out);
 	}
+	return any;
 }
 
-static void print_reference_key(const struct conf_table *tables, size_t count,
-				const struct conf_table *table, const struct conf_key *key,
-				FILE *out)
+void conf_print(const struct conf_table *tables, size_t count,
+		const void *const targets[CONF_SCOPES], enum conf_form form, FILE *out)
 {
-	char expects[CONF_EXPECTS_MAX];
+	static const char *const fronts[] = {
+		[CONF_FORM_TABLE] = "",
+		[CONF_FORM_ROOT] = "",
+		[CONF_FORM_MOUNT] = "mount.",
+		[CONF_FORM_DIRECTORY] = "mount.directory.",
+	};
+	bool between = form == CONF_FORM_MOUNT || form == CONF_FORM_DIRECTORY;
+	char head[CONF_NAME_MAX];
 
-	fprintf(out, "### `%s`\n\n%s\n\n", key->name, key->doc);
-	fprintf(out, "- Value: %s\n", conf_key_expects(key, expects, sizeof(expects)));
-	fputs("- Default: ", out);
-	if (key->flags & CONF_REQUIRED) {
-		fputs("none, required", out);
-	} else if (!key->standard) {
-		fputs("not set", out);
-	} else {
-		putc('`', out);
-		print_standard(key, out);
-		putc('`', out);
-	}
-	if (key->flags & CONF_SECRET)
-		fputs("\n- Secret: masked wherever the configuration is printed", out);
-	if (key->reads)
-		fprintf(out, "\n- A file that holds `%s`, in place of it", key->reads);
-	print_reference_only(tables, count, table, key, out);
-	fputs("\n\n", out);
-}
-
-void conf_print_reference(const struct conf_table *tables, size_t count, FILE *out)
-{
 	for (size_t t = 0; t < count; t++) {
-		fprintf(out, "## [%s]\n\n%s\n\n", tables[t].name, tables[t].doc);
-		for (size_t k = 0; k < tables[t].key_count; k++)
-			print_reference_key(tables, count, &tables[t], &tables[t].key[k], out);
-		if (tables[t].refused_count)
-			fprintf(out, "### Not supported in [%s]\n\n", tables[t].name);
-		for (size_t r = 0; r < tables[t].refused_count; r++)
-			fprintf(out, "- `%s`: %s\n", tables[t].refused[r].name,
-				tables[t].refused[r].why);
-		if (tables[t].refused_count)
-			putc('\n', out);
+		if (form != CONF_FORM_TABLE && tables[t].form == form)
+			between |= print_table(tables, count, &tables[t], targets, "", out);
+	}
+	for (size_t t = 0; t < count; t++) {
+		if (tables[t].form != CONF_FORM_TABLE)
+			continue;
+		snprintf(head, sizeof(head), "%s[%s%s]\n", between ? "\n" : "", fronts[form],
+			 tables[t].name);
+		between |= print_table(tables, count, &tables[t], targets, head, out);
 	}
 }
 
@@ -271,9 +214,11 @@ void conf_target_free(const struct conf_table *tables, size_t count, enum conf_s
 			const struct conf_key *key = &tables[t].key[k];
 			char **field;
 
-			if (key->scope == scope && key->type == CONF_PATHS)
+			if (key->scope != scope || key->size == 0)
+				continue;
+			if (key->type == CONF_PATHS)
 				conf_list_clear(conf_value_list(key, target));
-			if (key->scope != scope || !conf_value_is_string(key))
+			if (!conf_value_is_string(key))
 				continue;
 			field = conf_value_string(key, target);
 			if (*field && (key->flags & CONF_SECRET))

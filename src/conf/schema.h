@@ -6,16 +6,22 @@
  * its type, default, range, place in the target struct and one line of
  * documentation. From the same tables come
  *
- *	conf_load_*	reading a file and setting single keys (command line)
+ *	conf_load_*	reading files and setting single keys (command line)
+ *	conf_section_*	what they say for the daemon, a mount, a directory of a mount
  *	conf_print	--check-config, the effective configuration
- *	conf_print_reference	the reference document
+ *	conf_print_reference, conf_print_schema	the reference document, the JSON schema
+ *	conf_diff	what a reload changes
+ *
+ * A file has sections: its top, each [[mount]], each [[mount.directory]]. A
+ * key that a section does not have is its parent's, and at last the default;
+ * what the command line sets stands above all of them.
  *
  * A loader collects problems instead of stopping at the first: a person sees
  * everything that is wrong with a file at once, each with file, line, key, what
  * was expected and the nearest right word.
  *
- * "${env:NAME}" in a string of the file is replaced by that variable of the
- * environment.
+ * In strings of the file "${env:NAME}" is replaced by that variable of the
+ * environment; "$${" stands for "${".
  *
  * One thread for each loader; the tables are constant and shared by all.
  */
@@ -28,6 +34,7 @@
 #include <stdio.h>
 
 #include "base/util.h"
+#include "conf/files.h"
 #include "conf/list.h"
 
 enum conf_type {
@@ -47,6 +54,8 @@ enum conf_type {
 enum conf_key_flag {
 	CONF_SECRET = 1 << 0,	/* printed masked, never in a message */
 	CONF_REQUIRED = 1 << 1, /* said in the reference; checked by the tables' owner */
+	CONF_COMMAND = 1 << 2,	/* of the command line only */
+	CONF_INCLUDE = 1 << 3,	/* names further files; has no place in a target */
 };
 
 /* A bit for a word of the selector, for .only. */
@@ -56,8 +65,17 @@ enum conf_key_flag {
 enum conf_scope {
 	CONF_DAEMON,
 	CONF_MOUNT,
-	CONF_BACKEND,
+	CONF_BACKEND, /* the storage of a mount, or of a directory of a mount */
+	CONF_DIRECTORY,
 	CONF_SCOPES,
+};
+
+/* What it takes for a changed key to be in effect. */
+enum conf_change {
+	CONF_CHANGE_TABLE, /* as the table says; there: CONF_CHANGE_LIVE */
+	CONF_CHANGE_LIVE,
+	CONF_CHANGE_CONNECTION, /* the mount's next connection */
+	CONF_CHANGE_RESTART,
 };
 
 struct conf_key {
@@ -71,9 +89,12 @@ struct conf_key {
 	enum conf_type type;
 	enum conf_scope scope;
 	unsigned flags;
-	unsigned only;	     /* words of the table's selector that it goes with; 0: all */
-	const char *reads;   /* CONF_PATH: a file that holds the value of this key of the table */
-	size_t offset, size; /* of the field in the target: CONF_FIELD() */
+	unsigned only; /* words of the table's selector that it goes with; 0: all */
+	enum conf_change change;
+	const char *reads; /* CONF_PATH: a file that holds the value of this key of the table */
+	const char *alias; /* another way to write this key, "table.key" */
+	/* Of the field in the target: CONF_FIELD(). Size 0: none, as for an alias. */
+	size_t offset, size;
 };
 
 /* A key that people may expect, because others have it, and why it is not there. */
@@ -82,9 +103,19 @@ struct conf_refused {
 	const char *why;
 };
 
+/* Where the keys of a table stand. */
+enum conf_form {
+	CONF_FORM_TABLE,     /* in [name], [mount.name] or [mount.directory.name] */
+	CONF_FORM_ROOT,	     /* before any table; name is "" */
+	CONF_FORM_MOUNT,     /* in [[mount]]; name is "mount" */
+	CONF_FORM_DIRECTORY, /* in [[mount.directory]]; name is "directory" */
+};
+
 struct conf_table {
 	const char *name;
 	const char *doc;
+	enum conf_form form;
+	enum conf_change change;
 	const struct conf_key *key;
 	size_t key_count;
 	const char *selector; /* "table.key", a CONF_CHOICE: what .only is about; or NULL */
@@ -98,23 +129,24 @@ struct conf_table {
 	.offset = offsetof(target, member), .size = sizeof(((target *)0)->member)
 
 struct conf_problem {
-	int line; /* 0: not about a line of the file */
+	int source; /* in which file: the how manieth that was read; -1: in none */
+	int line;   /* 0: not about a line of the file */
 	char *text;
 };
 
 struct conf_load;
+struct conf_section;
 
 /*
- * A loader that fills @targets, which are the caller's, one for each scope that occurs in
- * the @count tables. Sets the defaults at once; strings already in a target are not
- * freed. NULL for lack of memory.
+ * A loader for the @count tables, which reads from @files: borrowed, outlives it. NULL for
+ * lack of memory.
  */
 struct conf_load *conf_load_new(const struct conf_table *tables, size_t count,
-				void *const targets[CONF_SCOPES]);
+				struct conf_files *files);
 void conf_load_free(struct conf_load *load);
 
-/* Reads @path ("-" is no special name), at most TOML_TEXT_MAX bytes. False when
- * it can not be read or is not TOML, so that nothing of it is known. */
+/* Reads @path ("-" is no special name), at most TOML_TEXT_MAX bytes, and what it includes.
+ * False when it can not be read or is not TOML, so that nothing of it is known. */
 bool conf_load_file(struct conf_load *load, const char *path);
 
 /* The same for a text; @name stands in the messages. */
@@ -124,44 +156,78 @@ bool conf_load_text(struct conf_load *load, const char *name, const char *text, 
  * true or false, lists with commas. @origin ("--tag") stands in the messages. */
 void conf_load_set(struct conf_load *load, const char *key, const char *text, const char *origin);
 
+/* What was given to conf_load_new(). */
+struct conf_files *conf_load_files(const struct conf_load *load);
+
+/* The section of the whole file, and the sections in one, in their order; NULL at the end. */
+struct conf_section *conf_load_top(struct conf_load *load);
+struct conf_section *conf_section_first(const struct conf_section *section);
+struct conf_section *conf_section_next(const struct conf_section *section);
+
 /*
- * Once the file and the command line are in: reads the files that keys with
- * .reads name, and looks for keys that do not go with the selector's value (the
- * command line's do no harm: a caller may give the same options for any).
+ * Once the files and the command line are in: sets all fields of @scope in @target to what
+ * @section says. The target is the caller's; it is written without regard to what is in
+ * there, and remembered until conf_load_finish().
+ */
+void conf_section_fill(struct conf_section *section, enum conf_scope scope, void *target);
+
+/*
+ * When all are filled: looks for keys that go with no value of the selector below their section
+ * (the command line's do no harm: a caller may give the same options for any), and for secrets that
+ * everybody can read.
  */
 void conf_load_finish(struct conf_load *load);
 
-/* Whether the file or the command line set @key. */
-bool conf_load_has(const struct conf_load *load, const char *key);
+struct conf_load *conf_section_load(const struct conf_section *section);
 
-/* Adds a problem about @key, with the place that set it in front. */
-void conf_load_problem(struct conf_load *load, const char *key, const char *fmt, ...)
+/* Whether a file or the command line set @key for @section. */
+bool conf_section_has(const struct conf_section *section, const char *key);
+
+/* Whether the command line did; then its option, else NULL. */
+const char *conf_load_option(const struct conf_load *load, const char *key);
+
+/* Adds a problem about @key in @section, with the place that set it in front. */
+void conf_section_problem(const struct conf_section *section, const char *key, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
 
-/* Adds a problem that is about the file, but about no key. */
-void conf_load_problem_at(struct conf_load *load, int line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* That place, "FILE:LINE" or "--option". @size bytes at @buf, which is returned. */
+const char *conf_section_place(const struct conf_section *section, const char *key, char *buf,
+			       size_t size);
 
 /* Adds a problem that is about @option of the command line. */
 void conf_load_problem_option(struct conf_load *load, const char *option, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
 
-/* All problems, in the order of the lines; they live as long as the loader and
+/* All problems, in the order of files and lines; they live as long as the loader and
  * until the next problem. */
 const struct conf_problem *conf_load_problems(struct conf_load *load, size_t *count);
 
 /* What is not wrong, but should not be left as it is; lives as long as the loader. */
+void conf_load_warn(struct conf_load *load, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *const *conf_load_warnings(const struct conf_load *load, size_t *count);
 
 /* Frees the strings of @target, which is of @scope, and sets them to NULL. */
 void conf_target_free(const struct conf_table *tables, size_t count, enum conf_scope scope,
 		      void *target);
 
-/* Writes @targets as a file that yields them again; secrets are masked. */
+/*
+ * Writes @targets as a section of a file that yields them again, secrets masked: all keys
+ * whose scope has a target. @form says which section: CONF_FORM_TABLE is none.
+ */
 void conf_print(const struct conf_table *tables, size_t count,
-		const void *const targets[CONF_SCOPES], FILE *out);
+		const void *const targets[CONF_SCOPES], enum conf_form form, FILE *out);
 
 /* Writes the documentation of the tables in Markdown. */
 void conf_print_reference(const struct conf_table *tables, size_t count, FILE *out);
+
+/* Writes a JSON schema (draft-07) of the file. */
+void conf_print_schema(const struct conf_table *tables, size_t count, FILE *out);
+
+/* Calls @found for each key of @scope whose values in @a and @b differ, with its name
+ * ("table.key") and what it takes to put it into effect. */
+void conf_diff(const struct conf_table *tables, size_t count, enum conf_scope scope, const void *a,
+	       const void *b, void (*found)(void *arg, const char *name, enum conf_change change),
+	       void *arg);
 
 /* What a value of @key may be: "an integer from 1 to 63". @size bytes at @buf. */
 const char *conf_key_expects(const struct conf_key *key, char *buf, size_t size);

@@ -427,3 +427,27 @@ struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_n
 		return conf_value_wrong(key, "an integer without a unit");
 	return conf_value_wrong(key, "%s", toml_type_names[node->type]);
 }
+
+struct err *conf_value_try(const struct conf_key *key, const struct toml_node *node,
+			   const char *text)
+{
+	union {
+		uint64_t integer;
+		char *string;
+		struct conf_list list;
+	} value = { .list = { 0 } };
+	struct conf_key alone = *key;
+	struct err *e;
+
+	alone.offset = 0;
+	e = node ? conf_value_from_toml(&alone, node, &value)
+		 : conf_value_from_text(&alone, text, &value);
+	if (key->type == CONF_PATHS)
+		conf_list_clear(&value.list);
+	if (!conf_value_is_string(key))
+		return e;
+	if (value.string && (key->flags & CONF_SECRET))
+		explicit_bzero(value.string, strlen(value.string));
+	free(value.string);
+	return e;
+}

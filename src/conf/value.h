@@ -14,6 +14,10 @@ struct err *conf_value_from_text(const struct conf_key *key, const char *text, v
 struct err *conf_value_from_toml(const struct conf_key *key, const struct toml_node *node,
 				 void *target);
 
+/* Parses one of both as a value of @key, and forgets it. */
+struct err *conf_value_try(const struct conf_key *key, const struct toml_node *node,
+			   const char *text);
+
 /* The field of @key: an integer of any type but a string, or the string. */
 uint64_t conf_value_integer(const struct conf_key *key, const void *target);
 char **conf_value_string(const struct conf_key *key, const void *target);

@@ -16,15 +16,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* The printed configuration, or NULL when there were problems. */
 static char *load_and_print(const char *text, size_t len)
 {
+	struct conf_files *files = conf_files_new();
 	struct ovfs_config config;
-	struct conf_load *load = ovfs_config_load_new(&config);
+	struct conf_load *load;
 	char *printed = NULL;
 	size_t problems, printed_len;
 	FILE *out;
 
+	if (!files)
+		abort();
+	conf_files_seal(files); /* it could name any file */
+	load = ovfs_config_load_new(files);
 	if (!load)
 		abort();
 	conf_load_text(load, "fuzz", text, len);
+	ovfs_config_check(load, &config);
 	conf_load_problems(load, &problems);
 	if (problems == 0) {
 		out = open_memstream(&printed, &printed_len);
@@ -34,6 +40,7 @@ static char *load_and_print(const char *text, size_t len)
 		fclose(out);
 	}
 	conf_load_free(load);
+	conf_files_free(files);
 	ovfs_config_free(&config);
 	return printed;
 }

@@ -59,15 +59,36 @@ static const struct conf_table tables[] = {
 };
 
 /* All keys are of one scope. */
-#define TARGETS(target) ((void *[CONF_SCOPES]){ target })
-#define CONST_TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+#define TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+
+static struct conf_files *files;
+
+static int setup(void **state)
+{
+	(void)state;
+	files = conf_files_new();
+	return files ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	conf_files_free(files);
+	return 0;
+}
+
+static void fill(struct conf_load *load, struct target *target)
+{
+	conf_section_fill(conf_load_top(load), CONF_DAEMON, target);
+}
 
 static struct conf_load *load_text(struct target *target, const char *text)
 {
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(target));
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), files);
 
 	assert_non_null(load);
 	conf_load_text(load, "f.toml", text, strlen(text));
+	fill(load, target);
 	return load;
 }
 
@@ -87,7 +108,7 @@ static void test_defaults_and_values(void **state)
 	assert_null(target.name);
 	assert_int_equal(target.choice, 1);
 	assert_int_equal(target.flags, 0);
-	assert_false(conf_load_has(load, "main.on"));
+	assert_false(conf_section_has(conf_load_top(load), "main.on"));
 	conf_load_free(load);
 
 	load = load_text(&target, "[main]\non = false\nnumber = 9\nwide = 9223372036854775807\n"
@@ -96,7 +117,7 @@ static void test_defaults_and_values(void **state)
 	conf_load_problems(load, &count);
 	assert_int_equal(count, 0);
 	assert_false(target.on);
-	assert_true(conf_load_has(load, "main.on"));
+	assert_true(conf_section_has(conf_load_top(load), "main.on"));
 	assert_int_equal(target.number, 9);
 	assert_int_equal(target.wide, INT64_MAX);
 	assert_int_equal(target.size, 1 << 20);
@@ -180,7 +201,7 @@ static void test_unknown_names(void **state)
 	expect_problem("[mian]\n", "f.toml:1: [mian]: unknown table, did you mean [main]?");
 	expect_problem("[xyzzy]\n", "f.toml:1: [xyzzy]: unknown table");
 	expect_problem("[[more2]]\na=1\n",
-		       "f.toml:1: [more2]: unknown table, did you mean [more]?");
+		       "f.toml:1: [[more2]]: unknown table, did you mean [more]?");
 	expect_problem("main = 1\n", "f.toml:1: main: expected a table: [main]");
 	expect_problem("[[main]]\nnumber = 1\n", "f.toml:1: main: expected a table: [main]");
 }
@@ -233,8 +254,7 @@ static void test_problems_are_bounded(void **state)
 
 static void test_syntax_error(void **state)
 {
-	struct target target;
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(&target));
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), files);
 	const struct conf_problem *problem;
 	size_t count;
 
@@ -249,8 +269,7 @@ static void test_syntax_error(void **state)
 
 static void test_missing_file(void **state)
 {
-	struct target target;
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(&target));
+	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), files);
 	const struct conf_problem *problem;
 	size_t count;
 
@@ -276,14 +295,16 @@ static void test_set_overrides(void **state)
 	conf_load_set(load, "main.name", "line", "--name");
 	conf_load_set(load, "more.flags", "red,green", "--flags");
 	conf_load_set(load, "main.on", "false", "--off");
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
+	fill(load, &target);
 	assert_int_equal(target.number, 8);
 	assert_string_equal(target.name, "line");
 	assert_int_equal(target.flags, 3);
 	assert_false(target.on);
 	conf_load_set(load, "main.number", "8x", "--number");
 	conf_load_set(load, "main.wide", "18446744073709551616", "--wide");
-	conf_load_problem(load, "main.name", "is odd");
-	conf_load_problem(load, "more.color", "is dull");
+	conf_section_problem(conf_load_top(load), "main.name", "is odd");
+	conf_section_problem(conf_load_top(load), "more.color", "is dull");
 	problem = conf_load_problems(load, &count);
 	assert_int_equal(count, 4);
 	assert_string_equal(problem[0].text, "--name: is odd");
@@ -304,7 +325,7 @@ static char *print(const struct target *target)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	conf_print(tables, ARRAY_SIZE(tables), CONST_TARGETS(target), out);
+	conf_print(tables, ARRAY_SIZE(tables), TARGETS(target), CONF_FORM_TABLE, out);
 	fclose(out);
 	return text;
 }
@@ -374,5 +395,5 @@ int main(void)
 		cmocka_unit_test(test_print_round_trip),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, setup, teardown);
 }

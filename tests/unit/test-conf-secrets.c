@@ -71,8 +71,10 @@ static const struct conf_table tables[] = {
 };
 
 /* All keys are of one scope. */
-#define TARGETS(target) ((void *[CONF_SCOPES]){ target })
-#define CONST_TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+#define TARGETS(target) ((const void *[CONF_SCOPES]){ target })
+
+/* What was read last; a loader borrows it. */
+static struct conf_files *files;
 
 static int setup(void **state)
 {
@@ -104,10 +106,13 @@ static void write_file(const char *name, const char *text, size_t len, mode_t mo
 /* Loads @text from a file of @mode. The caller frees both. */
 static struct conf_load *load_file(struct target *target, const char *text, mode_t mode)
 {
-	struct conf_load *load = conf_load_new(tables, ARRAY_SIZE(tables), TARGETS(target));
+	struct conf_load *load;
 
+	files = conf_files_new();
+	load = conf_load_new(tables, ARRAY_SIZE(tables), files);
 	write_file("f.toml", text, strlen(text), mode);
 	assert_true(conf_load_file(load, "f.toml"));
+	conf_section_fill(conf_load_top(load), CONF_DAEMON, target);
 	conf_load_finish(load);
 	return load;
 }
@@ -115,6 +120,7 @@ static struct conf_load *load_file(struct target *target, const char *text, mode
 static void end(struct conf_load *load, struct target *target)
 {
 	conf_load_free(load);
+	conf_files_free(files);
 	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, target);
 }
 
@@ -139,7 +145,7 @@ static char *print(const struct target *target)
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	conf_print(tables, ARRAY_SIZE(tables), CONST_TARGETS(target), out);
+	conf_print(tables, ARRAY_SIZE(tables), TARGETS(target), CONF_FORM_TABLE, out);
 	fclose(out);
 	return text;
 }
@@ -247,6 +253,7 @@ static void expect_printed(const char *name, const char *expected)
 	char *text;
 
 	conf_load_set(load, "main.name", name, "--name");
+	conf_section_fill(conf_load_top(load), CONF_DAEMON, &target);
 	text = print(&target);
 	if (!strstr(text, expected))
 		fail_msg("%s: not printed as %s: %s", name, expected, text);
@@ -280,6 +287,8 @@ static void test_selector(void **state)
 	/* The command line's do no harm, and nothing of them is printed. */
 	load = load_file(&target, "", 0600);
 	conf_load_set(load, "main.secret", "s", "--secret");
+	conf_target_free(tables, ARRAY_SIZE(tables), CONF_DAEMON, &target);
+	conf_section_fill(conf_load_top(load), CONF_DAEMON, &target);
 	conf_load_finish(load);
 	conf_load_problems(load, &count);
 	assert_int_equal(count, 0);

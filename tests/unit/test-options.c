@@ -226,7 +226,7 @@ static void test_as_libvirt_calls(void **state)
 	expect_error("--shared-dir=. --fd=999",
 		     "ovfs: --fd: 999: Bad file descriptor, expected a listening socket\n");
 	expect_error("--shared-dir=. --fd=x --socket-path=s",
-		     "ovfs: --fd: got \"x\", expected the number of a descriptor\n");
+		     "ovfs: --fd: got \"x\", expected an integer from 0 to 2147483647\n");
 }
 
 static void test_compat_list(void **state)

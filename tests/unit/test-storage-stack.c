@@ -22,7 +22,8 @@
 /* @text as the daemon would load it. */
 static void configure(struct ovfs_config *config, const char *text)
 {
-	struct conf_load *load = ovfs_config_load_new(config);
+	struct conf_files *files = conf_files_new();
+	struct conf_load *load = ovfs_config_load_new(files);
 	const struct conf_problem *problem;
 	size_t count;
 
@@ -32,6 +33,7 @@ static void configure(struct ovfs_config *config, const char *text)
 	if (count > 0)
 		fail_msg("%s", problem[0].text);
 	conf_load_free(load);
+	conf_files_free(files);
 }
 
 #define HEAD "[socket_settings]\nsocket_path = \"s\"\n[storage_settings]\n"
