@@ -32,7 +32,7 @@ ovfs ($version) unstable; urgency=medium
 
   * Built from the repository.
 
- -- The ovfs developers <ovfs@localhost>  $date
+ -- The ovfs developers <ovfs@users.noreply.github.com>  $date
 END
 (cd "$tree" && dpkg-buildpackage --build=binary --no-sign --jobs=2) >"$tmp/log" 2>&1 || {
 	grep -E "error|FAILED|undefined" "$tmp/log" | cut -c 1-300 | tail -n 20 >&2
