@@ -16,6 +16,8 @@
 #ifndef OVFS_CTL_CTL_H
 #define OVFS_CTL_CTL_H
 
+#include <sys/types.h>
+
 #include "base/err.h"
 #include "base/loop.h"
 #include "ctl/stats.h"
@@ -30,6 +32,7 @@ struct ctl_fields; /* a record that is being told */
 struct ctl_config {
 	int control_fd; /* a listening Unix socket, or CTL_FD_NONE; ctl's from now on, also on */
 	int metrics_fd; /* failure. A listening stream socket, likewise */
+	gid_t gid;	/* a group that may use the control socket, too; or (gid_t)-1 */
 	const char *version;
 	struct loop *loop; /* the control loop: whether it turns is the daemon's health. NULL: do
 			    * not look */

@@ -3,8 +3,8 @@
  * The control socket: a line is a request, a line is an answer. A connection has one request at a
  * time; what comes after it waits in the socket.
  *
- * Whoever may connect may do everything, so only root and the daemon's own user may, whatever the
- * mode of the socket's file has become.
+ * Whoever may connect may do everything, so only root, the daemon's own user and the configured
+ * group may, whatever the mode of the socket's file has become.
  *
  * #syscalls accept4 getsockopt recvfrom sendto
  */
@@ -223,14 +223,34 @@ static void connection_expired(struct loop_timer *timer)
 
 /* ---- Accepting ---- */
 
-static bool server_may(int fd)
+/* Whether @peer is in @gid, with its first group or another. */
+static bool peer_in_group(int fd, const struct ucred *peer, gid_t gid)
+{
+	gid_t groups[256];
+	socklen_t len = sizeof(groups);
+
+	if (gid == (gid_t)-1)
+		return false;
+	if (peer->gid == gid)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+		return false;
+	for (size_t i = 0; i < len / sizeof(groups[0]); i++) {
+		if (groups[i] == gid)
+			return true;
+	}
+	return false;
+}
+
+static bool server_may(const struct server *server, int fd)
 {
 	static struct log_limit limit;
 	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(peer);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
-	    (peer.uid == 0 || peer.uid == geteuid()))
+	    (peer.uid == 0 || peer.uid == geteuid() ||
+	     peer_in_group(fd, &peer, server->ctl->config.gid)))
 		return true;
 	log_limited(&limit, LOG_LEVEL_WARN, "control_refused", "uid=%d pid=%d", (int)peer.uid,
 		    (int)peer.pid);
@@ -273,7 +293,7 @@ static void server_ready(struct loop_fd *entry, uint32_t events)
 				    strerror(errno));
 		return;
 	}
-	if (server->count >= CONNECTIONS_MAX || !server_may(fd))
+	if (server->count >= CONNECTIONS_MAX || !server_may(server, fd))
 		close(fd);
 	else
 		server_take(server, fd);
