@@ -231,6 +231,32 @@ static void test_rename_dir_opened(void **state)
 	ox_expect(ox, "e/f", "later");
 }
 
+/* The version of a commit is in the storage, and the answer is not here yet. */
+static void test_rename_committing(void **state)
+{
+	struct ox *ox = *state;
+	struct ox_req fsync;
+	uint64_t fh;
+
+	ox_bucket_put(ox, "a", "old");
+	assert_int_equal(ox_openat(ox, "a", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "newer", 5, 0), 5);
+	slow(ox, 1u << STORE_PUT, true);
+	ox_req_init(&fsync, FUSE_FSYNC, 1);
+	fsync.req.in.fsync.fh = fh;
+	ox_start(ox, &fsync);
+	while (strcmp(ox_bucket(ox, "a"), "newer") != 0)
+		sleep_ms(1);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_int_equal(ox_wait(&fsync), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "newer");
+	assert_int_equal(ox_write(ox, fh, "newest", 6, 0), 6);
+	assert_int_equal(ox_fsync(ox, fh), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "b"), "newest");
+	assert_string_equal(ox_bucket(ox, "a"), "(none)");
+}
+
 /* A new file below gets its object after the directory was listed. */
 static void test_rename_dir_committed(void **state)
 {
@@ -298,6 +324,7 @@ int main(void)
 		TEST(test_rmdir_stirred, ox_setup),
 		TEST(test_rename_opened, ox_setup),
 		TEST(test_rename_dir_opened, ox_setup),
+		TEST(test_rename_committing, ox_setup),
 		TEST(test_rename_dir_committed, ox_setup_write_back),
 		TEST(test_rename_dir_seen, ox_setup_write_back),
 	};

@@ -198,14 +198,16 @@ static bool hidden(struct ox *ox, const char *key)
 	return *env_list_text(&ox->ce.env, &below) != '\0';
 }
 
-/* Every object is shown; @all: even what another of the same name would hide, and every file that
- * is shown is an object. */
+/* Every object is shown; @all: even what another of the same name would hide, every file that is
+ * shown is an object, and nobody came into conflict with another client, as there is none. */
 static void check_tree(struct ox *ox, bool all)
 {
 	struct env_list list = { .prefix = "" };
 	char *shown = calloc(1, 65536), *keys = strdup(env_list_text(&ox->ce.env, &list));
 	char *rest = keys, *key, found[140];
 
+	if (all)
+		assert_null(strstr(keys, "conflict"));
 	shown[0] = ',';
 	collect(ox, "", shown, 65536);
 	while ((key = strsep(&rest, ",")) != NULL && *key) {

@@ -27,9 +27,10 @@
 /* ---- Objects with something cached ---- */
 
 /* The object that is cached as @f, in the version that is in the storage, is copied, and @f with
- * the changes on it follows. -EBUSY: it was committed meanwhile. */
+ * the changes on it follows. -EBUSY: there is another version, of a commit of ours (which may not
+ * have returned yet) or somebody else's: that is known, -ESTALE, when @tried is what @f has. */
 static int rename_cached(struct objectfs *fs, struct cache_file *f, const char *from,
-			 const char *to, struct store_meta *meta)
+			 const char *to, struct store_meta *meta, char tried[static STORE_ETAG_MAX])
 {
 	struct cache_file_info info;
 	int ret;
@@ -41,15 +42,21 @@ static int rename_cached(struct objectfs *fs, struct cache_file *f, const char *
 			return ret;
 		cache_file_info(f, &info);
 	}
+	if (!strcmp(tried, info.etag))
+		return -ESTALE;
+	memcpy(tried, info.etag, sizeof(info.etag));
 	ret = move_copy(fs, from, to, info.etag, info.size, meta);
-	return ret ? ret : cache_file_rename(f, to, meta, info.etag);
+	if (ret)
+		return ret == -ESTALE ? -EBUSY : ret;
+	return cache_file_rename(f, to, meta, info.etag);
 }
 
 int rename_object(struct objectfs *fs, struct cache_file *f, const char *from, const char *to,
 		  bool replaces, uint64_t size, struct store_meta *meta, bool *deletes)
 {
 	struct cache_file_info info = { .created = false };
-	int ret = -EBUSY;
+	char tried[STORE_ETAG_MAX] = "";
+	int ret = 0;
 
 	*deletes = false;
 	if (f)
@@ -62,16 +69,14 @@ int rename_object(struct objectfs *fs, struct cache_file *f, const char *from, c
 		ret = cache_commit(f);
 		if (ret)
 			return ret;
-		ret = -EBUSY;
 	}
 	*deletes = true;
-	for (unsigned i = 0; f && i < RENAME_TRIES && ret == -EBUSY; i++) {
-		if (i) {
-			ret = cache_commit(f);
-			if (ret)
-				return ret;
-		}
-		ret = rename_cached(fs, f, from, to, meta);
+	for (unsigned i = 0; f && i < RENAME_TRIES; i++) {
+		ret = i ? cache_commit(f) : 0; /* also waits for one that is under way */
+		if (!ret)
+			ret = rename_cached(fs, f, from, to, meta, tried);
+		if (ret != -EBUSY)
+			break;
 	}
 	/* Nothing cached, or what is cached is not what is there: somebody else's moves. */
 	if (!f || ret == -ESTALE)
