@@ -119,6 +119,23 @@ struct cache_storage_usage {
 };
 void cache_storage_usage(const struct cache_storage *storage, struct cache_storage_usage *out);
 
+/* A file that the storage does not have all of. */
+struct cache_dirty_file {
+	const char *key;
+	uint64_t size, dirty_bytes; /* of dirty blocks, whole blocks counted */
+	uint64_t age_ns;	    /* since it began to be dirty */
+	bool committing;
+	int error; /* of the last commit in the background, negative errno, or 0 */
+};
+
+/* Calls @look for the first @max dirty files, the oldest first, each as it is at that moment. @look
+ * must not block. */
+void cache_storage_dirty(struct cache_storage *storage, unsigned max,
+			 void (*look)(void *arg, const struct cache_dirty_file *file), void *arg);
+
+/* Drops what is cached and clean: what is read next is fetched. May block for moments. */
+void cache_storage_drop(struct cache_storage *storage);
+
 /* ---- Files: life and version ---- */
 
 /*

@@ -147,7 +147,8 @@ struct cache_file {
 	struct revalidation *revalidation; /* under way, or NULL */
 
 	/* Writing: write.c's, commit.c's. */
-	uint64_t dirty_blocks;	/* their number */
+	uint64_t dirty_blocks;	/* their number, */
+	uint64_t dirty_bytes;	/* and size */
 	uint64_t write_seq;	/* counts changes; dirty when > committed_seq */
 	uint64_t committed_seq; /* all up to here is in the storage */
 	uint64_t write_start;	/* the last run of sequential writes: where it began, */

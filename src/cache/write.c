@@ -80,6 +80,7 @@ void block_make_dirty(struct cache_file *f, struct block *b, const struct map_pl
 	b->dirty_end = to;
 	block_set(b, BLOCK_DIRTY);
 	f->dirty_blocks++;
+	f->dirty_bytes += place->size;
 	atomic_fetch_add_explicit(&f->storage->dirty_bytes, place->size, memory_order_relaxed);
 }
 
@@ -90,6 +91,7 @@ void block_make_clean(struct cache_file *f, struct block *b)
 	block_clear(b, BLOCK_DIRTY);
 	b->dirty_start = b->dirty_end = 0;
 	f->dirty_blocks--;
+	f->dirty_bytes -= pool_class_size(file_pool(f), b->class);
 	atomic_fetch_sub_explicit(&f->storage->dirty_bytes, pool_class_size(file_pool(f), b->class),
 				  memory_order_relaxed);
 }

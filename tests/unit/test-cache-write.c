@@ -173,13 +173,69 @@ static void test_dirty_limit(void **state)
 	cw_end(&cw);
 }
 
+struct dirty_seen {
+	unsigned count;
+	uint64_t bytes;
+	char first[64];
+};
+
+static void see_dirty(void *arg, const struct cache_dirty_file *file)
+{
+	struct dirty_seen *seen = arg;
+
+	if (seen->count++ == 0)
+		snprintf(seen->first, sizeof(seen->first), "%s", file->key);
+	seen->bytes += file->dirty_bytes;
+}
+
+/* What is dirty is told by file, the oldest first, and adds up. */
+static void test_look_at_dirty(void **state)
+{
+	struct cache_storage_usage usage;
+	struct dirty_seen seen = { 0 };
+	struct cache_file *a, *b;
+	struct cw cw;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	a = cw_create(&cw, "a");
+	cw_fill(a, 0, 200000, 1);
+	b = cw_create(&cw, "b");
+	cw_fill(b, 0, 5000, 1);
+	cache_storage_dirty(cw.storage, 10, see_dirty, &seen);
+	assert_int_equal(seen.count, 2);
+	assert_string_equal(seen.first, "a");
+	cache_storage_usage(cw.storage, &usage);
+	assert_int_equal(seen.bytes, usage.dirty_bytes);
+	assert_true(seen.bytes >= 205000);
+
+	seen = (struct dirty_seen){ 0 };
+	cache_storage_dirty(cw.storage, 1, see_dirty, &seen);
+	assert_int_equal(seen.count, 1);
+	assert_int_equal(cache_commit(a), 0);
+	seen = (struct dirty_seen){ 0 };
+	cache_storage_dirty(cw.storage, 10, see_dirty, &seen);
+	assert_int_equal(seen.count, 1);
+	assert_string_equal(seen.first, "b");
+
+	/* Only what is clean is dropped, and can be fetched again. */
+	cache_storage_drop(cw.storage);
+	cw_expect(b, 0, 5000, 1);
+	assert_int_equal(cw_requests(&cw, STORE_READ), 0);
+	cw_expect(a, 0, 200000, 1);
+	assert_true(cw_requests(&cw, STORE_READ) > 0);
+	cache_file_put(a);
+	cache_file_put(b);
+	cw_end(&cw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_new_file),    cmocka_unit_test(test_holes),
-		cmocka_unit_test(test_over_object), cmocka_unit_test(test_append),
-		cmocka_unit_test(test_truncate),    cmocka_unit_test(test_too_large),
-		cmocka_unit_test(test_dirty_limit),
+		cmocka_unit_test(test_new_file),      cmocka_unit_test(test_holes),
+		cmocka_unit_test(test_look_at_dirty), cmocka_unit_test(test_over_object),
+		cmocka_unit_test(test_append),	      cmocka_unit_test(test_truncate),
+		cmocka_unit_test(test_too_large),     cmocka_unit_test(test_dirty_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
