@@ -9,12 +9,13 @@
  *						COUNT ranges of BYTES at random places
  *	s3bare small PREFIX BYTES - CONNECTIONS COUNT
  *						the objects PREFIX0000000 ... once each
- *	s3bare memcpy - SIZE BLOCK 1		no server: blocks of a region, once each, to
- *						a block, eight times over
+ *	s3bare memcpy - SIZE BLOCK BLOCKS	no server: blocks of a region, once each, to
+ *						BLOCKS others in turn, eight times over
+ *	s3bare touch - SIZE - -			no server: memory, once, and gives it back
  *
- * S3BARE_URL is the server, http://HOST:PORT/BUCKET. The bucket is open to everybody: it signs
- * nothing and hashes nothing, which is more than ovfs may expect. Prints one JSON object: bytes,
- *requests, seconds, cpu_s.
+ * S3BARE_URL is the server, http://HOST:PORT/BUCKET. With S3BARE_KEYS, REGION:KEY:SECRET, it signs,
+ * and hashes what it sends; without, the bucket is open to everybody. Prints one JSON object:
+ * bytes, requests, seconds, cpu_s.
  */
 #include <curl/curl.h>
 #include <pthread.h>
@@ -25,8 +26,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
+
+#include "store/services/s3/credentials.h"
+#include "store/services/s3/sign.h"
 
 #define PARTS_MAX 10000
 
@@ -37,7 +42,9 @@ static struct {
 	const char *key;
 	uint64_t size, part, count;
 	unsigned int connections;
-	const char *url;
+	const char *url, *host; /* up to, and without the bucket */
+	const char *region;
+	struct s3_credentials *keys; /* NULL: nothing is signed */
 	char upload[512];
 	char etags[PARTS_MAX][72];
 	_Atomic uint64_t next, bytes, requests;
@@ -80,11 +87,54 @@ static size_t take_etag(char *data, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
+static void add_header(struct curl_slist **headers, const char *name, const char *value)
+{
+	char line[S3_SIGN_AUTH_MAX + 64];
+
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	*headers = curl_slist_append(*headers, line);
+}
+
+/* Signs a request; @path with the bucket, @query as it goes into the URL, values without '&'. */
+static void sign(struct curl_slist **headers, const char *method, const char *path,
+		 const char *query, const struct body *up)
+{
+	static _Thread_local struct s3_sign_result result;
+	static _Thread_local struct s3_signer *signer;
+	char hash[S3_SIGN_HASH_SIZE] = S3_EMPTY_PAYLOAD, text[1024], *rest = text, *name;
+	struct iovec iov = { up ? up->p : NULL, up ? up->room : 0 };
+	struct s3_sign_pair pairs[4];
+	struct s3_sign_request wanted = { .method = method,
+					  .host = bare.host,
+					  .path = path,
+					  .service = "s3",
+					  .region = bare.region,
+					  .query = pairs,
+					  .payload_hash = hash,
+					  .now = time(NULL) };
+
+	if (!signer && s3_signer_new(&signer))
+		exit(1);
+	snprintf(text, sizeof(text), "%s", query);
+	while ((name = strsep(&rest, "&")) && *name && wanted.query_count < 4) {
+		char *value = strchr(name, '=');
+
+		*value++ = '\0';
+		pairs[wanted.query_count++] = (struct s3_sign_pair){ name, value };
+	}
+	if ((up && s3_sign_payload_hash(signer, iov_cursor(&iov, 1), up->room, hash)) ||
+	    s3_sign(signer, bare.keys, &wanted, &result))
+		exit(1);
+	add_header(headers, "x-amz-date", result.date);
+	add_header(headers, "x-amz-content-sha256", result.content_sha256);
+	add_header(headers, "Authorization", result.authorization);
+}
+
 /* One request; @up or @down may be NULL. @range: "first-last" or NULL. False: it failed. */
 static bool request(CURL *curl, const char *method, const char *key, const char *query,
 		    const char *range, struct body *up, struct body *down, char *etag)
 {
-	char url[2048], sink_room[4096];
+	char url[2048], sink_room[4096], path[1024];
 	struct body sink = { .p = sink_room, .room = sizeof(sink_room) };
 	struct curl_slist *headers = NULL;
 	long status = 0;
@@ -112,6 +162,9 @@ static bool request(CURL *curl, const char *method, const char *key, const char 
 		curl_easy_setopt(curl, CURLOPT_READDATA, up);
 	}
 	headers = curl_slist_append(headers, "Expect:");
+	snprintf(path, sizeof(path), "%s/%s", strchr(bare.host, '\0') + 1, key);
+	if (bare.keys)
+		sign(&headers, method, path, query, up);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	code = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
@@ -172,6 +225,34 @@ static bool work(CURL *curl, uint64_t i, char *buf)
 	return false;
 }
 
+/* "http://HOST:PORT/BUCKET" and "REGION:KEY:SECRET". */
+static bool configure(const char *url, char *keys)
+{
+	static char host[256];
+	char *region, *key;
+	size_t len;
+
+	if (!url || strncmp(url, "http://", 7) != 0)
+		return false;
+	bare.url = url;
+	len = strcspn(url + 7, "/");
+	if (len + strlen(url + 7 + len) + 2 > sizeof(host))
+		return false;
+	/* Two strings: the host, and behind its NUL the path of the bucket. */
+	memcpy(host, url + 7, len);
+	strcpy(host + len + 1, url + 7 + len);
+	bare.host = host;
+	if (!keys)
+		return true;
+	region = strsep(&keys, ":");
+	key = strsep(&keys, ":");
+	if (!keys)
+		return false;
+	bare.region = region;
+	bare.keys = s3_credentials_new(key, keys, NULL, 0, "environment");
+	return bare.keys;
+}
+
 static void *run(void *arg)
 {
 	CURL *curl = curl_easy_init();
@@ -230,28 +311,51 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-/* What reading from memory costs at least: one copy. */
-static int copy_memory(uint64_t size, uint64_t block)
+/* What reading from memory costs at least: one copy, from huge pages, as the pool has them, to
+ * blocks of shared memory in turn, as a guest has it. */
+static int copy_memory(uint64_t size, uint64_t block, unsigned int blocks)
 {
-	char *from = malloc(size), *to = malloc(block);
+	char *from = aligned_alloc(2u << 20, size), *to;
 	uint64_t bytes = 0;
 	double start;
 
-	if (!from || !to || !block || block > size)
+	if (!from || !block || block > size || !blocks)
 		return 1;
+	to = mmap(NULL, block * blocks, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (to == MAP_FAILED)
+		return 1;
+	madvise(from, size, MADV_HUGEPAGE);
 	memset(from, 'x', size);
-	memset(to, 'y', block);
+	memset(to, 'y', block * blocks);
 	start = now();
 	for (int round = 0; round < 8; round++) {
 		for (uint64_t at = 0; at + block <= size; at += block, bytes += block) {
-			memcpy(to, from + at, block);
-			__asm__ volatile("" : : "r"(to) : "memory"); /* it is wanted */
+			char *p = to + at / block % blocks * block;
+
+			memcpy(p, from + at, block);
+			__asm__ volatile("" : : "r"(p) : "memory"); /* it is wanted */
 		}
 	}
 	printf("{\"bytes\": %llu, \"requests\": 0, \"seconds\": %.6f, \"cpu_s\": 0}\n",
 	       (unsigned long long)bytes, now() - start);
 	free(from);
-	free(to);
+	munmap(to, block * blocks);
+	return 0;
+}
+
+/* Where memory that nobody uses goes back to the host of a virtual machine, the first who uses it
+ * again pays for that; here it is us. */
+static int touch_memory(uint64_t size)
+{
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return 1;
+	madvise(p, size, MADV_HUGEPAGE);
+	for (uint64_t at = 0; at < size; at += 4096)
+		*(volatile char *)(p + at) = 1;
+	munmap(p, size);
+	printf("{\"bytes\": %llu}\n", (unsigned long long)size);
 	return 0;
 }
 
@@ -263,12 +367,15 @@ int main(int argc, char **argv)
 	double start;
 	CURL *curl;
 
-	bare.url = getenv("S3BARE_URL");
-	if (argc > 4 && strcmp(argv[1], "memcpy") == 0)
-		return copy_memory(strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
+	if (argc > 5 && strcmp(argv[1], "memcpy") == 0)
+		return copy_memory(strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10),
+				   (unsigned int)atoi(argv[5]));
+	if (argc > 3 && strcmp(argv[1], "touch") == 0)
+		return touch_memory(strtoull(argv[3], NULL, 10));
 	while (argc > 1 && bare.verb <= SMALL && strcmp(argv[1], verbs[bare.verb]) != 0)
 		bare.verb++;
-	if (argc < 6 || bare.verb > SMALL || !bare.url) {
+	if (argc < 6 || bare.verb > SMALL ||
+	    !configure(getenv("S3BARE_URL"), getenv("S3BARE_KEYS"))) {
 		fprintf(stderr, "usage: s3bare get|put|random|small KEY SIZE PART CONNECTIONS "
 				"[COUNT]; see its source\n");
 		return 2;

@@ -288,6 +288,7 @@ int main(int argc, char **argv)
 		die("mount", err);
 	load.f.queue = 1;
 	load.f.timeout_ms = 600000;
+	load.f.light = true;
 	start = now();
 	open_it();
 	run();

@@ -116,7 +116,8 @@ static int cut(struct fuc_req *r, const uint32_t *cuts, size_t len, uint64_t *at
 		if (slot == VUC_MAX_SEGS || *at + n + GAP > r->arena.len)
 			return -ENOSPC;
 		r->segs[slot] = (struct vuc_seg){ .gpa = r->arena.gpa + *at, .len = (uint32_t)n };
-		memset(r->arena.p + *at + n, POISON, GAP);
+		if (!r->f->light)
+			memset(r->arena.p + *at + n, POISON, GAP);
 		/* An odd distance: nothing may rely on alignment. */
 		*at += n + GAP;
 		len -= n;
@@ -180,7 +181,7 @@ static void fill(struct fuc_req *r, const struct fuc_call *call)
 		put(r, &pos, &h, sizeof(h));
 	for (unsigned int i = 0; i < FUC_MAX_IN && call->in[i].iov_base; i++)
 		put(r, &pos, call->in[i].iov_base, call->in[i].iov_len);
-	for (unsigned int i = r->nout; i < r->nout + r->nin; i++)
+	for (unsigned int i = r->nout; i < r->nout + r->nin && !r->f->light; i++)
 		memset(seg_ptr(r, i), POISON, r->segs[i].len);
 }
 
@@ -226,29 +227,35 @@ struct fuc_req *fuc_submit(struct fuc *f, const struct fuc_call *call)
 	return r;
 }
 
-/* Copies the reply out and holds it against what the protocol promises. */
-static void receive(struct fuc_req *r, uint32_t used_len)
+static bool gaps_are_whole(struct fuc_req *r)
 {
-	size_t pos = 0;
-	struct fuse_out_header h;
-
-	r->done = true;
-	r->used_len = used_len;
-	if (r->blind)
-		return;
 	for (unsigned int i = 0; i < r->nout + r->nin; i++)
 		for (unsigned int k = 0; k < GAP; k++)
 			if (seg_ptr(r, i)[r->segs[i].len + k] != POISON) {
 				violation(r, "wrote past segment %u", i);
-				return;
+				return false;
 			}
+	return true;
+}
+
+/* Copies the reply out and holds it against what the protocol promises. */
+static void receive(struct fuc_req *r, uint32_t used_len)
+{
+	size_t pos = 0, copied;
+	struct fuse_out_header h;
+
+	r->done = true;
+	r->used_len = used_len;
+	if (r->blind || (!r->f->light && !gaps_are_whole(r)))
+		return;
 	if (used_len > r->out_len) {
 		violation(r, "used length %u of %zu", used_len, r->out_len);
 		r->used_len = 0;
 		return;
 	}
-	for (unsigned int i = r->nout; i < r->nout + r->nin && pos < used_len; i++) {
-		size_t n = r->segs[i].len < used_len - pos ? r->segs[i].len : used_len - pos;
+	copied = r->f->light && used_len > FUC_LIGHT_REPLY ? FUC_LIGHT_REPLY : used_len;
+	for (unsigned int i = r->nout; i < r->nout + r->nin && pos < copied; i++) {
+		size_t n = r->segs[i].len < copied - pos ? r->segs[i].len : copied - pos;
 
 		memcpy(r->reply + pos, seg_ptr(r, i), n);
 		pos += n;

@@ -61,6 +61,8 @@ struct fuc_call {
 	uint16_t ext_len; /* total_extlen, in 8-byte units */
 };
 
+#define FUC_LIGHT_REPLY 512u
+
 struct fuc_req {
 	struct fuc *f;
 	bool busy, done;
@@ -88,6 +90,9 @@ struct fuc {
 	uint32_t uid, gid, pid;
 	int timeout_ms;
 	bool poll; /* spin on the ring instead of sleeping on the call eventfd */
+	/* For load, not for tests: nothing is looked at but headers, and of a reply only the first
+	 * FUC_LIGHT_REPLY bytes are copied out. */
+	bool light;
 	struct fuse_init_out init;
 	uint64_t init_flags; /* both words of the reply */
 	uint64_t violations; /* broken promises seen so far */
