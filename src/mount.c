@@ -168,7 +168,7 @@ static void mount_port_retired(void *ctx, struct port *port)
 
 static const struct port_ops mount_port_ops = { .retired = mount_port_retired };
 
-static struct port_config port_config_of(const struct ovfs_mount *config)
+static struct port_config port_config_of(const struct mount *m, const struct ovfs_mount *config)
 {
 	return (struct port_config){
 		.mount = config->name,
@@ -176,13 +176,15 @@ static struct port_config port_config_of(const struct ovfs_mount *config)
 		.num_request_queues = config->socket.num_request_queues,
 		.poll_us = config->socket.poll_us,
 		.max_write = config->fuse.max_write,
+		.window_size = config->dax.enabled ? config->dax.window_size : 0,
+		.workers = m->workers,
 	};
 }
 
 /* A port for each descriptor in m->fds, which has none afterwards. */
 static struct err *mount_open_ports(struct mount *m)
 {
-	struct port_config config = port_config_of(m->config);
+	struct port_config config = port_config_of(m, m->config);
 	struct err *e = NULL;
 
 	for (size_t i = 0; i < m->fds.sockets; i++) {

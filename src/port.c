@@ -22,6 +22,8 @@ struct settings {
 	char *tag;
 	unsigned num_request_queues, poll_us;
 	uint32_t max_write;
+	uint64_t window_size;
+	struct workers *workers;
 };
 
 struct port {
@@ -61,6 +63,8 @@ static bool settings_copy(struct settings *to, const struct port_config *config)
 		.num_request_queues = config->num_request_queues,
 		.poll_us = config->poll_us,
 		.max_write = config->max_write,
+		.window_size = config->window_size,
+		.workers = config->workers,
 	};
 	if (to->name && to->mount && (to->tag || !config->tag))
 		return true;
@@ -76,7 +80,8 @@ static bool same_text(const char *a, const char *b)
 static bool settings_equal(const struct settings *a, const struct port_config *b)
 {
 	return same_text(a->tag, b->tag) && a->num_request_queues == b->num_request_queues &&
-	       a->poll_us == b->poll_us && a->max_write == b->max_write;
+	       a->poll_us == b->poll_us && a->max_write == b->max_write &&
+	       a->window_size == b->window_size && a->workers == b->workers;
 }
 
 /* ---- Requests ---- */
@@ -174,6 +179,25 @@ static void port_unlisten(struct port *p)
 	p->listen_fd = -1;
 }
 
+/* ---- The window ---- */
+
+static bool port_window_ready(void *ctx)
+{
+	return virtio_device_has_window(((struct port *)ctx)->device);
+}
+
+static int port_window_map(void *ctx, int fd, uint64_t fd_offset, uint64_t window_offset,
+			   uint64_t length, bool writable)
+{
+	return virtio_device_shmem_map(((struct port *)ctx)->device, fd, fd_offset, window_offset,
+				       length, writable);
+}
+
+static int port_window_unmap(void *ctx, uint64_t window_offset, uint64_t length)
+{
+	return virtio_device_shmem_unmap(((struct port *)ctx)->device, window_offset, length);
+}
+
 /* ---- The device ---- */
 
 static struct err *port_open_device(struct port *p)
@@ -185,10 +209,20 @@ static struct err *port_open_device(struct port *p)
 		.num_request_queues = s->num_request_queues,
 		.poll_us = s->poll_us,
 		.drain_timeout_ms = PORT_DRAIN_TIMEOUT_MS,
+		/* Not every driver can fill one. */
+		.window_size = p->fs->ops->window ? s->window_size : 0,
+	};
+	struct fuse_window_config window = {
+		.size = config.window_size,
+		.ctx = p,
+		.ready = port_window_ready,
+		.map = port_window_map,
+		.unmap = port_window_unmap,
 	};
 
 	p->session = fuse_session_new(p->fs, s->max_write);
-	if (!p->session)
+	if (!p->session ||
+	    (window.size && fuse_session_set_window(p->session, &window, s->workers) < 0))
 		return err_errno(ENOMEM, "FUSE session");
 	p->device_ops = (struct virtio_device_ops){
 		.priv_size = fuse_request_size(),

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/loop.h"
+#include "base/workers.h"
 #include "fs/fs.h"
 
 struct port;
@@ -28,6 +29,8 @@ struct port_config {
 	unsigned num_request_queues;
 	unsigned poll_us;
 	uint32_t max_write;
+	uint64_t window_size;	 /* of the DAX window, whole slots of 2 MiB; 0: none */
+	struct workers *workers; /* for what blocks in a session; they outlive the port */
 };
 
 struct port_ops {

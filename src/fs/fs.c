@@ -89,6 +89,7 @@ bool fs_direntplus_add(struct fs_req *req, size_t *used, const struct fuse_entry
 
 	if (fs_direntplus_size(namelen) > req->reply_size - *used)
 		return false;
+	fs_attr_mark(req->session, &d.entry_out.attr);
 	if (d.entry_out.nodeid)
 		d.entry_out.nodeid |= req->nodeid_tag;
 	fs_dirent_write(req, used, &d, FUSE_NAME_OFFSET_DIRENTPLUS, name, namelen);

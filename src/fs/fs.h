@@ -38,6 +38,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/iov.h"
@@ -77,6 +78,8 @@ union fs_in {
 	struct fuse_batch_forget_in batch_forget;
 	struct fuse_syncfs_in syncfs;
 	struct fuse_statx_in statx;
+	struct fuse_setupmapping_in setupmapping;   /* the FUSE layer's: no driver sees it */
+	struct fuse_removemapping_in removemapping; /* likewise */
 };
 
 union fs_out {
@@ -162,6 +165,37 @@ struct fs {
 
 struct fs_session {
 	struct fs *fs;
+	bool inode_dax; /* regular files are marked FUSE_ATTR_DAX; the FUSE layer's */
+};
+
+/*
+ * A file whose content is put into the guest's window (fuse/window.h), between open() and
+ * close().
+ */
+struct fs_window_file {
+	int fd;	       /* whose ranges can be mapped as they are; -1: only copies */
+	bool writable; /* fd is open for writing, and what is written to the memory counts */
+	uint64_t size; /* bytes, at open() */
+	uint64_t priv; /* the driver's */
+};
+
+/*
+ * What a driver does for the window. All of them on threads that may block, several at once;
+ * negative errno.
+ */
+struct fs_window_ops {
+	/* @write: the guest wants to write to it; -EROFS, -EACCES, ... if it may not. Without
+	 * @write, a file that could be written to is better opened so: a front end cannot
+	 * exchange a mapping under the guest's hands when it does want to. */
+	int (*open)(struct fs_session *session, uint64_t nodeid, bool write,
+		    struct fs_window_file *file);
+	void (*close)(struct fs_session *session, struct fs_window_file *file);
+	/* Bytes read, less than @size at the end of the file only. */
+	ssize_t (*read)(struct fs_session *session, struct fs_window_file *file, void *buf,
+			size_t size, uint64_t offset);
+	/* Bytes written; what lies beyond the end of the file is left out. */
+	ssize_t (*write)(struct fs_session *session, struct fs_window_file *file, const void *buf,
+			 size_t size, uint64_t offset);
 };
 
 struct fs_ops {
@@ -170,6 +204,9 @@ struct fs_ops {
 	/* A guest's kernel sends no SYNCFS when it unmounts. With this, its DESTROY is made
 	 * one for the driver, which may hold data back, and answered when that has ended. */
 	bool sync_at_unmount;
+
+	/* NULL: no windows. */
+	const struct fs_window_ops *window;
 
 	/* FUSE_INIT flags (of both words) that this driver can honour. */
 	uint64_t (*init_flags)(const struct fs *fs);
@@ -220,6 +257,13 @@ bool fs_dirent_add(struct fs_req *req, size_t *used, uint64_t ino, uint64_t offs
 bool fs_direntplus_add(struct fs_req *req, size_t *used, const struct fuse_entry_out *entry,
 		       uint64_t ino, uint64_t offset, uint32_t type, const char *name,
 		       size_t namelen);
+
+/* Marks what the guest may map through its window; @attr is about to be sent to it. */
+static inline void fs_attr_mark(const struct fs_session *session, struct fuse_attr *attr)
+{
+	if (session->inode_dax && S_ISREG(attr->mode))
+		attr->flags |= FUSE_ATTR_DAX;
+}
 
 /* Room that an entry with a name of @namelen bytes takes. */
 size_t fs_dirent_size(size_t namelen);

@@ -45,6 +45,7 @@ _Static_assert(offsetof(union fs_out, open) == sizeof(struct fuse_entry_out), "o
 #define IN(type) .in_size = sizeof(type)
 #define DRIVER .handler = FUSE_HANDLER_DRIVER
 #define SESSION .handler = FUSE_HANDLER_SESSION
+#define WINDOW .handler = FUSE_HANDLER_WINDOW
 #define REFUSED(errnum) .handler = FUSE_HANDLER_NONE, .refusal = (errnum)
 
 static const struct fuse_op fuse_ops[FUSE_OPCODE_COUNT] = {
@@ -110,8 +111,9 @@ static const struct fuse_op fuse_ops[FUSE_OPCODE_COUNT] = {
 	[FUSE_LSEEK] = { "LSEEK", DRIVER, IN(struct fuse_lseek_in), OUT(lseek) },
 	[FUSE_COPY_FILE_RANGE] = { "COPY_FILE_RANGE", DRIVER, IN(struct fuse_copy_file_range_in),
 				   .reply = FUSE_REPLY_COUNT32 },
-	[FUSE_SETUPMAPPING] = { "SETUPMAPPING", REFUSED(ENOSYS) },
-	[FUSE_REMOVEMAPPING] = { "REMOVEMAPPING", REFUSED(ENOSYS) },
+	[FUSE_SETUPMAPPING] = { "SETUPMAPPING", WINDOW, IN(struct fuse_setupmapping_in) },
+	[FUSE_REMOVEMAPPING] = { "REMOVEMAPPING", WINDOW, IN(struct fuse_removemapping_in),
+				 .payload = FUSE_PAYLOAD_REMOVEMAPPING },
 	[FUSE_SYNCFS] = { "SYNCFS", DRIVER, IN(struct fuse_syncfs_in) },
 	/* The kernel sends "/", which the dentry without a name is called inside. */
 	[FUSE_TMPFILE] = { "TMPFILE", DRIVER, IN(struct fuse_create_in), .names = FUSE_NAMES_UNUSED,
@@ -278,6 +280,10 @@ static int fuse_decode_payload(struct fuse_req *r)
 		break;
 	case FUSE_PAYLOAD_BATCH_FORGET:
 		size = (uint64_t)r->req.in.batch_forget.count * sizeof(struct fuse_forget_one);
+		break;
+	case FUSE_PAYLOAD_REMOVEMAPPING:
+		size = (uint64_t)r->req.in.removemapping.count *
+		       sizeof(struct fuse_removemapping_one);
 		break;
 	}
 	if (size != r->left)

@@ -10,6 +10,7 @@
 
 #include "base/util.h"
 #include "fuse/internal.h"
+#include "fuse/window.h"
 
 /* max_pages counts the guest's pages. They may be larger than this, never
  * smaller, and then the guest's own limits come first. */
@@ -35,8 +36,7 @@
 /*
  * What a driver may ask for. Left out is what would need more of this layer:
  * EXPORT_SUPPORT (names "." and ".." are refused), SECURITY_CTX (its extension
- * is not decoded), MAP_ALIGNMENT and HAS_INODE_DAX (no mapping window),
- * HAS_RESEND and HAS_EXPIRE_ONLY (no notifications over virtio), SPLICE_* and
+ * is not decoded), HAS_RESEND and HAS_EXPIRE_ONLY (no notifications over virtio), SPLICE_* and
  * OVER_IO_URING (no /dev/fuse).
  */
 #define FUSE_FLAGS_DRIVER                                                                          \
@@ -45,9 +45,9 @@
 		    FUSE_WRITEBACK_CACHE | FUSE_NO_OPEN_SUPPORT | FUSE_HANDLE_KILLPRIV |           \
 		    FUSE_POSIX_ACL | FUSE_CACHE_SYMLINKS | FUSE_NO_OPENDIR_SUPPORT |               \
 		    FUSE_EXPLICIT_INVAL_DATA | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 |          \
-		    FUSE_SETXATTR_EXT) |                                                           \
+		    FUSE_SETXATTR_EXT | FUSE_MAP_ALIGNMENT) |                                      \
 	 FUSE_CREATE_SUPP_GROUP | FUSE_DIRECT_IO_ALLOW_MMAP | FUSE_NO_EXPORT_SUPPORT |             \
-	 FUSE_ALLOW_IDMAP)
+	 FUSE_ALLOW_IDMAP | FUSE_HAS_INODE_DAX)
 
 enum fuse_init_outcome fuse_init_negotiate(const struct fuse_init_in *in, uint64_t driver_flags,
 					   uint32_t max_write, struct fuse_init_out *out,
@@ -70,6 +70,10 @@ enum fuse_init_outcome fuse_init_negotiate(const struct fuse_init_in *in, uint64
 	flags = offered & (FUSE_FLAGS_SESSION | (driver_flags & FUSE_FLAGS_DRIVER));
 	if (!(flags & FUSE_DO_READDIRPLUS))
 		flags &= ~(uint64_t)FUSE_READDIRPLUS_AUTO;
+	if (!(flags & FUSE_MAP_ALIGNMENT))
+		flags &= ~FUSE_HAS_INODE_DAX;
+	else
+		out->map_alignment = FUSE_WINDOW_SHIFT;
 
 	max_write = MAX(max_write, FUSE_MAX_WRITE_MIN);
 	out->minor = MIN(in->minor, (uint32_t)FUSE_ABI_MINOR);

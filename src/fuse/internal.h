@@ -33,6 +33,7 @@ enum fuse_handler {
 	FUSE_HANDLER_NONE, /* nobody: refused with fuse_op.refusal */
 	FUSE_HANDLER_DRIVER,
 	FUSE_HANDLER_SESSION,
+	FUSE_HANDLER_WINDOW,
 };
 
 /* The strings after the fixed part of a request. */
@@ -51,6 +52,7 @@ enum fuse_payload {
 	FUSE_PAYLOAD_WRITE,
 	FUSE_PAYLOAD_SETXATTR,
 	FUSE_PAYLOAD_BATCH_FORGET,
+	FUSE_PAYLOAD_REMOVEMAPPING,
 };
 
 /* The reply after its header. */

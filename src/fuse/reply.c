@@ -91,6 +91,28 @@ static size_t fuse_reply_count(struct fuse_req *r, ssize_t result)
 	return fuse_reply_struct(r, &out32, sizeof(out32));
 }
 
+/* What the guest may map is said in a file's attributes. */
+static void fuse_reply_mark(struct fuse_req *r)
+{
+	if (likely(!r->req.session->inode_dax))
+		return;
+	switch (r->req.opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_SYMLINK:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_LINK:
+	case FUSE_CREATE:
+	case FUSE_TMPFILE:
+		fs_attr_mark(r->req.session, &r->req.out.entry.attr);
+		break;
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		fs_attr_mark(r->req.session, &r->req.out.attr.attr);
+		break;
+	}
+}
+
 static size_t fuse_reply_success(struct fuse_req *r, ssize_t result)
 {
 	struct fuse_getxattr_out xattr;
@@ -106,6 +128,7 @@ static size_t fuse_reply_success(struct fuse_req *r, ssize_t result)
 		return fuse_reply_write(r, 0, NULL, 0,
 					fuse_reply_clamp(r, result, r->req.reply_size));
 	case FUSE_REPLY_OUT:
+		fuse_reply_mark(r);
 		return fuse_reply_struct(r, (const char *)&r->req.out + r->op->out_offset,
 					 r->op->out_size);
 	case FUSE_REPLY_COUNT32:

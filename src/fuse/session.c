@@ -50,10 +50,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/loop.h"
 #include "base/util.h"
 #include "fuse/internal.h"
+#include "fuse/window.h"
 
 /* A power of two, and no fewer than the queues of a device, so that queue
  * threads of one mount mostly have their own. */
@@ -65,6 +67,14 @@
 #define FUSE_CONNS 8
 
 #define FUSE_CACHE_LINE 64
+
+/* What is the window's to offer, not the driver's. */
+#define FUSE_FLAGS_WINDOW ((uint64_t)FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX)
+
+/* How often the end of a session looks whether the workers are done with it. */
+#define FUSE_FREE_POLL_US 500
+
+_Static_assert(FUSE_CONNS <= FUSE_WINDOW_OWNERS_MAX, "each may have a window");
 
 struct fuse_shard {
 	_Alignas(FUSE_CACHE_LINE) _Atomic uint64_t count;
@@ -78,6 +88,9 @@ struct fuse_conn {
 	/* Constant while holds != 0. */
 	struct fs_session *fs_session;
 	uint64_t flags; /* agreed on by FUSE_INIT */
+
+	struct fuse_session *session;
+	struct work drop; /* of what it had in the window, with a pin */
 };
 
 struct fuse_session {
@@ -87,7 +100,9 @@ struct fuse_session {
 	struct fuse_metrics *metrics;
 	_Atomic uint64_t slow_ns; /* UINT64_MAX: never */
 	uint32_t max_write;
-	pthread_mutex_t lock; /* INIT, DESTROY, reset */
+	struct window *window;	 /* NULL: none */
+	struct workers *workers; /* with a window */
+	pthread_mutex_t lock;	 /* INIT, DESTROY, reset */
 	struct log_limit log_limit;
 };
 
@@ -187,6 +202,42 @@ static void fuse_conn_retire(struct fuse_session *session)
 	fuse_conn_drop_hold(conn);
 }
 
+/*
+ * Under session->lock: empties the window of the live connection, which waits for the front end
+ * and the storage. It has to outlive that.
+ */
+static void fuse_conn_drop_window(struct fuse_session *session)
+{
+	struct fuse_conn *conn = atomic_load_explicit(&session->current, memory_order_relaxed);
+
+	if (!session->window || !conn || !fuse_conn_pin(conn))
+		return;
+	window_drop(session->window, conn);
+	fuse_conn_drop_hold(conn);
+}
+
+static void fuse_conn_drop_run(struct work *work)
+{
+	struct fuse_conn *conn = container_of(work, struct fuse_conn, drop);
+
+	window_drop(conn->session->window, conn);
+	fuse_conn_drop_hold(conn);
+}
+
+/* The same when the front end is gone: what there is to save is saved later. */
+static void fuse_conn_lose_window(struct fuse_session *session)
+{
+	struct fuse_conn *conn = atomic_load_explicit(&session->current, memory_order_relaxed);
+
+	if (!session->window)
+		return;
+	window_gone(session->window);
+	if (!conn || !window_has_copies(session->window) || !fuse_conn_pin(conn))
+		return;
+	conn->drop.run = fuse_conn_drop_run;
+	workers_submit(session->workers, &conn->drop);
+}
+
 /* Under session->lock, with no live connection. Returns 0 or -errno. */
 static int fuse_conn_create(struct fuse_session *session, const struct fs_negotiated *negotiated)
 {
@@ -203,6 +254,10 @@ static int fuse_conn_create(struct fuse_session *session, const struct fs_negoti
 	if (!conn->fs_session)
 		return -ENOMEM;
 	conn->flags = negotiated->flags;
+	conn->session = session;
+	conn->fs_session->inode_dax = negotiated->flags & FUSE_HAS_INODE_DAX;
+	if (session->window)
+		window_forget(session->window, conn);
 	atomic_store_explicit(&conn->busy, true, memory_order_relaxed);
 	atomic_store_explicit(&conn->holds, FUSE_SHARDS, memory_order_release);
 	for (unsigned i = 0; i < FUSE_SHARDS; i++)
@@ -236,7 +291,10 @@ static void fuse_req_end(struct fuse_req *r, size_t written, ssize_t result)
 static void fuse_req_complete(struct fs_req *req, ssize_t result)
 {
 	struct fuse_req *r = container_of(req, struct fuse_req, req);
+	struct window *window = r->session->window;
 
+	if (unlikely(window && window_has_copies(window)))
+		window_after(window, r->conn, req, r->body, result);
 	fuse_req_end(r, fuse_reply_result(r, result), result);
 }
 
@@ -259,6 +317,7 @@ static void fuse_op_init(struct fuse_req *r)
 	size_t size = MIN(MAX(r->left, offsetof(struct fuse_init_in, flags2)), sizeof(in));
 	struct fuse_init_out out;
 	enum fuse_init_outcome outcome;
+	uint64_t driver_flags;
 	int err = 0;
 
 	if (fuse_decode_struct(r, &in, size) ||
@@ -267,9 +326,12 @@ static void fuse_op_init(struct fuse_req *r)
 		fuse_req_reject(r, -EINVAL);
 		return;
 	}
-	outcome = fuse_init_negotiate(&in, session->fs->ops->init_flags(session->fs),
-				      session->max_write, &out, &negotiated);
+	driver_flags = session->fs->ops->init_flags(session->fs) & ~FUSE_FLAGS_WINDOW;
+	if (session->window && window_ready(session->window))
+		driver_flags |= FUSE_FLAGS_WINDOW;
+	outcome = fuse_init_negotiate(&in, driver_flags, session->max_write, &out, &negotiated);
 	pthread_mutex_lock(&session->lock);
+	fuse_conn_drop_window(session);
 	fuse_conn_retire(session);
 	if (outcome == FUSE_INIT_AGREED)
 		err = fuse_conn_create(session, &negotiated);
@@ -303,6 +365,11 @@ static void fuse_destroy_synced(struct fs_req *req, ssize_t result)
 
 static void fuse_op_destroy(struct fuse_req *r)
 {
+	if (r->session->window) {
+		pthread_mutex_lock(&r->session->lock);
+		fuse_conn_drop_window(r->session);
+		pthread_mutex_unlock(&r->session->lock);
+	}
 	if (r->session->fs->ops->sync_at_unmount) {
 		r->shard = fuse_thread_shard();
 		r->conn = fuse_conn_enter(r->session, r->shard);
@@ -340,6 +407,58 @@ static void fuse_op_interrupt(struct fuse_req *r)
 	fuse_req_end(r, 0, 0);
 }
 
+/* ---- requests that have to do with the window; on a worker ---- */
+
+static ssize_t fuse_op_removemapping(struct fuse_req *r)
+{
+	struct fuse_removemapping_one one;
+	ssize_t result = 0;
+
+	for (uint32_t i = 0; i < r->req.in.removemapping.count; i++) {
+		int err;
+
+		iov_read(&r->req.data, &one, sizeof(one));
+		err = window_remove(r->session->window, r->conn, r->req.nodeid, &one);
+		if (result == 0)
+			result = err;
+	}
+	return result;
+}
+
+static void fuse_window_run(struct work *work)
+{
+	struct fs_req *req = fs_req_resume(work);
+	struct fuse_req *r = container_of(req, struct fuse_req, req);
+	ssize_t result;
+
+	if (req->opcode == FUSE_SETUPMAPPING) {
+		result = window_setup(r->session->window, r->conn, r->conn->fs_session, req->nodeid,
+				      &req->in.setupmapping);
+	} else if (req->opcode == FUSE_REMOVEMAPPING) {
+		result = fuse_op_removemapping(r);
+	} else {
+		result = window_before(r->session->window, r->conn, req);
+		if (result == 0) {
+			span_detach(&req->span);
+			fs_submit(r->conn->fs_session, req);
+			return;
+		}
+	}
+	fs_req_complete(req, result);
+}
+
+/* Hands @r over, if it is for the window or a copy in it has to know of it. */
+static bool fuse_req_windowed(struct fuse_req *r)
+{
+	struct window *window = r->session->window;
+
+	if (r->op->handler != FUSE_HANDLER_WINDOW &&
+	    (!window_has_copies(window) || !window_concerns(window, r->conn, &r->req)))
+		return false;
+	fs_req_defer(&r->req, r->session->workers, fuse_window_run);
+	return true;
+}
+
 static void fuse_req_submit(struct fuse_req *r)
 {
 	unsigned shard = fuse_thread_shard();
@@ -353,12 +472,19 @@ static void fuse_req_submit(struct fuse_req *r)
 	}
 	r->conn = conn;
 	r->shard = shard;
+	if (unlikely(r->op->handler == FUSE_HANDLER_WINDOW &&
+		     !(conn->flags & FUSE_MAP_ALIGNMENT))) {
+		fuse_req_end(r, fuse_reply_error(r, -ENOSYS), -ENOSYS);
+		return;
+	}
 	err = fuse_decode_body(r, conn->flags);
 	if (unlikely(err)) {
 		fuse_req_reject(r, err);
 		return;
 	}
 	r->req.complete = fuse_req_complete;
+	if (unlikely(r->session->window) && fuse_req_windowed(r))
+		return;
 	fs_submit(conn->fs_session, &r->req);
 	/* @r may be gone, @conn be another: see the top of this file. */
 	if (unlikely(waits) &&
@@ -380,6 +506,13 @@ static void fuse_req_own(struct fuse_req *r)
 		fuse_op_interrupt(r);
 		break;
 	}
+}
+
+static void fuse_req_own_run(struct work *work)
+{
+	struct fs_req *req = fs_req_resume(work);
+
+	fuse_req_own(container_of(req, struct fuse_req, req));
 }
 
 /* Lets who looks at requests under way know which one this is. */
@@ -422,10 +555,15 @@ void fuse_session_request(struct fuse_session *session, void *storage, uint64_t 
 	}
 	switch ((enum fuse_handler)r->op->handler) {
 	case FUSE_HANDLER_DRIVER:
+	case FUSE_HANDLER_WINDOW:
 		fuse_req_submit(r);
 		break;
 	case FUSE_HANDLER_SESSION:
-		fuse_req_own(r);
+		/* These empty the window first, which waits. */
+		if (session->window && r->req.opcode != FUSE_INTERRUPT)
+			fs_req_defer(&r->req, session->workers, fuse_req_own_run);
+		else
+			fuse_req_own(r);
 		break;
 	case FUSE_HANDLER_NONE:
 		fuse_req_end(r, fuse_reply_error(r, -r->op->refusal), -r->op->refusal);
@@ -464,9 +602,20 @@ struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write)
 	return session;
 }
 
+int fuse_session_set_window(struct fuse_session *session, const struct fuse_window_config *config,
+			    struct workers *workers)
+{
+	if (!session->fs->ops->window)
+		return 0;
+	session->window = window_new(config);
+	session->workers = workers;
+	return session->window ? 0 : -ENOMEM;
+}
+
 void fuse_session_reset(struct fuse_session *session)
 {
 	pthread_mutex_lock(&session->lock);
+	fuse_conn_lose_window(session);
 	fuse_conn_retire(session);
 	pthread_mutex_unlock(&session->lock);
 }
@@ -474,6 +623,12 @@ void fuse_session_reset(struct fuse_session *session)
 void fuse_session_free(struct fuse_session *session)
 {
 	fuse_session_reset(session);
+	/* Workers may be busy with what was in the window. */
+	for (unsigned i = 0; i < FUSE_CONNS; i++) {
+		while (atomic_load_explicit(&session->conns[i].busy, memory_order_acquire))
+			usleep(FUSE_FREE_POLL_US);
+	}
+	window_free(session->window);
 	pthread_mutex_destroy(&session->lock);
 	fuse_metrics_free(session->metrics);
 	free(session);

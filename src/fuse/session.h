@@ -14,6 +14,7 @@
 #ifndef OVFS_FUSE_SESSION_H
 #define OVFS_FUSE_SESSION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -29,6 +30,23 @@ typedef void fuse_done_fn(void *arg, size_t written);
 /* @fs outlives the session. @max_write in bytes (the guest may allow less).
  * NULL for lack of memory. */
 struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write);
+
+/* The transport's part of a window, see fuse/window.h. @ctx is passed to each. */
+struct fuse_window_config {
+	uint64_t size; /* bytes, whole slots of 2 MiB */
+	void *ctx;
+	/* Whether the guest has one now. */
+	bool (*ready)(void *ctx);
+	/* As virtio_device_shmem_map() and _unmap(). */
+	int (*map)(void *ctx, int fd, uint64_t fd_offset, uint64_t window_offset, uint64_t length,
+		   bool writable);
+	int (*unmap)(void *ctx, uint64_t window_offset, uint64_t length);
+};
+
+/* Offers the guest a window, if the driver can fill one. Before the first request. @workers: for
+ * what blocks; it outlives the session. -ENOMEM. */
+int fuse_session_set_window(struct fuse_session *session, const struct fuse_window_config *config,
+			    struct workers *workers);
 
 /* All requests are completed. */
 void fuse_session_free(struct fuse_session *session);

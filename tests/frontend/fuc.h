@@ -195,5 +195,12 @@ int fuc_lseek(struct fuc *f, uint64_t node, uint64_t fh, uint64_t off, uint32_t 
 int fuc_copy_file_range(struct fuc *f, uint32_t opcode, const struct fuse_copy_file_range_in *in,
 			uint64_t node_in, uint64_t *copied);
 int fuc_syncfs(struct fuc *f, uint64_t node);
+/* SETUPMAPPING; @flags FUSE_SETUPMAPPING_FLAG_*. */
+int fuc_map(struct fuc *f, uint64_t node, uint64_t offset, uint64_t len, uint64_t flags,
+	    uint64_t window_offset);
+/* REMOVEMAPPING of several, or of one. */
+int fuc_unmap_list(struct fuc *f, uint64_t node, const struct fuse_removemapping_one *list,
+		   uint32_t count);
+int fuc_unmap(struct fuc *f, uint64_t node, uint64_t window_offset, uint64_t len);
 
 #endif

@@ -586,3 +586,37 @@ int fuc_syncfs(struct fuc *f, uint64_t node)
 	return call_plain(
 		f, &(struct fuc_call){ .opcode = FUSE_SYNCFS, .nodeid = node, .in = { ARG(in) } });
 }
+
+int fuc_map(struct fuc *f, uint64_t node, uint64_t offset, uint64_t len, uint64_t flags,
+	    uint64_t window_offset)
+{
+	/* As Linux does it: no handle. */
+	struct fuse_setupmapping_in in = { .fh = UINT64_MAX,
+					   .foffset = offset,
+					   .len = len,
+					   .flags = flags,
+					   .moffset = window_offset };
+	struct fuc_call call = { .opcode = FUSE_SETUPMAPPING, .nodeid = node, .in = { ARG(in) } };
+
+	return call_plain(f, &call);
+}
+
+int fuc_unmap_list(struct fuc *f, uint64_t node, const struct fuse_removemapping_one *list,
+		   uint32_t count)
+{
+	struct fuse_removemapping_in in = { .count = count };
+	struct fuc_call call = {
+		.opcode = FUSE_REMOVEMAPPING,
+		.nodeid = node,
+		.in = { ARG(in), PART(list, count * sizeof(*list)) },
+	};
+
+	return call_plain(f, &call);
+}
+
+int fuc_unmap(struct fuc *f, uint64_t node, uint64_t window_offset, uint64_t len)
+{
+	const struct fuse_removemapping_one one = { .moffset = window_offset, .len = len };
+
+	return fuc_unmap_list(f, node, &one, 1);
+}

@@ -342,6 +342,7 @@ static void filefs_free(struct fs *base)
 
 static const struct fs_ops filefs_ops = {
 	.name = "filefs",
+	.window = &filefs_window_ops,
 	.init_flags = filefs_init_flags,
 	.session_new = filefs_session_new,
 	.session_free = filefs_session_free,

@@ -126,6 +126,9 @@ void filefs_dir_free(struct filefs_session *s, uint32_t index);
 /* xattr.c */
 filefs_op_fn filefs_setxattr, filefs_getxattr, filefs_listxattr, filefs_removexattr;
 
+/* window.c */
+extern const struct fs_window_ops filefs_window_ops;
+
 /* lock.c */
 filefs_op_fn filefs_getlk, filefs_setlk, filefs_setlkw;
 

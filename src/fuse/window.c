@@ -1,0 +1,695 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fuse/window.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/falloc.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "fuse/window_copy.h"
+
+#define COPY_BUCKETS 64u
+
+enum slot_state {
+	SLOT_FREE,
+	SLOT_BUSY,   /* of whoever set it so */
+	SLOT_MAPPED, /* a mapping begins here */
+	SLOT_TAIL,   /* and goes on here */
+	SLOT_LEFT, /* nobody's; the front end could not be told to unmap it, and has to be first */
+};
+
+struct window_slot {
+	uint8_t state;
+	bool writable; /* the front end has mapped it so */
+	uint32_t span; /* slots, of MAPPED */
+	uint32_t left; /* slots, of LEFT, and of what was LEFT before it was BUSY; else 0 */
+	const void *owner;
+	uint64_t nodeid, offset;
+	struct window_copy *copy; /* NULL: mapped as it is. A reference */
+};
+
+/* What the front end refused once, and need not be asked again. */
+struct window_refused {
+	_Atomic bool beyond_end;
+	_Atomic bool readonly;
+};
+
+struct window {
+	struct fuse_window_config config;
+	struct window_refused refused;
+	struct log_limit log_limit;
+
+	pthread_mutex_t lock;		  /* covers the rest */
+	struct list copies[COPY_BUCKETS]; /* by nodeid */
+	uint64_t next_seq;
+	_Atomic unsigned copy_count;
+	/* Their mappings are undone as soon as they are made. */
+	const void *dropped[FUSE_WINDOW_OWNERS_MAX];
+	size_t slot_count;
+	struct window_slot slots[];
+};
+
+/* ---- Life ---- */
+
+struct window *window_new(const struct fuse_window_config *config)
+{
+	const size_t count = (size_t)(config->size >> FUSE_WINDOW_SHIFT);
+	struct window *w = calloc(1, sizeof(*w) + count * sizeof(w->slots[0]));
+
+	if (!w)
+		return NULL;
+	w->config = *config;
+	w->slot_count = count;
+	pthread_mutex_init(&w->lock, NULL);
+	for (unsigned i = 0; i < COPY_BUCKETS; i++)
+		list_init(&w->copies[i]);
+	return w;
+}
+
+void window_free(struct window *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+bool window_ready(const struct window *w)
+{
+	return w->config.ready(w->config.ctx);
+}
+
+/* ---- Copies; the list and references under the lock ---- */
+
+static struct list *copy_bucket(struct window *w, uint64_t nodeid)
+{
+	return &w->copies[nodeid % COPY_BUCKETS];
+}
+
+static bool copy_is(const struct window_copy *copy, const void *owner, uint64_t nodeid)
+{
+	return copy->owner == owner && copy->nodeid == nodeid;
+}
+
+/*
+ * The next copy of the file after @seq, with a reference; NULL when there is none. The list may
+ * change between two calls.
+ */
+static struct window_copy *copy_next(struct window *w, const void *owner, uint64_t nodeid,
+				     uint64_t seq)
+{
+	struct window_copy *found = NULL;
+	struct list *pos;
+
+	pthread_mutex_lock(&w->lock);
+	list_for_each (pos, copy_bucket(w, nodeid)) {
+		struct window_copy *copy = list_entry(pos, struct window_copy, entry);
+
+		if (copy->seq > seq && copy_is(copy, owner, nodeid)) {
+			copy->refs++;
+			found = copy;
+			break;
+		}
+	}
+	pthread_mutex_unlock(&w->lock);
+	return found;
+}
+
+static void copy_put(struct window *w, struct window_copy *copy)
+{
+	bool last;
+
+	pthread_mutex_lock(&w->lock);
+	last = --copy->refs == 0;
+	if (last)
+		list_remove(&copy->entry);
+	pthread_mutex_unlock(&w->lock);
+	if (!last)
+		return;
+	window_copy_free(copy);
+	atomic_fetch_sub(&w->copy_count, 1);
+}
+
+#define for_each_copy(copy, w, owner, nodeid)                                                      \
+	for (uint64_t seq_ = 0; ((copy) = copy_next(w, owner, nodeid, seq_)) != NULL;              \
+	     seq_ = (copy)->seq, copy_put(w, copy))
+
+static struct window_copy *copy_of_all_next(struct window *w, const void *owner, uint64_t *seq)
+{
+	struct window_copy *found = NULL;
+	struct list *pos;
+
+	pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < COPY_BUCKETS; i++) {
+		list_for_each (pos, &w->copies[i]) {
+			struct window_copy *copy = list_entry(pos, struct window_copy, entry);
+
+			if (copy->owner == owner && copy->seq > *seq &&
+			    (!found || copy->seq < found->seq))
+				found = copy;
+		}
+	}
+	if (found) {
+		found->refs++;
+		*seq = found->seq;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return found;
+}
+
+static int copies_write_back_all(struct window *w, const void *owner)
+{
+	struct window_copy *copy;
+	uint64_t seq = 0;
+	int ret = 0;
+
+	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
+		int err = window_copy_write_back(copy);
+
+		copy_put(w, copy);
+		if (ret == 0)
+			ret = err;
+	}
+	return ret;
+}
+
+/* ---- Mapping ---- */
+
+static int front_map(struct window *w, int fd, uint64_t fd_offset, uint64_t window_offset,
+		     uint64_t length, bool writable)
+{
+	return w->config.map(w->config.ctx, fd, fd_offset, window_offset, length, writable);
+}
+
+/* True when nothing is mapped there any more, or there is no front end. */
+static bool front_unmap(struct window *w, size_t first, uint32_t span)
+{
+	int ret = w->config.unmap(w->config.ctx, first * FUSE_WINDOW_SLOT, span * FUSE_WINDOW_SLOT);
+
+	return ret != -EAGAIN;
+}
+
+static int map_copy(struct window *w, struct window_slot *slot, size_t first,
+		    struct fs_session *session, const struct fuse_setupmapping_in *in,
+		    struct fs_window_file *file)
+{
+	struct window_copy *copy;
+	int ret = window_copy_new(&copy, session, file, in->foffset, in->len);
+
+	if (ret < 0)
+		return ret;
+	copy->owner = slot->owner;
+	copy->nodeid = slot->nodeid;
+	atomic_fetch_add(&w->copy_count, 1);
+	pthread_mutex_lock(&w->lock);
+	copy->seq = ++w->next_seq;
+	list_push_back(copy_bucket(w, copy->nodeid), &copy->entry);
+	pthread_mutex_unlock(&w->lock);
+	ret = window_copy_fill(copy);
+	if (ret == 0 && (in->flags & FUSE_SETUPMAPPING_FLAG_WRITE))
+		ret = window_copy_make_writable(copy, slot->nodeid);
+	/* It costs nothing to have it writable from the start. */
+	if (ret == 0)
+		ret = front_map(w, copy->fd, 0, first * FUSE_WINDOW_SLOT, in->len, true);
+	if (ret < 0) {
+		copy_put(w, copy);
+		return ret;
+	}
+	slot->copy = copy;
+	slot->writable = true;
+	return 0;
+}
+
+/* Maps what @in says into @slot, which is BUSY and says whose it is. */
+static int map_range(struct window *w, struct window_slot *slot, size_t first,
+		     struct fs_session *session, const struct fuse_setupmapping_in *in)
+{
+	const struct fs_window_ops *ops = session->fs->ops->window;
+	const bool write = in->flags & FUSE_SETUPMAPPING_FLAG_WRITE;
+	struct fs_window_file file;
+	bool beyond_end;
+	int ret;
+
+	ret = ops->open(session, slot->nodeid, write, &file);
+	if (ret < 0)
+		return ret;
+	beyond_end = in->foffset + in->len > file.size;
+	if (file.fd < 0 || (beyond_end && atomic_load(&w->refused.beyond_end)) ||
+	    (!file.writable && atomic_load(&w->refused.readonly)))
+		return map_copy(w, slot, first, session, in, &file);
+
+	ret = front_map(w, file.fd, in->foffset, first * FUSE_WINDOW_SLOT, in->len, file.writable);
+	if (ret == -EIO) {
+		ret = map_copy(w, slot, first, session, in, &file);
+		/* It was the file, then, that it did not want. */
+		if (ret == 0 && beyond_end)
+			atomic_store(&w->refused.beyond_end, true);
+		else if (ret == 0 && !slot->copy->file.writable)
+			atomic_store(&w->refused.readonly, true);
+		return ret;
+	}
+	slot->copy = NULL;
+	slot->writable = file.writable;
+	ops->close(session, &file);
+	return ret;
+}
+
+/* ---- Slots; these under the lock ---- */
+
+static bool owner_dropped(const struct window *w, const void *owner)
+{
+	for (unsigned i = 0; i < FUSE_WINDOW_OWNERS_MAX; i++) {
+		if (w->dropped[i] == owner)
+			return true;
+	}
+	return false;
+}
+
+static void slots_set(struct window *w, size_t first, uint32_t span, enum slot_state head,
+		      enum slot_state tail)
+{
+	w->slots[first].state = (uint8_t)head;
+	w->slots[first].span = span;
+	for (uint32_t i = 1; i < span; i++)
+		w->slots[first + i].state = (uint8_t)tail;
+}
+
+static bool same_mapping(const struct window_slot *slot, const void *owner, uint64_t nodeid,
+			 uint64_t offset, uint32_t span)
+{
+	return slot->state == SLOT_MAPPED && slot->owner == owner && slot->nodeid == nodeid &&
+	       slot->offset == offset && slot->span == span;
+}
+
+/* Makes @span slots from @first on BUSY, for us. 1: they were one mapping, of exactly this. */
+static int slots_take(struct window *w, const void *owner, uint64_t nodeid, uint64_t offset,
+		      size_t first, uint32_t span)
+{
+	struct window_slot *head = &w->slots[first];
+	bool same = same_mapping(head, owner, nodeid, offset, span);
+
+	if (owner_dropped(w, owner))
+		return -ENOTCONN;
+	for (uint32_t i = 0; i < span && !same;) {
+		const struct window_slot *slot = &w->slots[first + i];
+
+		if (slot->state != SLOT_FREE && (slot->state != SLOT_LEFT || slot->left > span - i))
+			return -EBUSY;
+		i += MAX(slot->left, 1u);
+	}
+	slots_set(w, first, span, SLOT_BUSY, SLOT_BUSY);
+	head->owner = owner;
+	head->nodeid = nodeid;
+	head->offset = offset;
+	return same;
+}
+
+/* The BUSY slots are nobody's again. */
+static void slots_release(struct window *w, size_t first, uint32_t span)
+{
+	for (uint32_t i = 0; i < span;) {
+		struct window_slot *slot = &w->slots[first + i];
+		const uint32_t left = slot->left;
+
+		if (left)
+			slots_set(w, first + i, left, SLOT_LEFT, SLOT_TAIL);
+		else
+			slot->state = SLOT_FREE;
+		i += MAX(left, 1u);
+	}
+}
+
+/* ---- SETUPMAPPING ---- */
+
+static int setup_check(const struct window *w, const struct fuse_setupmapping_in *in)
+{
+	const uint64_t size = w->slot_count * FUSE_WINDOW_SLOT;
+	const uint64_t mask = FUSE_WINDOW_SLOT - 1;
+
+	if (in->flags & ~(FUSE_SETUPMAPPING_FLAG_READ | FUSE_SETUPMAPPING_FLAG_WRITE))
+		return -EINVAL;
+	if (!in->len || ((in->len | in->moffset | in->foffset) & mask))
+		return -EINVAL;
+	if (in->len > size || in->moffset > size - in->len ||
+	    in->foffset > (uint64_t)INT64_MAX - in->len)
+		return -EINVAL;
+	return 0;
+}
+
+/* Unmaps what was LEFT in the BUSY slots. */
+static int setup_clear(struct window *w, size_t first, uint32_t span)
+{
+	for (size_t i = first; i < first + span; i++) {
+		if (w->slots[i].left && !front_unmap(w, i, w->slots[i].left))
+			return -EAGAIN;
+		w->slots[i].left = 0;
+	}
+	return 0;
+}
+
+/* What the guest has mapped already, and now wants to write to as well. */
+static int setup_upgrade(struct window *w, struct window_slot *slot, size_t first,
+			 struct fs_session *session, const struct fuse_setupmapping_in *in,
+			 bool *mapped)
+{
+	struct fs_window_file file;
+	int ret;
+
+	*mapped = true;
+	if (!(in->flags & FUSE_SETUPMAPPING_FLAG_WRITE))
+		return 0;
+	if (slot->copy)
+		return window_copy_make_writable(slot->copy, slot->nodeid);
+	if (slot->writable)
+		return 0;
+	/* What it has stays, if it may not. */
+	ret = session->fs->ops->window->open(session, slot->nodeid, true, &file);
+	if (ret < 0)
+		return ret;
+	session->fs->ops->window->close(session, &file);
+	if (!front_unmap(w, first, slot->span))
+		return -EAGAIN;
+	*mapped = false;
+	return map_range(w, slot, first, session, in);
+}
+
+int window_setup(struct window *w, const void *owner, struct fs_session *session, uint64_t nodeid,
+		 const struct fuse_setupmapping_in *in)
+{
+	const size_t first = (size_t)(in->moffset >> FUSE_WINDOW_SHIFT);
+	const uint32_t span = (uint32_t)(in->len >> FUSE_WINDOW_SHIFT);
+	struct window_slot *slot;
+	bool mapped = false, dropped;
+	int ret = setup_check(w, in);
+
+	if (ret < 0)
+		return ret;
+	slot = &w->slots[first];
+	pthread_mutex_lock(&w->lock);
+	ret = slots_take(w, owner, nodeid, in->foffset, first, span);
+	pthread_mutex_unlock(&w->lock);
+	if (ret < 0)
+		return ret;
+
+	if (ret == 1) {
+		ret = setup_upgrade(w, slot, first, session, in, &mapped);
+	} else {
+		ret = setup_clear(w, first, span);
+		if (ret == 0)
+			ret = map_range(w, slot, first, session, in);
+	}
+	mapped |= ret == 0;
+
+	pthread_mutex_lock(&w->lock);
+	if (mapped)
+		slots_set(w, first, span, SLOT_MAPPED, SLOT_TAIL);
+	else
+		slots_release(w, first, span);
+	dropped = owner_dropped(w, owner);
+	pthread_mutex_unlock(&w->lock);
+	if (dropped)
+		window_drop(w, owner);
+	return ret;
+}
+
+/* ---- REMOVEMAPPING, and the end ---- */
+
+static void log_lost(struct window *w, uint64_t nodeid, uint64_t offset, int err)
+{
+	log_limited(&w->log_limit, LOG_LEVEL_ERROR, "window_data_lost",
+		    "nodeid=%llu offset=%llu error=\"%s\"", (unsigned long long)nodeid,
+		    (unsigned long long)offset, strerror(-err));
+}
+
+/* Ends the mapping in BUSY slots. Negative errno: what was written to it is lost. */
+static int slots_unmap(struct window *w, size_t first)
+{
+	struct window_slot *slot = &w->slots[first];
+	const uint32_t span = slot->span;
+	bool unmapped = front_unmap(w, first, span);
+	int ret = 0;
+
+	if (slot->copy) {
+		ret = window_copy_write_back(slot->copy);
+		if (ret < 0)
+			log_lost(w, slot->nodeid, slot->offset, ret);
+		copy_put(w, slot->copy);
+	}
+	pthread_mutex_lock(&w->lock);
+	slot->copy = NULL;
+	slot->left = unmapped ? 0 : span;
+	slots_release(w, first, span);
+	pthread_mutex_unlock(&w->lock);
+	return ret;
+}
+
+int window_remove(struct window *w, const void *owner, uint64_t nodeid,
+		  const struct fuse_removemapping_one *one)
+{
+	const size_t first = (size_t)(one->moffset >> FUSE_WINDOW_SHIFT);
+	struct window_slot *slot;
+	bool found;
+
+	if (!one->len || ((one->len | one->moffset) & (FUSE_WINDOW_SLOT - 1)) ||
+	    first >= w->slot_count)
+		return -EINVAL;
+	slot = &w->slots[first];
+	pthread_mutex_lock(&w->lock);
+	found = slot->state == SLOT_MAPPED && slot->owner == owner && slot->nodeid == nodeid &&
+		slot->span == one->len >> FUSE_WINDOW_SHIFT;
+	if (found)
+		slots_set(w, first, slot->span, SLOT_BUSY, SLOT_BUSY);
+	pthread_mutex_unlock(&w->lock);
+	return found ? slots_unmap(w, first) : -EINVAL;
+}
+
+/* Saves what was written to mappings that are gone. */
+static void orphans_save(struct window *w, const void *owner)
+{
+	struct window_copy *copy;
+	uint64_t seq = 0;
+
+	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
+		int ret = copy->orphan ? window_copy_write_back(copy) : 0;
+		bool orphan;
+
+		if (ret < 0)
+			log_lost(w, copy->nodeid, copy->offset, ret);
+		pthread_mutex_lock(&w->lock);
+		orphan = copy->orphan;
+		copy->orphan = false;
+		pthread_mutex_unlock(&w->lock);
+		if (orphan)
+			copy_put(w, copy);
+		copy_put(w, copy);
+	}
+}
+
+/* Under the lock. */
+static void owner_mark_dropped(struct window *w, const void *owner)
+{
+	for (unsigned i = 0; i < FUSE_WINDOW_OWNERS_MAX && !owner_dropped(w, owner); i++) {
+		if (!w->dropped[i])
+			w->dropped[i] = owner;
+	}
+}
+
+void window_drop(struct window *w, const void *owner)
+{
+	pthread_mutex_lock(&w->lock);
+	owner_mark_dropped(w, owner);
+	for (size_t i = 0; i < w->slot_count; i++) {
+		struct window_slot *slot = &w->slots[i];
+
+		if (slot->state != SLOT_MAPPED || slot->owner != owner)
+			continue;
+		slots_set(w, i, slot->span, SLOT_BUSY, SLOT_BUSY);
+		pthread_mutex_unlock(&w->lock);
+		slots_unmap(w, i);
+		pthread_mutex_lock(&w->lock);
+	}
+	pthread_mutex_unlock(&w->lock);
+	orphans_save(w, owner);
+}
+
+void window_gone(struct window *w)
+{
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->slot_count; i++) {
+		struct window_slot *slot = &w->slots[i];
+
+		slot->left = 0;
+		if (slot->state == SLOT_BUSY)
+			continue;
+		if (slot->state == SLOT_MAPPED && slot->copy) {
+			/* The slot's reference becomes window_drop()'s. */
+			slot->copy->orphan = true;
+			slot->copy = NULL;
+		}
+		slot->state = SLOT_FREE;
+	}
+	atomic_store(&w->refused.beyond_end, false);
+	atomic_store(&w->refused.readonly, false);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void window_forget(struct window *w, const void *owner)
+{
+	pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; i < FUSE_WINDOW_OWNERS_MAX; i++) {
+		if (w->dropped[i] == owner)
+			w->dropped[i] = NULL;
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+bool window_has_copies(const struct window *w)
+{
+	return atomic_load_explicit(&w->copy_count, memory_order_relaxed) > 0;
+}
+
+/* ---- Requests that a copy has to know of ---- */
+
+enum concern {
+	CONCERN_NONE,
+	CONCERN_WRITE_BACK, /* the file has to have what was written to its copies */
+	CONCERN_REFRESH,    /* and they what it has */
+	CONCERN_ALL,	    /* all files' copies are written back */
+	CONCERN_CHANGE,	    /* they change with it */
+	CONCERN_TARGET,	    /* it reads one file and changes another */
+};
+
+static enum concern concern_of(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_READ:
+	case FUSE_FLUSH:
+	case FUSE_FSYNC:
+	case FUSE_RELEASE:
+	case FUSE_LSEEK:
+		return CONCERN_WRITE_BACK;
+	case FUSE_OPEN:
+		return CONCERN_REFRESH;
+	case FUSE_SYNCFS:
+		return CONCERN_ALL;
+	case FUSE_WRITE:
+	case FUSE_SETATTR:
+	case FUSE_FALLOCATE:
+		return CONCERN_CHANGE;
+	case FUSE_COPY_FILE_RANGE:
+	case FUSE_COPY_FILE_RANGE_64:
+		return CONCERN_TARGET;
+	default:
+		return CONCERN_NONE;
+	}
+}
+
+static bool node_has_copies(struct window *w, const void *owner, uint64_t nodeid)
+{
+	struct window_copy *copy = copy_next(w, owner, nodeid, 0);
+
+	if (copy)
+		copy_put(w, copy);
+	return copy != NULL;
+}
+
+bool window_concerns(struct window *w, const void *owner, const struct fs_req *req)
+{
+	switch (concern_of(req->opcode)) {
+	case CONCERN_NONE:
+		return false;
+	case CONCERN_ALL:
+		return true;
+	case CONCERN_TARGET:
+		return node_has_copies(w, owner, req->nodeid) ||
+		       node_has_copies(w, owner, req->in.copy_file_range.nodeid_out);
+	case CONCERN_WRITE_BACK:
+	case CONCERN_REFRESH:
+	case CONCERN_CHANGE:
+		break;
+	}
+	return node_has_copies(w, owner, req->nodeid);
+}
+
+static ssize_t node_write_back(struct window *w, const void *owner, uint64_t nodeid, bool refresh)
+{
+	struct window_copy *copy;
+	int ret = 0;
+
+	for_each_copy(copy, w, owner, nodeid)
+	{
+		int err = refresh ? window_copy_refresh(copy) : window_copy_write_back(copy);
+
+		if (ret == 0)
+			ret = err;
+	}
+	return ret;
+}
+
+/* Modes of fallocate that do to a copy what zeros would. */
+static bool fallocate_is_simple(uint32_t mode)
+{
+	return !(mode &
+		 ~(uint32_t)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE));
+}
+
+ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req)
+{
+	struct window_copy *copy;
+
+	switch (concern_of(req->opcode)) {
+	case CONCERN_NONE:
+		return 0;
+	case CONCERN_WRITE_BACK:
+		return node_write_back(w, owner, req->nodeid, false);
+	case CONCERN_REFRESH:
+		/* An OPEN does not fail for what is wrong with a mapping. */
+		node_write_back(w, owner, req->nodeid, true);
+		return 0;
+	case CONCERN_ALL:
+		return copies_write_back_all(w, owner);
+	case CONCERN_TARGET:
+		/* The guest's kernel then copies by itself. */
+		if (node_has_copies(w, owner, req->in.copy_file_range.nodeid_out))
+			return -EOPNOTSUPP;
+		return node_write_back(w, owner, req->nodeid, false);
+	case CONCERN_CHANGE:
+		break;
+	}
+	if (req->opcode == FUSE_FALLOCATE && !fallocate_is_simple(req->in.fallocate.mode))
+		return -EOPNOTSUPP;
+	/* The times that are set are to stay; and what is cut off need not be saved later. */
+	if (req->opcode == FUSE_SETATTR)
+		node_write_back(w, owner, req->nodeid, false);
+	for_each_copy(copy, w, owner, req->nodeid) window_copy_begin_change(copy);
+	return 0;
+}
+
+void window_after(struct window *w, const void *owner, const struct fs_req *req,
+		  struct iov_cursor data, ssize_t result)
+{
+	uint64_t offset = 0, size = 0;
+	struct window_copy *copy;
+
+	if (concern_of(req->opcode) != CONCERN_CHANGE)
+		return;
+	if (req->opcode == FUSE_WRITE && result > 0) {
+		offset = req->in.write.offset;
+		size = (uint64_t)result;
+	} else if (req->opcode == FUSE_SETATTR && result == 0 &&
+		   (req->in.setattr.valid & FATTR_SIZE)) {
+		offset = req->out.attr.attr.size;
+		size = UINT64_MAX;
+	} else if (req->opcode == FUSE_FALLOCATE && result == 0 &&
+		   (req->in.fallocate.mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
+		offset = req->in.fallocate.offset;
+		size = req->in.fallocate.length;
+	}
+	for_each_copy(copy, w, owner, req->nodeid) window_copy_end_change(
+		copy, offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
+}
