@@ -221,7 +221,7 @@ static void load_value(struct conf_section *section, struct conf_source *source,
 		key = conf_load_key(load, key->alias, &index);
 	origin = &section->origin[index];
 	if (origin->source) {
-		conf_problem_at(load, source, node->line, "%s: given already, at %s:%d", name,
+		conf_problem_at(load, source, node->line, "%s: given twice, also at %s:%d", name,
 				origin->source->name, origin->line);
 		return;
 	}

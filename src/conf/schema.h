@@ -223,10 +223,12 @@ void conf_print_reference(const struct conf_table *tables, size_t count, FILE *o
 /* Writes a JSON schema (draft-07) of the file. */
 void conf_print_schema(const struct conf_table *tables, size_t count, FILE *out);
 
-/* Calls @found for each key of @scope whose values in @a and @b differ, with its name
- * ("table.key") and what it takes to put it into effect. */
+/* Calls @found for each key of @scope whose values in @a and @b differ; @change: what it
+ * takes to put it into effect, never CONF_CHANGE_TABLE. */
 void conf_diff(const struct conf_table *tables, size_t count, enum conf_scope scope, const void *a,
-	       const void *b, void (*found)(void *arg, const char *name, enum conf_change change),
+	       const void *b,
+	       void (*found)(void *arg, const struct conf_table *table, const struct conf_key *key,
+			     enum conf_change change),
 	       void *arg);
 
 /* What a value of @key may be: "an integer from 1 to 63". @size bytes at @buf. */
