@@ -26,7 +26,7 @@
 
 /* Of one GET. Enough blocks for its bytes in the smallest size of SMALL, in most pools. */
 #define FETCH_BLOCKS 64
-#define FETCH_BYTES (4u << 20)
+#define FETCH_BYTES (8u << 20)
 
 /* How often bytes of a GET become valid. */
 #define FETCH_STEP (256u << 10)

@@ -37,7 +37,7 @@
  * Blocks are small (random) as long as the window is: the head of a large file is looked at
  * more often than all of it.
  *
- * Ends are rounded up, to a power of two of about a fourth of the window, at most 4 MiB, so
+ * Ends are rounded up, to a power of two of about a fourth of the window, at most 8 MiB, so
  * that blocks are fetched whole and GETs have the sizes they should have.
  *
  * When a request misses what was fetched ahead, memory is too short for the windows that there
@@ -61,7 +61,7 @@
 #define WINDOW_MIN (16 * KIB)	/* no GET for less */
 #define NEAR_MAX (1 * MIB)
 #define ALIGN_MIN (4 * KIB)
-#define ALIGN_MAX (4 * MIB)
+#define ALIGN_MAX (8 * MIB)
 #define SMALL_FILE (256 * KIB)
 #define SMALL_FILE_FROM_START (1 * MIB)
 /* Requests and windows from here on are worth large blocks. */
