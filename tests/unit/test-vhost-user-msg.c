@@ -283,7 +283,8 @@ static void test_what_is_offered(void **state)
 					    VUC_BIT(40) | VUC_BIT(26) | VUC_BIT(30));
 	assert_int_equal(c.offered_pf, VUC_BIT(0) | VUC_BIT(1) | VUC_BIT(3) | VUC_BIT(5) |
 					       VUC_BIT(9) | VUC_BIT(10) | VUC_BIT(12) |
-					       VUC_BIT(13) | VUC_BIT(15) | VUC_BIT(16));
+					       VUC_BIT(13) | VUC_BIT(15) | VUC_BIT(16) |
+					       VUC_BIT(22));
 	assert_int_equal(c.max_queues, 4);
 	assert_int_equal(c.max_slots, 509);
 	assert_int_equal(vuc_set_u64(&c, VUC_SET_FEATURES, VUC_BIT(33)), -EREMOTEIO);
@@ -344,7 +345,7 @@ static void test_configuration_is_read_only(void **state)
 
 static void test_unknown_messages(void **state)
 {
-	static const uint32_t unknown[] = { 0, 19, 20, 22, 23, 35, 41, 44, 999, UINT32_MAX };
+	static const uint32_t unknown[] = { 0, 19, 20, 22, 23, 35, 41, 45, 999, UINT32_MAX };
 	unsigned before;
 	struct vuc c;
 
