@@ -12,7 +12,8 @@
  * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
  * LIST that begins at the name asked for answers up to a thousand that follow (those that are
  * there: a name that is missing is asked for, as it may have come since). Who asks while it is
- * being fetched waits for it, instead of fetching another. Where such a page
+ * being fetched waits for it, instead of fetching another; and behind a page that answered
+ * many questions the first one brings another. Where such a page
  * turns out to be of no use (names in no order, in a huge directory), the patience grows.
  */
 #include <errno.h>
@@ -29,6 +30,8 @@
 #define PATIENCE_WINDOW_NS (2 * NSEC_PER_SEC)
 /* Answers that a page must give to be worth its LIST. */
 #define USEFUL_MIN 8u
+/* ... for the next question to be answered with another page at once. */
+#define USEFUL_AT_ONCE 256u
 
 /* How often an answer is thrown away because what was asked for was changed meanwhile. */
 #define LOOKUP_TRIES 8
@@ -254,13 +257,15 @@ static bool burst_due(struct objectfs *fs, struct node *dir)
 {
 	struct dir_pages *d = dir_pages_get(dir);
 	uint64_t now = loop_now_ns();
+	bool lately;
 
 	if (!d || d->bursting || !store_caps(fs->store)->start_after)
 		return false;
-	if (now - d->missed_ns > PATIENCE_WINDOW_NS)
+	lately = now - d->missed_ns <= PATIENCE_WINDOW_NS;
+	if (!lately)
 		d->missed = 0;
 	d->missed_ns = now;
-	if (++d->missed < d->patience)
+	if (++d->missed < d->patience && !(lately && d->useful >= USEFUL_AT_ONCE))
 		return false;
 	d->missed = 0;
 	d->bursting = true;
