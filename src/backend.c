@@ -92,6 +92,16 @@ struct err *backends_cache(struct backends *b, const struct ovfs_config *config,
 	return e;
 }
 
+struct err *backends_resize(struct backends *b, uint64_t size)
+{
+	struct cache *cache;
+
+	pthread_mutex_lock(&b->lock);
+	cache = b->cache;
+	pthread_mutex_unlock(&b->lock);
+	return cache ? cache_resize(cache, size) : NULL;
+}
+
 /* ---- One ---- */
 
 static struct cache_storage_config files_config(const struct ovfs_backend *config)

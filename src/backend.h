@@ -32,6 +32,10 @@ void backends_free(struct backends *backends);
 struct err *backends_cache(struct backends *backends, const struct ovfs_config *config,
 			   struct cache **out) __attribute__((warn_unused_result));
 
+/* Another size for the pool, when there is one. */
+struct err *backends_resize(struct backends *backends, uint64_t size)
+	__attribute__((warn_unused_result));
+
 /*
  * The backend for @config, which is part of @generation: one that there is, or a new one. Blocks
  * until its service has answered; an error says what is wrong with it. @threads: commits at one

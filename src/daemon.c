@@ -10,8 +10,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "base/list.h"
 #include "base/log.h"
+#include "channel.h"
+#include "daemon_priv.h"
 
 /* For mounts that were told to end, when another one could not write all it had: they may wait
  * for the same storage. */
@@ -19,31 +20,6 @@
 
 /* Descriptors for the rest of the process, when mounts share what there is. */
 #define FILES_RESERVED 512u
-
-struct daemon_mount {
-	struct list link;
-	struct mount *mount;
-	bool told; /* to stop */
-	bool was_ready;
-};
-
-struct daemon {
-	struct loop *loop;
-	struct generation *generation;
-	struct host *host;
-	struct mount_env env;
-	struct list mounts;
-	int signal_fd;
-	struct loop_fd signal_entry;
-	struct loop_fd supervisor_entry;
-	struct err *error; /* of the start */
-	bool alone;	   /* one mount at the start */
-	bool started;	   /* "ready" was said */
-	bool stopping;
-	unsigned unwritten;
-	bool stuck; /* something was left as it is: no way to free all */
-	struct loop_timer deadline;
-};
 
 /* ---- Mounts ---- */
 
@@ -63,11 +39,13 @@ static struct daemon_mount *daemon_find(struct daemon *d, const struct mount *mo
 static void daemon_forget(struct daemon_mount *m)
 {
 	list_remove(&m->link);
+	if (m->next)
+		mount_fds_close(&m->next_fds);
 	mount_free(m->mount);
 	free(m);
 }
 
-static void daemon_stop_mount(struct daemon_mount *m)
+void daemon_stop_mount(struct daemon_mount *m)
 {
 	if (m->told)
 		return;
@@ -100,17 +78,6 @@ static void log_ready(const struct ovfs_mount *config)
 			 storage_name(&config->backend));
 }
 
-static const struct ovfs_mount *daemon_config_of(struct daemon *d, const char *name)
-{
-	const struct ovfs_config *config = &d->generation->config;
-
-	for (size_t i = 0; i < config->mount_count; i++) {
-		if (strcmp(config->mounts[i].name, name) == 0)
-			return &config->mounts[i];
-	}
-	return NULL;
-}
-
 /* ---- The end ---- */
 
 static void daemon_check_end(struct daemon *d)
@@ -131,13 +98,17 @@ static void daemon_check_end(struct daemon *d)
 		loop_stop(d->loop);
 }
 
-static void daemon_begin_end(struct daemon *d)
+void daemon_begin_end(struct daemon *d)
 {
 	struct list *link;
 
 	if (d->stopping)
 		return;
+	d->stop_wanted = true;
+	if (d->reloading)
+		return;
 	d->stopping = true;
+	channel_tell(d->channel, CHANNEL_STOPPING, NULL);
 	loop_timer_arm(d->loop, &d->deadline,
 		       host_stop_timeout_s(&d->generation->config) * 1000000000ull);
 	list_for_each (link, &d->mounts)
@@ -201,6 +172,26 @@ static void daemon_check_started(struct daemon *d)
 	}
 	d->started = true;
 	log_info("started", "mounts=%zu", d->generation->config.mount_count);
+	reload_started(d);
+}
+
+/* It has ended; another one may take its place. */
+static void mount_has_ended(struct daemon *d, struct daemon_mount *m)
+{
+	const struct ovfs_mount *next = d->stopping ? NULL : m->next;
+	struct err *e = NULL;
+
+	d->unwritten += mount_unwritten(m->mount);
+	log_info("mount_ended", "mount=%s unwritten=%u", mount_name(m->mount),
+		 mount_unwritten(m->mount));
+	if (next) {
+		m->next = NULL;
+		e = daemon_add(d, next, &m->next_fds, true);
+	}
+	if (e)
+		log_error("mount_failed", "error=\"%s\"", err_msg(e));
+	err_free(e);
+	daemon_forget(m);
 }
 
 static void daemon_event(void *ctx, struct mount *mount)
@@ -210,17 +201,15 @@ static void daemon_event(void *ctx, struct mount *mount)
 
 	switch (mount_state(mount)) {
 	case MOUNT_READY:
-		if (!m->was_ready && !d->stopping)
-			log_ready(daemon_config_of(d, mount_name(mount)));
+		if (!m->was_ready && !d->stopping && m->config)
+			log_ready(m->config);
 		m->was_ready = true;
 		break;
 	case MOUNT_FAILED:
 		mount_has_failed(d, m);
 		break;
 	case MOUNT_ENDED:
-		d->unwritten += mount_unwritten(mount);
-		log_info("mount_ended", "mount=%s", mount_name(mount));
-		daemon_forget(m);
+		mount_has_ended(d, m);
 		break;
 	case MOUNT_UNWRITTEN:
 		mount_is_unwritten(d, m);
@@ -232,8 +221,8 @@ static void daemon_event(void *ctx, struct mount *mount)
 	daemon_check_end(d);
 }
 
-static struct err *daemon_add(struct daemon *d, const struct ovfs_mount *config,
-			      struct mount_fds *fds, bool patient)
+struct err *daemon_add(struct daemon *d, const struct ovfs_mount *config, struct mount_fds *fds,
+		       bool patient)
 {
 	struct daemon_mount *m = calloc(1, sizeof(*m));
 	struct err *e;
@@ -247,6 +236,7 @@ static struct err *daemon_add(struct daemon *d, const struct ovfs_mount *config,
 		free(m);
 		return e;
 	}
+	m->config = config;
 	list_push_back(&d->mounts, &m->link);
 	return NULL;
 }
@@ -264,8 +254,9 @@ static void signal_ready(struct loop_fd *entry, uint32_t events)
 		return;
 	switch (info.ssi_signo) {
 	case SIGHUP:
-		log_warn("reload_unsupported",
-			 "hint=\"restart ovfs to apply a new configuration\"");
+		/* The process outside has it, if there is one. */
+		if (d->hangup)
+			d->hangup(d->hangup_arg);
 		break;
 	case SIGUSR1:
 		list_for_each (link, &d->mounts)
@@ -335,10 +326,16 @@ struct err *daemon_new(struct daemon **out, const struct daemon_config *config)
 	d->signal_fd = -1;
 	d->generation = generation_get(config->generation);
 	d->host = config->host;
+	d->options = config->options;
+	d->hangup = config->hangup;
+	d->hangup_arg = config->hangup_arg;
+	d->channel = config->channel;
 	d->alone = d->generation->config.mount_count == 1;
 	e = loop_new(&d->loop);
 	if (!e)
 		e = daemon_watch(d, config->supervisor_fd);
+	if (!e)
+		e = reload_init(d);
 	if (!e)
 		e = backends_new(&d->env.backends);
 	if (e) {
@@ -400,6 +397,7 @@ void daemon_free(struct daemon *d)
 {
 	if (!d)
 		return;
+	reload_exit(d);
 	backends_free(d->env.backends);
 	loop_free(d->loop);
 	if (d->signal_fd >= 0)

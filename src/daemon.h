@@ -22,6 +22,7 @@
 #include "generation.h"
 #include "host.h"
 #include "mount.h"
+#include "options.h"
 
 struct daemon;
 
@@ -31,6 +32,11 @@ struct daemon;
 struct daemon_config {
 	struct generation *generation; /* the daemon has a reference of its own */
 	struct host *host;	       /* opened; borrowed */
+	const struct options *options; /* with the command line; borrowed */
+	int channel;		       /* the inner end, the daemon's now; -1: no reload */
+	/* SIGHUP came here. NULL: somebody outside gets it. On the daemon's loop. */
+	void (*hangup)(void *arg);
+	void *hangup_arg;
 	int proc_self_fd;
 	int supervisor_fd; /* end of file when the process outside died; -1: none */
 };

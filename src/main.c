@@ -5,18 +5,22 @@
  *
  * Exit status: 0 after SIGTERM or SIGINT, 1 when something failed at start, 2
  * for a wrong command line or configuration, 3 when data was left that could not be
- * written. SIGUSR1 has what the storages were asked for so far logged.
+ * written. SIGUSR1 has what the storages were asked for so far logged, SIGHUP reloads.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "channel.h"
 #include "daemon.h"
 #include "host.h"
+#include "notify.h"
 #include "options.h"
+#include "reload_host.h"
 #include "sandbox/sandbox.h"
 
 /* Signals arrive in loops and nowhere else. */
@@ -33,69 +37,133 @@ static struct err *signals_block(void)
 	return sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? err_errno(errno, "sigprocmask") : NULL;
 }
 
-static void outside_started(void *arg, struct loop *loop, pid_t pid)
+/* ---- The process outside ---- */
+
+struct outside {
+	struct host *host;
+	struct reload_host *reload;
+	int inner; /* the other end of the channel */
+};
+
+static void outside_start(void *arg, struct loop *loop, pid_t pid)
 {
-	(void)loop, (void)pid;
-	host_close(arg);
+	struct outside *o = arg;
+
+	(void)pid;
+	host_close(o->host);
+	close(o->inner);
+	reload_host_start(o->reload, loop);
 }
 
-static void cleanup(void *arg)
+static void outside_hangup(void *arg)
 {
-	host_remove_sockets(arg);
+	reload_host_ask(((struct outside *)arg)->reload);
 }
 
-/* Inside, where nothing is to be cleaned up. */
+static void outside_stopping(void *arg)
+{
+	reload_host_stopping(((struct outside *)arg)->reload);
+}
+
+static void remove_sockets(void *arg)
+{
+	host_remove_sockets(((struct outside *)arg)->host);
+}
+
+/* ---- Inside ---- */
+
+/* There, somebody else cleans up. */
 static void cleanup_nothing(void *arg)
 {
 	(void)arg;
 }
 
-/* From the sandbox to the end of the daemon. */
-static struct err *run(struct host *host, struct generation *generation, int *status)
+static struct err *serve_inside(struct outside *o, struct generation *generation,
+				const struct options *options, const struct sandbox *sandbox,
+				int *status)
 {
-	struct sandbox_config *isolation = &host->isolation;
-	struct sandbox sandbox = { 0 };
+	struct daemon_config config = {
+		.generation = generation,
+		.host = o->host,
+		.options = options,
+		.channel = o->inner,
+		.proc_self_fd = sandbox->proc_self_fd,
+		.supervisor_fd = sandbox->supervisor_fd,
+	};
 	struct daemon *daemon = NULL;
 	struct err *e;
 
-	isolation->cleanup = cleanup;
-	isolation->cleanup_arg = host;
-	isolation->outside = (struct sandbox_outside){ .start = outside_started, .arg = host };
+	if (sandbox->contained) {
+		reload_host_free(o->reload); /* these are the other process's */
+		o->reload = NULL;
+		notify_close();
+	} else {
+		config.hangup = outside_hangup;
+		config.hangup_arg = o;
+	}
+	e = daemon_new(&daemon, &config);
+	if (!e)
+		e = sandbox_seal(&o->host->isolation);
+	if (!e && o->reload)
+		reload_host_start(o->reload, daemon_loop(daemon));
+	if (!e)
+		e = daemon_run(daemon, status,
+			       sandbox->contained ? cleanup_nothing : remove_sockets, o);
+	/* Before the loop that it is on. */
+	reload_host_free(o->reload);
+	o->reload = NULL;
+	daemon_free(daemon);
+	return e;
+}
+
+/* From the sandbox to the end of the daemon. */
+static struct err *run(struct host *host, struct generation *generation,
+		       const struct options *options, int *status)
+{
+	struct outside outside = { .host = host };
+	struct sandbox_config *isolation = &host->isolation;
+	struct sandbox sandbox = { 0 };
+	struct err *e;
+	int ends[2];
+
+	isolation->cleanup = remove_sockets;
+	isolation->cleanup_arg = &outside;
+	isolation->outside = (struct sandbox_outside){ .start = outside_start,
+						       .hangup = outside_hangup,
+						       .stopping = outside_stopping,
+						       .arg = &outside };
 	e = signals_block();
+	if (!e)
+		e = channel_new(ends);
+	if (e)
+		return e;
+	outside.inner = ends[1];
+	e = reload_host_new(&outside.reload, options, &generation->config, host, ends[0]);
 	if (!e)
 		e = sandbox_enter(&sandbox, isolation);
 	umask(0); /* the guest's kernel has applied the caller's */
-	if (!e) {
-		struct daemon_config config = { .generation = generation,
-						.host = host,
-						.proc_self_fd = sandbox.proc_self_fd,
-						.supervisor_fd = sandbox.supervisor_fd };
-
-		e = daemon_new(&daemon, &config);
-	}
 	if (!e)
-		e = sandbox_seal(isolation);
-	if (!e)
-		e = daemon_run(daemon, status, sandbox.contained ? cleanup_nothing : cleanup, host);
-	daemon_free(daemon);
+		e = serve_inside(&outside, generation, options, &sandbox, status);
 	if (!sandbox.contained)
 		host_remove_sockets(host);
 	return e;
 }
 
-static struct err *serve(struct ovfs_config *config, int *status)
+static struct err *serve(struct options *options, int *status)
 {
-	struct generation *generation = generation_new(config, 1);
+	struct generation *generation = generation_new(&options->config, 1);
 	struct host host;
 	struct err *e;
 
 	if (!generation)
 		return err_errno(ENOMEM, "configuration");
+	notify_open();
 	e = host_init(&host, &generation->config);
 	if (!e) {
-		e = run(&host, generation, status);
+		e = run(&host, generation, options, status);
 		host_destroy(&host);
 	}
+	notify_close();
 	generation_put(generation);
 	return e;
 }
@@ -115,7 +183,7 @@ int main(int argc, char **argv)
 	options_log_notes(&options);
 
 	status = EXIT_SUCCESS;
-	e = serve(&options.config, &status);
+	e = serve(&options, &status);
 	if (e) {
 		fprintf(stderr, "ovfs: %s\n", err_msg(e));
 		status = EXIT_FAILURE;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "mount.h"
+#include "mount_priv.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,49 +11,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/workers.h"
-#include "port.h"
-#include "storage.h"
 
 /* Between two attempts to reach a service that did not answer. */
-#define RETRY_FIRST_NS 1000000000ull
 #define RETRY_MAX_NS 30000000000ull
-
-/* One that is not served yet: front ends are told so. */
-struct closed_socket {
-	struct loop_fd entry;
-	struct mount *mount;
-};
-
-struct mount {
-	const struct mount_env *env;
-	char *name;
-	char context[64]; /* of the log */
-	bool patient;
-	struct loop *loop;
-	pthread_t thread;
-
-	/* ---- Control loop ---- */
-	struct generation *generation;
-	const struct ovfs_mount *config;
-	struct mount_fds fds; /* until the ports have them */
-	struct closed_socket closed[MOUNT_SOCKETS_MAX];
-	size_t closed_count;
-	struct workers *workers;
-	struct storage *storage;
-	struct list ports;
-	struct loop_timer retry;
-	uint64_t retry_ns;
-	struct loop_task start_task, stop_task, log_task;
-
-	/* ---- Everybody's, under the lock ---- */
-	pthread_mutex_t lock;
-	enum mount_state state;
-	unsigned unwritten;
-	struct err *error;
-	bool event_posted, log_posted;
-	struct loop_task event_task;
-};
 
 const char *mount_state_name(enum mount_state state)
 {
@@ -138,7 +97,7 @@ static void closed_accept(struct loop_fd *entry, uint32_t events)
 		    "mount=%s reason=\"its storage does not answer yet\"", closed->mount->name);
 }
 
-static void mount_turn_away(struct mount *m)
+void mount_turn_away(struct mount *m)
 {
 	if (m->closed_count)
 		return;
@@ -152,7 +111,7 @@ static void mount_turn_away(struct mount *m)
 	}
 }
 
-static void mount_let_in(struct mount *m)
+void mount_let_in(struct mount *m)
 {
 	while (m->closed_count)
 		loop_fd_remove(m->loop, &m->closed[--m->closed_count].entry);
@@ -168,7 +127,7 @@ static void mount_port_retired(void *ctx, struct port *port)
 
 static const struct port_ops mount_port_ops = { .retired = mount_port_retired };
 
-static struct port_config port_config_of(const struct mount *m, const struct ovfs_mount *config)
+struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *config)
 {
 	return (struct port_config){
 		.mount = config->name,
@@ -181,10 +140,9 @@ static struct port_config port_config_of(const struct mount *m, const struct ovf
 	};
 }
 
-/* A port for each descriptor in m->fds, which has none afterwards. */
-static struct err *mount_open_ports(struct mount *m)
+struct err *mount_open_ports(struct mount *m)
 {
-	struct port_config config = port_config_of(m, m->config);
+	struct port_config config = mount_port_config(m, m->config);
 	struct err *e = NULL;
 
 	for (size_t i = 0; i < m->fds.sockets; i++) {
@@ -247,8 +205,7 @@ static void mount_attempt(struct mount *m)
 		return;
 	}
 	if (!mount_may_pass(m)) {
-		mount_set(m, MOUNT_FAILED, e);
-		loop_stop(m->loop);
+		mount_set(m, MOUNT_FAILED, e); /* until mount_free() */
 		return;
 	}
 	log_warn("mount_waits", "mount=%s retry_in_ms=%llu error=\"%s\"", m->name,
@@ -272,6 +229,11 @@ static void mount_retry(struct loop_timer *timer)
 static void mount_stop_run(struct loop_task *task)
 {
 	loop_stop(container_of(task, struct mount, stop_task)->loop);
+}
+
+static void mount_end_run(struct loop_task *task)
+{
+	loop_stop(container_of(task, struct mount, end_task)->loop);
 }
 
 static void mount_log_run(struct loop_task *task)
@@ -363,6 +325,7 @@ struct err *mount_start(struct mount **out, const struct mount_env *env,
 	loop_timer_init(&m->retry, mount_retry);
 	m->start_task.run = mount_start_run;
 	m->stop_task.run = mount_stop_run;
+	m->end_task.run = mount_end_run;
 	m->log_task.run = mount_log_run;
 	m->event_task.run = mount_event;
 	pthread_mutex_init(&m->lock, NULL);
@@ -409,6 +372,7 @@ void mount_log(struct mount *m)
 
 void mount_free(struct mount *m)
 {
+	loop_post(m->loop, &m->end_task); /* of one that has failed */
 	pthread_join(m->thread, NULL);
 	mount_destroy(m);
 }

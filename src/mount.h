@@ -78,6 +78,28 @@ unsigned mount_unwritten(struct mount *mount);
 /* Why it waits or has failed; until the next event. NULL: for no reason. */
 const char *mount_error(struct mount *mount);
 
+/* ---- Reload: one at a time, on a thread that may block; not of a mount that was stopped ---- */
+
+/* Whether the mount has to be another one to become as @then says: its guests would see another
+ * tree. */
+bool mount_is_other(const struct ovfs_mount *now, const struct ovfs_mount *then);
+
+/* Makes ready for @config of @generation; see backend_prepare(). On success one of the next two
+ * follows. */
+struct err *mount_prepare(struct mount *mount, struct generation *generation,
+			  const struct ovfs_mount *config) __attribute__((warn_unused_result));
+void mount_discard(struct mount *mount);
+
+/* @fds: of sockets that are new, the mount's now. Sockets that are not in @config any more go when
+ * their guest does. Blocks as backend_commit() does. */
+void mount_commit(struct mount *mount, struct generation *generation,
+		  const struct ovfs_mount *config, struct mount_fds *fds);
+
+/* Duplicates of the listening sockets that @config wants, too: for a mount that takes this one's
+ * place. The paths are @config's. */
+void mount_copy_sockets(struct mount *mount, const struct ovfs_mount *config,
+			struct mount_fds *fds);
+
 /* Logs what the storage was asked for so far. */
 void mount_log(struct mount *mount);
 

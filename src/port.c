@@ -322,6 +322,11 @@ const char *port_path(const struct port *p)
 	return p->path;
 }
 
+int port_listen_fd(const struct port *p)
+{
+	return p->listen_fd;
+}
+
 bool port_attached(const struct port *p)
 {
 	return virtio_device_attached(p->device);

@@ -145,3 +145,35 @@ unsigned storage_free(struct storage *storage)
 	free(storage);
 	return left;
 }
+
+/* ---- Reload ---- */
+
+struct err *storage_prepare(struct storage *storage, struct generation *generation,
+			    const struct ovfs_mount *config)
+{
+	if (!storage->backend)
+		return NULL;
+	return backend_prepare(storage->backend, generation, &config->backend);
+}
+
+void storage_commit(struct storage *storage, const struct ovfs_mount *config)
+{
+	bool write_back = config->backend.cache.write_back;
+
+	if (storage->fs->ops->set_readonly)
+		storage->fs->ops->set_readonly(storage->fs, config->backend.storage.readonly);
+	if (!storage->backend)
+		return;
+	/* Before the cache stops to take it, and after it has begun to. */
+	if (!write_back)
+		objectfs_set_write_back(storage->fs, false);
+	backend_commit(storage->backend);
+	if (write_back)
+		objectfs_set_write_back(storage->fs, true);
+}
+
+void storage_discard(struct storage *storage)
+{
+	if (storage->backend)
+		backend_discard(storage->backend);
+}

@@ -43,6 +43,13 @@ struct fs *storage_fs(struct storage *storage);
 /* NULL: it is a directory. */
 struct backend *storage_backend(struct storage *storage);
 
+/* ---- Reload; see backend.h ---- */
+
+struct err *storage_prepare(struct storage *storage, struct generation *generation,
+			    const struct ovfs_mount *config) __attribute__((warn_unused_result));
+void storage_commit(struct storage *storage, const struct ovfs_mount *config);
+void storage_discard(struct storage *storage);
+
 /* Logs how often the service was asked for what, and how the cache did. */
 void storage_log(struct storage *storage);
 

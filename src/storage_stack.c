@@ -408,44 +408,6 @@ void storage_stack_free(struct storage_stack *stack)
 
 /* ---- Reload ---- */
 
-struct loop_call {
-	struct loop_task task;
-	void (*run)(struct storage_stack *stack);
-	struct storage_stack *stack;
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	bool done;
-};
-
-static void loop_call_run(struct loop_task *task)
-{
-	struct loop_call *call = container_of(task, struct loop_call, task);
-
-	call->run(call->stack);
-	pthread_mutex_lock(&call->lock);
-	call->done = true;
-	pthread_cond_signal(&call->cond);
-	pthread_mutex_unlock(&call->lock);
-}
-
-/* Runs @run on the transfer loop, and waits for it. */
-static void stack_on_loop(struct storage_stack *stack, void (*run)(struct storage_stack *stack))
-{
-	struct loop_call call = { .task.run = loop_call_run,
-				  .run = run,
-				  .stack = stack,
-				  .lock = PTHREAD_MUTEX_INITIALIZER,
-				  .cond = PTHREAD_COND_INITIALIZER };
-
-	loop_post(stack->loop, &call.task);
-	pthread_mutex_lock(&call.lock);
-	while (!call.done)
-		pthread_cond_wait(&call.cond, &call.lock);
-	pthread_mutex_unlock(&call.lock);
-	pthread_cond_destroy(&call.cond);
-	pthread_mutex_destroy(&call.lock);
-}
-
 struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
 {
 	struct err *e;
@@ -463,19 +425,22 @@ struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs
 	return e;
 }
 
-static void stack_discard_run(struct storage_stack *stack)
+static void stack_discard_run(void *arg)
 {
+	struct storage_stack *stack = arg;
+
 	side_free(stack->prepared, stack->s3);
 	stack->prepared = NULL;
 }
 
 void storage_stack_discard(struct storage_stack *stack)
 {
-	stack_on_loop(stack, stack_discard_run);
+	loop_call(stack->loop, stack_discard_run, stack);
 }
 
-static void stack_commit_run(struct storage_stack *stack)
+static void stack_commit_run(void *arg)
 {
+	struct storage_stack *stack = arg;
 	struct stack_side *side = stack->prepared;
 
 	stack->prepared = NULL;
@@ -493,5 +458,5 @@ static void stack_commit_run(struct storage_stack *stack)
 
 void storage_stack_commit(struct storage_stack *stack)
 {
-	stack_on_loop(stack, stack_commit_run);
+	loop_call(stack->loop, stack_commit_run, stack);
 }

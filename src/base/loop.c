@@ -135,6 +135,43 @@ void loop_post(struct loop *loop, struct loop_task *task)
 		loop_wake(loop);
 }
 
+struct loop_waiter {
+	struct loop_task task;
+	void (*run)(void *arg);
+	void *arg;
+	pthread_mutex_t lock; /* covers done */
+	pthread_cond_t cond;
+	bool done;
+};
+
+static void loop_waiter_run(struct loop_task *task)
+{
+	struct loop_waiter *w = container_of(task, struct loop_waiter, task);
+
+	w->run(w->arg);
+	pthread_mutex_lock(&w->lock);
+	w->done = true;
+	pthread_cond_signal(&w->cond); /* locked: the waiter frees it all */
+	pthread_mutex_unlock(&w->lock);
+}
+
+void loop_call(struct loop *loop, void (*run)(void *arg), void *arg)
+{
+	struct loop_waiter w = { .task.run = loop_waiter_run,
+				 .run = run,
+				 .arg = arg,
+				 .lock = PTHREAD_MUTEX_INITIALIZER,
+				 .cond = PTHREAD_COND_INITIALIZER };
+
+	loop_post(loop, &w.task);
+	pthread_mutex_lock(&w.lock);
+	while (!w.done)
+		pthread_cond_wait(&w.cond, &w.lock);
+	pthread_mutex_unlock(&w.lock);
+	pthread_cond_destroy(&w.cond);
+	pthread_mutex_destroy(&w.lock);
+}
+
 int loop_fd_add(struct loop *loop, struct loop_fd *entry, int fd, uint32_t events,
 		void (*ready)(struct loop_fd *entry, uint32_t events))
 {

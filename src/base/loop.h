@@ -4,7 +4,7 @@
  * threads. One loop belongs to one thread, the one inside loop_run().
  *
  * All entries are embedded in their owners; the loop allocates nothing after
- * loop_new(). Only loop_post(), loop_stop() may be called from other threads
+ * loop_new(). Only loop_post(), loop_call(), loop_stop() may be called from other threads
  * (or before loop_run() from the creator, who may call everything).
  */
 #ifndef OVFS_BASE_LOOP_H
@@ -59,6 +59,10 @@ void loop_timer_disarm(struct loop_timer *timer);
 /* Runs @task on the loop's thread, in the order of posting. Any thread. Tasks
  * posted after loop_stop() are run by loop_free(). */
 void loop_post(struct loop *loop, struct loop_task *task);
+
+/* Runs @run(@arg) on the loop's thread, as a task, and waits for it. The loop runs; not from its
+ * own thread. */
+void loop_call(struct loop *loop, void (*run)(void *arg), void *arg);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t loop_now_ns(void);

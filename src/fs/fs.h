@@ -226,6 +226,9 @@ struct fs_ops {
 	/* NULL entries are ENOSYS to the guest. */
 	fs_op_fn *op[FUSE_OPCODE_COUNT];
 
+	/* From now on changes are EROFS, or are not. Any thread. NULL: it is neither. */
+	void (*set_readonly)(struct fs *fs, bool readonly);
+
 	/* All sessions are gone. */
 	void (*free)(struct fs *fs);
 };

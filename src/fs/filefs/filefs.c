@@ -325,6 +325,11 @@ static void filefs_session_interrupt(struct fs_session *session, uint64_t unique
 	locks_interrupt(filefs_session_of(session), unique);
 }
 
+static void filefs_set_readonly(struct fs *base, bool readonly)
+{
+	atomic_store(&container_of(base, struct filefs, fs)->config.readonly, readonly);
+}
+
 static void filefs_free(struct fs *base)
 {
 	struct filefs *fs = container_of(base, struct filefs, fs);
@@ -348,6 +353,7 @@ static const struct fs_ops filefs_ops = {
 	.session_free = filefs_session_free,
 	.session_interrupt = filefs_session_interrupt,
 	.op = FILEFS_OPS,
+	.set_readonly = filefs_set_readonly,
 	.free = filefs_free,
 };
 

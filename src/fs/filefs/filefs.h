@@ -26,7 +26,7 @@ enum filefs_cache {
 };
 
 struct filefs_config {
-	bool readonly;
+	_Atomic bool readonly; /* changes by fs_ops.set_readonly() */
 	enum filefs_cache cache;
 	uint64_t attr_timeout_ns; /* ignored (0, or a day) by never and always */
 	uint64_t entry_timeout_ns;

@@ -238,6 +238,16 @@ static void objectfs_session_interrupt(struct fs_session *session, uint64_t uniq
 	(void)session, (void)unique;
 }
 
+static void objectfs_set_readonly(struct fs *base, bool readonly)
+{
+	atomic_store(&container_of(base, struct objectfs, fs)->config.readonly, readonly);
+}
+
+void objectfs_set_write_back(struct fs *base, bool write_back)
+{
+	atomic_store(&container_of(base, struct objectfs, fs)->config.write_back, write_back);
+}
+
 static void objectfs_free(struct fs *base)
 {
 	struct objectfs *fs = container_of(base, struct objectfs, fs);
@@ -264,6 +274,7 @@ static const struct fs_ops objectfs_ops = {
 	.session_free = session_free,
 	.session_interrupt = objectfs_session_interrupt,
 	.op = OBJECTFS_OPS,
+	.set_readonly = objectfs_set_readonly,
 	.free = objectfs_free,
 };
 

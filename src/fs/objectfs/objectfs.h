@@ -22,12 +22,12 @@
 #include "store/operator.h"
 
 struct objectfs_config {
-	bool readonly;
+	_Atomic bool readonly; /* changes by fs_ops.set_readonly() */
 	uid_t uid; /* who everything belongs to */
 	gid_t gid;
 	mode_t file_mode, dir_mode; /* permission bits */
 	bool ignore_unsupported;    /* chmod and chown succeed and do nothing; else EOPNOTSUPP */
-	bool write_back;	    /* close() does not wait for the commit */
+	_Atomic bool write_back;    /* close() does not wait for the commit */
 	uint64_t attr_timeout_ns;   /* how long attributes are believed, by us and the guest */
 	uint64_t entry_timeout_ns;
 	uint64_t negative_timeout_ns;
@@ -44,5 +44,8 @@ struct objectfs_config {
 struct err *objectfs_new(struct fs **out, const struct objectfs_config *config, struct store *store,
 			 struct cache_storage *cache, struct workers *workers)
 	__attribute__((warn_unused_result));
+
+/* objectfs_config.write_back from now on. Any thread. */
+void objectfs_set_write_back(struct fs *fs, bool write_back);
 
 #endif

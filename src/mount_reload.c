@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A mount under a new configuration: see mount.h and reload.c. */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "mount_priv.h"
+
+bool mount_is_other(const struct ovfs_mount *now, const struct ovfs_mount *then)
+{
+	return !backend_same_storage(&now->backend, &then->backend) ||
+	       now->backend.storage.capacity != then->backend.storage.capacity;
+}
+
+/* Nobody opens or closes the storage meanwhile. */
+static void mount_hold_run(void *arg)
+{
+	struct mount *m = arg;
+
+	loop_timer_disarm(&m->retry);
+}
+
+static void mount_release_run(void *arg)
+{
+	struct mount *m = arg;
+
+	if (!m->storage && mount_state(m) == MOUNT_WAITING)
+		loop_timer_arm(m->loop, &m->retry, 0);
+}
+
+struct err *mount_prepare(struct mount *m, struct generation *generation,
+			  const struct ovfs_mount *config)
+{
+	struct err *e = NULL;
+
+	loop_call(m->loop, mount_hold_run, m);
+	if (m->storage)
+		e = storage_prepare(m->storage, generation, config);
+	if (!e)
+		return NULL;
+	loop_call(m->loop, mount_release_run, m);
+	return err_wrap(e, "mount %s", m->name);
+}
+
+void mount_discard(struct mount *m)
+{
+	if (m->storage)
+		storage_discard(m->storage);
+	loop_call(m->loop, mount_release_run, m);
+}
+
+struct mount_change {
+	struct mount *mount;
+	struct generation *generation;
+	const struct ovfs_mount *config;
+	struct mount_fds *fds;
+};
+
+static bool wants_socket(const struct ovfs_mount *config, const char *path)
+{
+	for (size_t i = 0; path && i < config->socket.path.count; i++) {
+		if (strcmp(config->socket.path.item[i], path) == 0)
+			return true;
+	}
+	return !path && config->socket.fd != OVFS_SOCKET_FD_NONE;
+}
+
+/* Of a mount that waits: sockets without ports. */
+static void mount_change_fds(struct mount *m, const struct mount_change *change)
+{
+	struct mount_fds kept = { .root = m->fds.root };
+
+	mount_let_in(m);
+	for (size_t i = 0; i < m->fds.sockets; i++) {
+		struct mount_socket *s = &m->fds.socket[i];
+
+		if (!wants_socket(change->config, s->path)) {
+			close(s->fd);
+			continue;
+		}
+		/* The path of the configuration that will be there. */
+		for (size_t p = 0; s->path && p < change->config->socket.path.count; p++) {
+			if (strcmp(change->config->socket.path.item[p], s->path) == 0)
+				s->path = change->config->socket.path.item[p];
+		}
+		kept.socket[kept.sockets++] = *s;
+	}
+	for (size_t i = 0; i < change->fds->sockets; i++) {
+		if (kept.sockets < MOUNT_SOCKETS_MAX)
+			kept.socket[kept.sockets++] = change->fds->socket[i];
+		else
+			close(change->fds->socket[i].fd);
+	}
+	change->fds->sockets = 0;
+	m->fds = kept;
+	if (mount_state(m) == MOUNT_WAITING)
+		mount_turn_away(m);
+}
+
+static void mount_change_ports(struct mount *m, const struct mount_change *change)
+{
+	struct port_config config = mount_port_config(m, change->config);
+	struct list *link, *next;
+	struct err *e;
+
+	list_for_each_safe (link, next, &m->ports) {
+		struct port *port = port_of_link(link);
+
+		if (port_retired(port))
+			continue;
+		if (wants_socket(change->config, port_path(port)))
+			port_reconfigure(port, &config);
+		else
+			port_retire(port);
+	}
+	m->fds.sockets = change->fds->sockets;
+	memcpy(m->fds.socket, change->fds->socket, sizeof(m->fds.socket));
+	change->fds->sockets = 0;
+	e = mount_open_ports(m);
+	if (e)
+		log_error("socket_not_served", "mount=%s error=\"%s\"", m->name, err_msg(e));
+	err_free(e);
+}
+
+static void mount_change_run(void *arg)
+{
+	struct mount_change *change = arg;
+	struct mount *m = change->mount;
+	struct generation *old = m->generation;
+
+	m->generation = generation_get(change->generation);
+	m->config = change->config;
+	if (m->storage)
+		mount_change_ports(m, change);
+	else
+		mount_change_fds(m, change);
+	generation_put(old);
+	m->retry_ns = RETRY_FIRST_NS;
+	mount_release_run(m);
+}
+
+void mount_commit(struct mount *m, struct generation *generation, const struct ovfs_mount *config,
+		  struct mount_fds *fds)
+{
+	struct mount_change change = { m, generation, config, fds };
+
+	if (m->storage)
+		storage_commit(m->storage, config);
+	loop_call(m->loop, mount_change_run, &change);
+}
+
+static void mount_copy_run(void *arg)
+{
+	struct mount_change *change = arg;
+	struct mount *m = change->mount;
+
+	for (size_t i = 0; i < change->config->socket.path.count; i++) {
+		const char *path = change->config->socket.path.item[i];
+		struct list *link;
+		int fd = -1;
+
+		list_for_each (link, &m->ports) {
+			struct port *port = port_of_link(link);
+
+			if (!port_retired(port) && port_path(port) &&
+			    strcmp(port_path(port), path) == 0)
+				fd = port_listen_fd(port);
+		}
+		for (size_t k = 0; k < m->fds.sockets; k++) {
+			if (m->fds.socket[k].path && strcmp(m->fds.socket[k].path, path) == 0)
+				fd = m->fds.socket[k].fd;
+		}
+		if (fd >= 0)
+			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (fd >= 0 && change->fds->sockets < MOUNT_SOCKETS_MAX)
+			change->fds->socket[change->fds->sockets++] =
+				(struct mount_socket){ path, fd };
+	}
+}
+
+void mount_copy_sockets(struct mount *m, const struct ovfs_mount *config, struct mount_fds *fds)
+{
+	struct mount_change change = { m, NULL, config, fds };
+
+	loop_call(m->loop, mount_copy_run, &change);
+}
