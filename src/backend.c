@@ -114,6 +114,7 @@ static struct cache_storage_config files_config(const struct ovfs_backend *confi
 		.expiration_ns = config->cache.expiration_time_ns,
 		.wait_timeout_ns = config->cache.wait_timeout_ns,
 		.read_ahead_max = config->cache.read_ahead,
+		.sparse_max = config->object.sparse_max,
 		.part_size = config->cache.part_size,
 		.parts_in_flight = config->cache.parts_in_flight,
 		.conflict = config->cache.on_conflict == OVFS_CONFLICT_OVERWRITE

@@ -58,5 +58,5 @@ bool backend_same_settings(const struct ovfs_backend *a, const struct ovfs_backe
 	       SAME(cache.expiration) && SAME(cache.expiration_time_ns) && SAME(cache.read_ahead) &&
 	       SAME(cache.part_size) && SAME(cache.parts_in_flight) &&
 	       SAME(cache.wait_timeout_ns) && SAME(cache.on_conflict) &&
-	       SAME(cache.drain_timeout_ns);
+	       SAME(cache.drain_timeout_ns) && SAME(object.sparse_max);
 }

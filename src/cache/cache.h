@@ -79,6 +79,8 @@ struct cache_storage_config {
 	uint64_t expiration_ns;	  /* how long a version is believed in without asking */
 	uint64_t wait_timeout_ns; /* for memory, or for dirty data to be written: -ETIMEDOUT */
 	uint64_t read_ahead_max;  /* bytes, of one stream */
+	uint64_t sparse_max;	  /* bytes of holes in a file, which a commit has to send as
+				   * zeros: -EFBIG for more. 0: no limit */
 	uint32_t part_size;	  /* bytes, of uploads, the least; grows with the object */
 	unsigned parts_in_flight; /* of one commit */
 	enum cache_conflict conflict;
@@ -90,8 +92,8 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 
 /*
  * From now on what @config says of write_back, write_back_delay_ns, dirty_percent, expiration,
- * expiration_ns, wait_timeout_ns, read_ahead_max and conflict; the rest of it is ignored. Requests
- * under way may see a part of the change.
+ * expiration_ns, wait_timeout_ns, read_ahead_max, sparse_max and conflict; the rest of it is
+ * ignored. Requests under way may see a part of the change.
  *
  * When write_back goes off, everything that was dirty at the call is brought to the storage before
  * it returns, for which it tries for @drain_ns. Returns the number of files that this failed with
@@ -108,11 +110,23 @@ unsigned cache_storage_drain(struct cache_storage *storage, uint64_t timeout_ns)
 /* All files are put. What is still dirty is lost. May block for requests in flight. */
 void cache_storage_free(struct cache_storage *storage);
 
-/* Commits all that was dirty at the call (syncfs). 0 or the first error. May block. */
+/*
+ * Sessions of writers, so that syncfs of one does not wait for the data of another. Numbers are
+ * not 0, and are given once. cache_file_wrote() says, after a change and before it is answered,
+ * who made it; what nobody said it of is everybody's, as is what sessions made that have ended.
+ */
+uint32_t cache_storage_session(struct cache_storage *storage);
+void cache_storage_session_end(struct cache_storage *storage, uint32_t session);
+void cache_file_wrote(struct cache_file *file, uint32_t session);
+
+/* Commits all that @session, or anybody, had made dirty at the call (syncfs). 0 or the first
+ * error. May block. */
+int cache_storage_sync_session(struct cache_storage *storage, uint32_t session);
 int cache_storage_sync(struct cache_storage *storage);
 
 struct cache_storage_usage {
 	uint64_t files, bytes, dirty_files, dirty_bytes;
+	uint64_t apart_bytes;  /* written to files that are removed, and open still */
 	uint64_t hits, misses; /* blocks */
 	uint64_t fetched;      /* bytes of GETs */
 	uint64_t commits, commit_failures;
@@ -243,7 +257,9 @@ ssize_t cache_read(struct cache_file *file, struct cache_stream *stream, uint64_
  * or nothing is seen by the return value, but memory that changes while it is copied is
  * copied as it was at some moment. Returns @length, or a negative errno. -EAGAIN: it can
  * not be done without waiting (for memory, for a missing piece of a block, for an
- * upload); nothing was written; call cache_write_wait() on a worker.
+ * upload); nothing was written; call cache_write_wait() on a worker. -EFBIG: beyond what the
+ * storage can hold, or a hole larger than sparse_max. -ENOSPC: the file is removed, so that its
+ * data has no other place than memory, of which such files may have a share only.
  */
 ssize_t cache_write(struct cache_file *file, uint64_t offset, size_t length,
 		    const struct iov_cursor *src, bool append);
@@ -251,7 +267,7 @@ ssize_t cache_write(struct cache_file *file, uint64_t offset, size_t length,
 ssize_t cache_write_wait(struct cache_file *file, uint64_t offset, size_t length,
 			 const struct iov_cursor *src, bool append);
 
-/* Both ways; what is new is zero. 0 or negative errno. May block. */
+/* Both ways; what is new is zero. 0 or negative errno; -EFBIG as above. May block. */
 int cache_truncate(struct cache_file *file, uint64_t size);
 
 /* To be stored with the object at the next commit, which is due from now on. */

@@ -19,7 +19,10 @@
  *
  *	after a failure not before its pause is over, which is the first thing to look at.
  *
- * A file that stays dirty goes to the end of the list.
+ * Who was looked at goes to the end of the list. One look goes over some files only, and the next
+ * one on from there, so that thousands of files that fail do not hide one that could be
+ * written. Nor may files that are long on their way, for they are mostly zeros that have to be
+ * sent, take all workers: some are for others.
  *
  * The same thread sees to what leftover.c has to try again, and to a pool that got smaller.
  */
@@ -40,6 +43,13 @@
 /* Files that one look goes over. */
 #define CLEANER_SCAN 256
 
+/* Until the next look, when there are more files. */
+#define CLEANER_PACE_NS (NSEC_PER_SEC / 500)
+
+/* Jobs for files with so many bytes to send that were never in memory. */
+#define CLEANER_LONG_JOBS 2
+#define CLEANER_LONG (1ull << 30)
+
 /* Until the next look at what is being streamed, when memory is short. */
 #define CLEANER_SHORT_NS (NSEC_PER_SEC / 20)
 
@@ -55,16 +65,31 @@ struct cleaner {
 	pthread_t thread;
 	pthread_cond_t wake; /* CLOCK_MONOTONIC, with storage.lock, which covers what follows */
 	bool kicked, stop;
-	unsigned jobs;
+	unsigned jobs, long_jobs;
+	uint64_t until;	    /* it sleeps, at most so long */
+	uint64_t pass;	    /* files that have not been looked at since all were */
+	uint64_t pass_next; /* when the first of the others is due */
 };
 
 struct cleaner_job {
 	struct work work;
 	struct cache_file *file;
-	bool urgent;
+	bool urgent, is_long;
 };
 
 /* ---- The list ---- */
+
+/* A file is due then, which a look at the list may have missed. With storage.lock. */
+static void cleaner_note_due(struct cache_storage *s, uint64_t due_ns)
+{
+	struct cleaner *c = s->cleaner;
+
+	if (!c)
+		return;
+	c->pass_next = MIN(c->pass_next, due_ns);
+	if (due_ns < c->until)
+		cleaner_wake(s);
+}
 
 void file_dirty_begin(struct cache_file *f)
 {
@@ -78,11 +103,9 @@ void file_dirty_begin(struct cache_file *f)
 	pthread_mutex_lock(&s->lock);
 	f->due_ns = f->dirty_since_ns + s->config.write_back_delay_ns;
 	list_push_back(&s->dirty, &f->dirty_link);
-	/* The list was empty: the thread sleeps without an end. */
-	if (s->dirty.next == &f->dirty_link)
-		cleaner_wake(s);
-	pthread_mutex_unlock(&s->lock);
 	atomic_fetch_add_explicit(&s->dirty_files, 1, memory_order_relaxed);
+	cleaner_note_due(s, f->due_ns);
+	pthread_mutex_unlock(&s->lock);
 }
 
 void file_dirty_end(struct cache_file *f)
@@ -93,8 +116,10 @@ void file_dirty_end(struct cache_file *f)
 		return;
 	pthread_mutex_lock(&s->lock);
 	list_remove(&f->dirty_link);
-	pthread_mutex_unlock(&s->lock);
 	atomic_fetch_sub_explicit(&s->dirty_files, 1, memory_order_relaxed);
+	/* Who writes from now on says so after that. */
+	atomic_store_explicit(&f->writer, 0, memory_order_relaxed);
+	pthread_mutex_unlock(&s->lock);
 	atomic_store_explicit(&f->dirty, false, memory_order_release);
 	file_put(f);
 }
@@ -155,13 +180,24 @@ static void cleaner_run(struct work *work)
 	if (!list_empty(&f->dirty_link)) {
 		list_remove(&f->dirty_link);
 		list_push_back(&s->dirty, &f->dirty_link);
+		cleaner_note_due(s, due);
 	}
 	s->cleaner->jobs--;
+	s->cleaner->long_jobs -= job->is_long;
 	pthread_cond_signal(&s->cleaner->wake);
 	pthread_mutex_unlock(&s->lock);
 	file_put(f);
 	free(job);
 	storage_end(s);
+}
+
+/* Whether a commit of @f takes much longer than what is in memory of it says. A guess. */
+static bool cleaner_is_long(const struct cache_file *f)
+{
+	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
+	uint64_t base = atomic_load_explicit(&f->base_limit, memory_order_relaxed);
+
+	return size > base && size - base > CLEANER_LONG + f->storage->dirty_max;
 }
 
 /* With storage.lock. */
@@ -173,9 +209,11 @@ static void cleaner_submit(struct cache_storage *s, struct cache_file *f, bool u
 		return;
 	job->file = file_ref(f);
 	job->urgent = urgent;
+	job->is_long = cleaner_is_long(f);
 	job->work.run = cleaner_run;
 	f->cleaning = true;
 	s->cleaner->jobs++;
+	s->cleaner->long_jobs += job->is_long;
 	s->in_flight++;
 	workers_submit(s->config.workers, &job->work);
 }
@@ -195,32 +233,48 @@ static bool cleaner_is_urgent(struct cleaner *c)
 	return c->kicked;
 }
 
+/* Whether @f was handed out; else c->pass_next follows. With storage.lock. */
+static bool cleaner_offer(struct cleaner *c, struct cache_file *f, bool urgent, uint64_t now)
+{
+	if (f->cleaning || (c->long_jobs >= CLEANER_LONG_JOBS && cleaner_is_long(f)))
+		return false; /* the end of a job wakes us */
+	if (f->due_ns > now && !(urgent && f->urgent_ns <= now)) {
+		uint64_t next = urgent ? f->urgent_ns : f->due_ns;
+
+		c->pass_next = MIN(c->pass_next, next);
+		return false;
+	}
+	f->urgent_ns = now + CLEANER_SHORT_NS;
+	cleaner_submit(c->storage, f, urgent);
+	return true;
+}
+
 /* Hands out what is due; returns when to look again. With storage.lock. */
 static uint64_t cleaner_look(struct cleaner *c)
 {
 	struct cache_storage *s = c->storage;
 	bool urgent = cleaner_is_urgent(c);
-	uint64_t now = loop_now_ns(), next = UINT64_MAX;
-	unsigned scanned = 0;
-	struct list *pos;
+	uint64_t now = loop_now_ns();
 
-	list_for_each (pos, &s->dirty) {
-		struct cache_file *f = list_entry(pos, struct cache_file, dirty_link);
+	if (c->pass == 0) {
+		c->pass = atomic_load_explicit(&s->dirty_files, memory_order_relaxed);
+		c->pass_next = UINT64_MAX;
+	}
+	for (unsigned i = 0; i < CLEANER_SCAN && c->pass > 0; i++) {
+		struct list *pos = s->dirty.next;
 
 		if (c->jobs >= CLEANER_JOBS)
 			return UINT64_MAX; /* the end of one wakes us */
-		if (scanned++ >= CLEANER_SCAN)
+		if (pos == &s->dirty) {
+			c->pass = 0;
 			break;
-		if (f->cleaning)
-			continue;
-		if (f->due_ns <= now || (urgent && f->urgent_ns <= now)) {
-			f->urgent_ns = now + CLEANER_SHORT_NS;
-			cleaner_submit(s, f, urgent);
-		} else {
-			next = MIN(next, urgent ? f->urgent_ns : f->due_ns);
 		}
+		c->pass--;
+		list_remove(pos);
+		list_push_back(&s->dirty, pos);
+		cleaner_offer(c, list_entry(pos, struct cache_file, dirty_link), urgent, now);
 	}
-	return next;
+	return c->pass > 0 ? now + CLEANER_PACE_NS : c->pass_next;
 }
 
 /* Has the pool give memory back that it is not to have any more; returns when to try again. With
@@ -243,10 +297,12 @@ static void cleaner_sleep(struct cleaner *c, uint64_t until)
 		.tv_nsec = (long)(until % NSEC_PER_SEC),
 	};
 
+	c->until = until;
 	if (until == UINT64_MAX)
 		pthread_cond_wait(&c->wake, &c->storage->lock);
 	else
 		pthread_cond_timedwait(&c->wake, &c->storage->lock, &ts);
+	c->until = 0;
 }
 
 static void *cleaner_thread(void *arg)
@@ -284,6 +340,7 @@ void cleaner_look_anew(struct cache_storage *s)
 	pthread_mutex_lock(&s->lock);
 	list_for_each (pos, &s->dirty)
 		list_entry(pos, struct cache_file, dirty_link)->due_ns = 0;
+	s->cleaner->pass = 0;
 	cleaner_wake(s);
 	pthread_mutex_unlock(&s->lock);
 }

@@ -57,6 +57,7 @@ struct storage_config {
 	_Atomic bool write_back, expiration;
 	_Atomic unsigned dirty_percent;
 	_Atomic uint64_t write_back_delay_ns, expiration_ns, wait_timeout_ns, read_ahead_max;
+	_Atomic uint64_t sparse_max;
 	_Atomic enum cache_conflict conflict;
 };
 
@@ -75,15 +76,18 @@ struct cache_storage {
 	struct pool_owner owner;
 	struct table_shard shard[TABLE_SHARDS];
 	uint64_t hash_seed;
-	_Atomic uint64_t version; /* the last cache_file_info.version given */
+	_Atomic uint64_t version;  /* the last cache_file_info.version given */
+	_Atomic uint32_t sessions; /* the last number given by cache_storage_session() */
 
 	pthread_mutex_t lock;
 	pthread_cond_t room; /* CLOCK_MONOTONIC. Signalled when blocks became clean or free, by
 			      * storage_room() */
 	_Atomic unsigned room_waiters;
 	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
-	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted */
+	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted, but for */
+	_Atomic uint64_t apart_bytes; /* those of files that were removed: life.c */
 	_Atomic uint64_t dirty_max;   /* bytes; storage_set_limits() */
+	_Atomic uint64_t apart_max;   /* likewise */
 	uint64_t fill_max;	      /* likewise: see gather_reserve() */
 	uint64_t filling;
 	_Atomic uint64_t dirty_files;
@@ -129,8 +133,9 @@ struct cache_file {
 	_Atomic uint64_t base_limit; /* bytes of the base version that still show: what is not in
 				      * a block and lies beyond is zero */
 	_Atomic uint64_t
-		validated_ns; /* loop_now_ns() when the base was last found to be current */
-	_Atomic bool dirty;   /* a commit is due: dirty blocks, size, mtime, or creation */
+		validated_ns;	 /* loop_now_ns() when the base was last found to be current */
+	_Atomic bool dirty;	 /* a commit is due: dirty blocks, size, mtime, or creation */
+	_Atomic uint32_t writer; /* session that made it dirty; 0: see cache_file_wrote() */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a commit or a fetch ended */
@@ -149,6 +154,7 @@ struct cache_file {
 	/* Writing: write.c's, commit.c's. */
 	uint64_t dirty_blocks;	/* their number, */
 	uint64_t dirty_bytes;	/* and size */
+	bool apart;		/* ... counted in storage.apart_bytes */
 	uint64_t write_seq;	/* counts changes; dirty when > committed_seq */
 	uint64_t committed_seq; /* all up to here is in the storage */
 	uint64_t write_start;	/* the last run of sequential writes: where it began, */
@@ -204,6 +210,16 @@ void table_set_base(struct cache_file *f, const struct store_meta *meta);
 static inline struct pool *file_pool(const struct cache_file *f)
 {
 	return f->storage->cache->pool;
+}
+
+/* So many bytes of @f more are dirty, or less. */
+static inline void file_count_dirty(struct cache_file *f, int64_t bytes)
+{
+	struct cache_storage *s = f->storage;
+
+	f->dirty_bytes += (uint64_t)bytes;
+	atomic_fetch_add_explicit(f->apart ? &s->apart_bytes : &s->dirty_bytes, (uint64_t)bytes,
+				  memory_order_relaxed);
 }
 
 /*

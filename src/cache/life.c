@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files with changes that lose their object or its key, and what went wrong with them. */
+/*
+ * Files with changes that lose their object or its key, and what went wrong with them.
+ *
+ * What was written to a file that is removed then, and open still, is in memory only, and stays
+ * there as long as somebody has it open: nothing can be written to make room. So it is counted
+ * apart from what is dirty, or it would stop all who write, and may have a share of the memory
+ * (storage.apart_max). Who writes more to such files gets -ENOSPC. A file that has changes beyond
+ * that share when it is removed keeps them as anything else that is cached: until the memory is
+ * needed; from then on who reads gets -ESTALE.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +26,62 @@ static void life_wait_commit(struct cache_file *f)
 	f->commit_waiters--;
 }
 
+/* Calls @fn for each block of @f, pinned, which @fn gives back. Under the lock. */
+static void life_each_block(struct cache_file *f, void (*fn)(struct cache_file *, struct block *))
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	struct map_place place;
+	uint64_t offset = 0;
+
+	while (map_next(layout, &f->map, offset, &place) != BLOCK_NONE) {
+		struct block *b = file_block_find(f, place.start, &place);
+
+		offset = place.start + place.size;
+		if (b)
+			fn(f, b);
+	}
+}
+
+static void life_clean_block(struct cache_file *f, struct block *b)
+{
+	block_make_clean(f, b);
+	block_unpin(b);
+}
+
+/* Moves what is dirty from one count to the other. Under the lock. */
+static void life_move_dirty(struct cache_file *f, bool apart)
+{
+	uint64_t bytes = f->dirty_bytes;
+
+	file_count_dirty(f, -(int64_t)bytes);
+	f->apart = apart;
+	file_count_dirty(f, (int64_t)bytes);
+}
+
+/* @f is removed, and nobody commits it. Under the lock. */
+static void life_set_apart(struct cache_file *f)
+{
+	static struct log_limit limit;
+	struct cache_storage *s = f->storage;
+
+	if (f->apart)
+		return;
+	if (f->dirty_bytes &&
+	    atomic_load_explicit(&s->apart_bytes, memory_order_relaxed) + f->dirty_bytes >
+		    s->apart_max) {
+		log_limited(&limit, LOG_LEVEL_WARN, "removed_file_droppable",
+			    "key=\"%s\" bytes=%llu", f->key, (unsigned long long)f->dirty_bytes);
+		/* Before the blocks may go: no hole. */
+		atomic_store_explicit(&f->base_limit,
+				      atomic_load_explicit(&f->size, memory_order_relaxed),
+				      memory_order_release);
+		f->lost = true;
+		life_each_block(f, life_clean_block);
+	}
+	life_move_dirty(f, true);
+	storage_room(s);
+}
+
 void cache_file_unlink(struct cache_file *f)
 {
 	/* First of all: an upload under way stops at its next part. */
@@ -26,6 +91,7 @@ void cache_file_unlink(struct cache_file *f)
 	life_wait_commit(f);
 	f->lost |= upload_let_go(f);
 	upload_discard(f, true);
+	life_set_apart(f);
 	file_dirty_end(f);
 	pthread_mutex_unlock(&f->lock);
 }
@@ -36,12 +102,14 @@ void cache_file_restore(struct cache_file *f)
 
 	pthread_mutex_lock(&f->lock);
 	changed = f->write_seq != f->committed_seq;
+	life_move_dirty(f, false);
 	/* In this order: who finds it by key sees that it has changes. */
 	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_UNLINKED, memory_order_acq_rel);
 	if (changed)
 		file_dirty_begin(f);
 	if (f->lost || file_is(f, FILE_REPLACED) || !table_restore(f)) {
 		atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
+		life_set_apart(f);
 		file_dirty_end(f);
 		if (changed && !file_is(f, FILE_REPLACED))
 			log_error("changes_lost", "key=\"%s\" size=%llu", f->key,
@@ -50,28 +118,22 @@ void cache_file_restore(struct cache_file *f)
 	pthread_mutex_unlock(&f->lock);
 }
 
+static void life_drop_block(struct cache_file *f, struct block *b)
+{
+	block_make_clean(f, b);
+	if (block_is(b, BLOCK_FILLING))
+		block_unpin(b); /* for the evictor, later */
+	else
+		file_block_drop(f, b);
+}
+
 void file_abandon(struct cache_file *f)
 {
-	const struct map_layout *layout = &f->storage->cache->layout;
-	struct map_place place;
-	uint64_t offset = 0;
-
 	pthread_mutex_lock(&f->lock);
 	life_wait_commit(f);
 	upload_discard(f, true);
 	file_dirty_end(f);
-	while (map_next(layout, &f->map, offset, &place) != BLOCK_NONE) {
-		struct block *b = file_block_find(f, place.start, &place);
-
-		offset = place.start + place.size;
-		if (!b)
-			continue;
-		block_make_clean(f, b);
-		if (block_is(b, BLOCK_FILLING))
-			block_unpin(b); /* for the evictor, later */
-		else
-			file_block_drop(f, b);
-	}
+	life_each_block(f, life_drop_block);
 	pthread_mutex_unlock(&f->lock);
 	storage_room(f->storage);
 }

@@ -21,6 +21,9 @@
 /* Every tenth of the numbers, parts get twice as large: 1023 times as much in all. */
 #define PART_STEPS 10
 
+/* Zeros in a part, bytes, when the numbers suffice. */
+#define HOLE_PART (64ull << 20)
+
 /* Numbers that a stream leaves for its end. */
 #define PART_RESERVE 64
 
@@ -133,6 +136,19 @@ static uint64_t hole_end(struct cache_file *f, uint64_t at, uint64_t size)
 	return MAX(file_region_floor(f, place.start), at);
 }
 
+/* Zeros in one part: not so many that a connection has nothing else to do for long, and not so few
+ * that the numbers do not suffice. */
+static uint64_t hole_part(const struct cache_file *f)
+{
+	uint64_t most = f->storage->config.sparse_max;
+	uint32_t numbers = MAX(store_caps(f->storage->config.store)->parts_max / 4, 1u);
+	uint64_t length;
+
+	most = most ? most : storage_size_max(f->storage);
+	length = region_ceil(f, MAX(HOLE_PART, most / numbers));
+	return MIN(length, part_max_aligned(f));
+}
+
 static void plan_sent(struct cache_file *f, struct upload_plan *plan, uint64_t size, uint64_t limit,
 		      uint32_t index)
 {
@@ -141,7 +157,7 @@ static void plan_sent(struct cache_file *f, struct upload_plan *plan, uint64_t s
 	uint64_t end = hole_end(f, at, size);
 
 	if (end > max) { /* takes no memory */
-		plan->length = MIN(end - at, part_max_aligned(f));
+		plan->length = MIN(end - at, hole_part(f));
 		return;
 	}
 	end = sent_end(f, at, max, limit, size);

@@ -126,8 +126,7 @@ static void block_undirty(struct cache_file *f, struct block *b, const struct ma
 		return;
 	block_clear(b, BLOCK_DIRTY);
 	f->dirty_blocks--;
-	f->dirty_bytes -= place->size;
-	atomic_fetch_sub_explicit(&f->storage->dirty_bytes, place->size, memory_order_relaxed);
+	file_count_dirty(f, -(int64_t)place->size);
 }
 
 void file_purge(struct cache_file *f, bool dirty)

@@ -65,13 +65,16 @@ void cache_usage(const struct cache *cache, struct pool_usage *out)
 static void storage_set_limits(struct cache_storage *s)
 {
 	struct pool_usage usage;
-	uint64_t dirty_max;
+	uint64_t dirty_max, rest;
 
 	pool_usage(s->cache->pool, &usage);
 	dirty_max = usage.arena * s->config.dirty_percent / 100;
 	pthread_mutex_lock(&s->lock);
 	s->dirty_max = dirty_max;
-	s->fill_max = (usage.arena - dirty_max) / 4;
+	/* Of what can not be dirty, half; and half of that for what commits have to read. */
+	rest = usage.arena - dirty_max;
+	s->apart_max = MIN(dirty_max / 2, rest / 2);
+	s->fill_max = rest / 4;
 	cleaner_wake(s);
 	pthread_mutex_unlock(&s->lock);
 	storage_room(s);
@@ -101,6 +104,7 @@ static void storage_configure(struct cache_storage *s, const struct cache_storag
 	s->config.expiration_ns = config->expiration_ns;
 	s->config.wait_timeout_ns = config->wait_timeout_ns;
 	s->config.read_ahead_max = config->read_ahead_max;
+	s->config.sparse_max = config->sparse_max;
 	s->config.conflict = config->conflict;
 }
 
@@ -267,6 +271,7 @@ void cache_storage_usage(const struct cache_storage *s, struct cache_storage_usa
 	out->bytes = atomic_load_explicit(&s->owner.bytes, memory_order_relaxed);
 	out->dirty_files = atomic_load_explicit(&s->dirty_files, memory_order_relaxed);
 	out->dirty_bytes = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
+	out->apart_bytes = atomic_load_explicit(&s->apart_bytes, memory_order_relaxed);
 	out->fetched = atomic_load_explicit(&s->count.fetched, memory_order_relaxed);
 	out->commits = atomic_load_explicit(&s->count.commits, memory_order_relaxed);
 	out->commit_failures =

@@ -20,6 +20,9 @@
 #define NSEC_PER_SEC 1000000000ull
 #define SWEEP_HELPERS 8
 
+/* cache_file.writer: several sessions, or one that has ended. */
+#define WRITER_SEVERAL UINT32_MAX
+
 /* Between two sweeps of a drain, when some files failed. */
 #define DRAIN_PAUSE_NS (NSEC_PER_SEC / 2)
 
@@ -41,8 +44,15 @@ struct sweep_helper {
 	struct sweep *sweep;
 };
 
-/* NULL without memory. */
-static struct sweep *sweep_new(struct cache_storage *s)
+static bool sweep_wants(struct cache_file *f, uint32_t session)
+{
+	uint32_t writer = atomic_load_explicit(&f->writer, memory_order_acquire);
+
+	return session == 0 || writer == session || writer == 0 || writer == WRITER_SEVERAL;
+}
+
+/* Of all files that are dirty, or of those that @session is concerned with. NULL without memory. */
+static struct sweep *sweep_new(struct cache_storage *s, uint32_t session)
 {
 	pthread_condattr_t attr;
 	struct sweep *sweep;
@@ -54,9 +64,12 @@ static struct sweep *sweep_new(struct cache_storage *s)
 		n++;
 	sweep = calloc(1, sizeof(*sweep) + n * sizeof(sweep->file[0]));
 	if (sweep) {
-		list_for_each (pos, &s->dirty)
-			sweep->file[sweep->count++] =
-				file_ref(list_entry(pos, struct cache_file, dirty_link));
+		list_for_each (pos, &s->dirty) {
+			struct cache_file *f = list_entry(pos, struct cache_file, dirty_link);
+
+			if (sweep_wants(f, session))
+				sweep->file[sweep->count++] = file_ref(f);
+		}
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (!sweep)
@@ -140,9 +153,47 @@ static void sweep_call_helpers(struct sweep *sweep)
 	}
 }
 
-int cache_storage_sync(struct cache_storage *s)
+/* ---- Who made what dirty ---- */
+
+uint32_t cache_storage_session(struct cache_storage *s)
 {
-	struct sweep *sweep = sweep_new(s);
+	uint32_t number;
+
+	do
+		number = atomic_fetch_add_explicit(&s->sessions, 1, memory_order_relaxed) + 1;
+	while (number == 0 || number == WRITER_SEVERAL);
+	return number;
+}
+
+void cache_file_wrote(struct cache_file *f, uint32_t session)
+{
+	uint32_t writer = atomic_load_explicit(&f->writer, memory_order_relaxed);
+
+	while (writer != session && writer != WRITER_SEVERAL &&
+	       !atomic_compare_exchange_weak_explicit(&f->writer, &writer,
+						      writer ? WRITER_SEVERAL : session,
+						      memory_order_release, memory_order_relaxed))
+		;
+}
+
+void cache_storage_session_end(struct cache_storage *s, uint32_t session)
+{
+	struct list *pos;
+
+	pthread_mutex_lock(&s->lock);
+	list_for_each (pos, &s->dirty) {
+		struct cache_file *f = list_entry(pos, struct cache_file, dirty_link);
+		uint32_t writer = session;
+
+		atomic_compare_exchange_strong_explicit(&f->writer, &writer, WRITER_SEVERAL,
+							memory_order_release, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+int cache_storage_sync_session(struct cache_storage *s, uint32_t session)
+{
+	struct sweep *sweep = sweep_new(s, session);
 	int error;
 
 	if (!sweep)
@@ -157,6 +208,11 @@ int cache_storage_sync(struct cache_storage *s)
 	pthread_mutex_unlock(&sweep->lock);
 	sweep_put(sweep);
 	return error;
+}
+
+int cache_storage_sync(struct cache_storage *s)
+{
+	return cache_storage_sync_session(s, 0);
 }
 
 /* ---- Drain ---- */
@@ -207,7 +263,7 @@ unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns)
 	uint64_t deadline = loop_now_ns() + timeout_ns;
 
 	for (;;) {
-		struct sweep *sweep = sweep_new(s);
+		struct sweep *sweep = sweep_new(s, 0);
 		size_t left;
 
 		if (!sweep)
@@ -227,7 +283,7 @@ unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns)
 /* Tells what is left. */
 static unsigned drain_report(struct cache_storage *s)
 {
-	struct sweep *left = sweep_new(s);
+	struct sweep *left = sweep_new(s, 0);
 	unsigned count = 0;
 
 	if (!left)
@@ -254,7 +310,7 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 	uint64_t deadline = loop_now_ns() + timeout_ns;
 
 	for (;;) {
-		struct sweep *sweep = sweep_new(s);
+		struct sweep *sweep = sweep_new(s, 0);
 		bool clean;
 
 		if (!sweep)

@@ -112,6 +112,8 @@ int cache_truncate(struct cache_file *f, uint64_t size)
 			ret = -ESTALE;
 		} else if (size < old) {
 			ret = truncate_down(f, size);
+		} else if (size > old && !file_may_have_hole(f, size)) {
+			ret = -EFBIG;
 		} else {
 			atomic_store_explicit(&f->size, size, memory_order_release);
 			ret = 0;

@@ -17,7 +17,12 @@
  *
  * Dirty memory is bounded by config.dirty_percent of the pool; without write-back, that of a
  * stream by the parts that it has in flight. Beyond that nothing that is clean may become
- * dirty; who wants it waits for the cleaner, or the stream.
+ * dirty; who wants it waits for the cleaner, or the stream. Files that were removed while somebody
+ * has them open have a share of their own (life.c), for which nobody can wait.
+ *
+ * A hole costs no memory, but has to be sent as zeros by a commit: 5 TiB are written in a moment
+ * that take days to send. So the bytes between the base and the end of a hole are bounded, by
+ * config.sparse_max.
  */
 #include "cache/write.h"
 
@@ -80,8 +85,7 @@ void block_make_dirty(struct cache_file *f, struct block *b, const struct map_pl
 	b->dirty_end = to;
 	block_set(b, BLOCK_DIRTY);
 	f->dirty_blocks++;
-	f->dirty_bytes += place->size;
-	atomic_fetch_add_explicit(&f->storage->dirty_bytes, place->size, memory_order_relaxed);
+	file_count_dirty(f, place->size);
 }
 
 void block_make_clean(struct cache_file *f, struct block *b)
@@ -91,9 +95,7 @@ void block_make_clean(struct cache_file *f, struct block *b)
 	block_clear(b, BLOCK_DIRTY);
 	b->dirty_start = b->dirty_end = 0;
 	f->dirty_blocks--;
-	f->dirty_bytes -= pool_class_size(file_pool(f), b->class);
-	atomic_fetch_sub_explicit(&f->storage->dirty_bytes, pool_class_size(file_pool(f), b->class),
-				  memory_order_relaxed);
+	file_count_dirty(f, -(int64_t)pool_class_size(file_pool(f), b->class));
 }
 
 void file_changed(struct cache_file *f)
@@ -231,11 +233,37 @@ static void write_plan_end(struct write_plan *plan)
 		free(plan->piece);
 }
 
+bool file_may_have_hole(const struct cache_file *f, uint64_t end)
+{
+	uint64_t max = f->storage->config.sparse_max;
+	uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_relaxed);
+
+	/* What is dirty was written: it is no hole. Nor will a removed file be sent. */
+	return !max || end <= limit || end - limit <= max + f->dirty_bytes ||
+	       file_is(f, FILE_UNLINKED);
+}
+
+/* Whether no more may become dirty, for a write up to @end: -EAGAIN, for now. */
+static int write_bounded(const struct cache_file *f, uint64_t end)
+{
+	struct cache_storage *s = f->storage;
+
+	if (f->apart)
+		return atomic_load_explicit(&s->apart_bytes, memory_order_relaxed) >= s->apart_max
+			       ? -ENOSPC
+			       : 0;
+	if (upload_waits_for(f, end))
+		return 0;
+	return atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed) >= s->dirty_max ||
+			       upload_is_behind(f)
+		       ? -EAGAIN
+		       : 0;
+}
+
 /* All blocks for [@offset, @end). */
 static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t offset, uint64_t end)
 {
 	bool random = write_is_random(f, offset, end - offset), grows = false;
-	uint64_t dirty;
 
 	plan->piece = plan->local;
 	plan->room = WRITE_PIECES;
@@ -262,11 +290,7 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 		grows |= !block_is(piece->block, BLOCK_DIRTY);
 		offset = piece->place.start + piece->to;
 	}
-	dirty = atomic_load_explicit(&f->storage->dirty_bytes, memory_order_relaxed);
-	if (grows && !upload_waits_for(f, end) &&
-	    (dirty >= f->storage->dirty_max || upload_is_behind(f)))
-		return -EAGAIN;
-	return 0;
+	return grows ? write_bounded(f, end) : 0;
 }
 
 /* ---- Writing ---- */
@@ -317,6 +341,8 @@ static int write_locked(struct cache_file *f, struct write_plan *plan, uint64_t 
 	if (append)
 		offset = size;
 	if (length > max || offset > max - length)
+		return -EFBIG;
+	if (offset > size && !file_may_have_hole(f, offset))
 		return -EFBIG;
 	end = offset + length;
 	ret = write_plan(f, plan, offset, end);

@@ -34,6 +34,9 @@ void block_make_clean(struct cache_file *f, struct block *b);
 /* Something changed, now: the modification time and what is due follow. */
 void file_changed(struct cache_file *f);
 
+/* Whether a hole may end at @end, of a file that ends before that: it is not too much to send. */
+bool file_may_have_hole(const struct cache_file *f, uint64_t end);
+
 /* The largest size of a file that the storage can hold, bytes. Any thread. */
 uint64_t storage_size_max(const struct cache_storage *s);
 

@@ -167,6 +167,7 @@ struct ovfs_backend {
 		unsigned listing_max; /* entries */
 		uint64_t statfs_size; /* bytes */
 		unsigned rename_max;  /* objects */
+		uint64_t sparse_max;  /* bytes; 0: no limit */
 	} object;
 	struct {
 		unsigned attempts;

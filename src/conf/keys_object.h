@@ -186,6 +186,13 @@ static const struct conf_key keys_object[] = {
 	  .standard = "10000",
 	  .max = 10000000,
 	  FIELD_BACKEND(object.rename_max) },
+	{ .name = "sparse_max",
+	  .doc = "How much of a file may be holes; an object has none, so that they are sent as "
+		 "zeros. More is refused with EFBIG, when the file is made longer. 0: no limit.",
+	  .type = CONF_SIZE,
+	  .standard = "64GiB",
+	  .max = 5ull << 40,
+	  FIELD_BACKEND(object.sparse_max) },
 };
 
 static const struct conf_key keys_retry[] = {

@@ -208,6 +208,7 @@ static int setattr_apply(struct objectfs_session *s, const struct fuse_setattr_i
 		ret = cache_truncate(file, in->size);
 	if (!ret && (in->valid & SETATTR_MTIME))
 		cache_set_mtime(file, setattr_mtime(in));
+	cache_file_wrote(file, s->number);
 	if (h) {
 		handle_changed(s, h);
 		handle_put(s, h);

@@ -36,7 +36,6 @@ struct objectfs {
 	struct workers *syncers;  /* commits */
 	struct tree tree;
 	struct names_warned warned;
-	_Atomic uint32_t sessions; /* given numbers, from 1 */
 
 	/* Nodes that are NODE_KEPT; tree.lock. */
 	uint32_t *kept;

@@ -227,7 +227,7 @@ ssize_t objectfs_lseek(struct objectfs_session *s, struct fs_req *req)
 ssize_t objectfs_syncfs(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
-	int ret = cache_storage_sync(fs->cache);
+	int ret = cache_storage_sync_session(fs->cache, s->number);
 
 	(void)req;
 	file_reap(fs);

@@ -135,6 +135,7 @@ void handle_changed(struct objectfs_session *s, struct handle *h)
 {
 	struct tree *t = &objectfs_of(s)->tree;
 
+	cache_file_wrote(atomic_load_explicit(&h->file, memory_order_relaxed), s->number);
 	if (atomic_load_explicit(&h->changed, memory_order_relaxed))
 		return;
 	atomic_store(&h->changed, true);

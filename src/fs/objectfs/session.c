@@ -91,9 +91,7 @@ struct fs_session *session_new(struct fs *base, const struct fs_negotiated *nego
 	if (!s)
 		return NULL;
 	s->session.fs = base;
-	do
-		s->number = atomic_fetch_add(&fs->sessions, 1) + 1;
-	while (!s->number);
+	s->number = cache_storage_session(fs->cache);
 	slots_init(&s->handles, sizeof(struct handle), HANDLES_MAX);
 	return &s->session;
 }
@@ -114,6 +112,7 @@ void session_free(struct fs_session *session)
 		free(s->known[chunk]);
 	}
 	tree_unlock(t);
+	cache_storage_session_end(fs->cache, s->number);
 	file_reap(fs);
 	free(s);
 }
