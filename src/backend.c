@@ -10,12 +10,16 @@
 #include "base/log.h"
 #include "base/workers.h"
 #include "storage_stack.h"
+#include "observe.h"
 
 struct backends {
 	pthread_mutex_t lock; /* covers what follows, and what struct backend says */
 	pthread_cond_t opened;
 	struct cache *cache;
 	struct list all;
+	struct ctl *ctl;
+	uint32_t block_sizes[POOL_CLASSES_MAX]; /* of the cache, */
+	unsigned classes;			/* that many */
 };
 
 struct backend {
@@ -37,6 +41,7 @@ struct backend {
 	 * for them. */
 	struct workers *flushers;
 	struct cache_storage *files;
+	struct observer_storage *observer;
 };
 
 /* ---- All of them ---- */
@@ -77,6 +82,10 @@ static struct err *cache_open(struct backends *b, const struct ovfs_config *conf
 			pool.block_sizes[pool.classes++] = 1u << bit;
 	}
 	e = cache_new(&b->cache, &pool);
+	if (!e) {
+		memcpy(b->block_sizes, pool.block_sizes, sizeof(b->block_sizes));
+		b->classes = pool.classes;
+	}
 	return e ? err_wrap(e, "cache") : NULL;
 }
 
@@ -100,6 +109,26 @@ struct err *backends_resize(struct backends *b, uint64_t size)
 	cache = b->cache;
 	pthread_mutex_unlock(&b->lock);
 	return cache ? cache_resize(cache, size) : NULL;
+}
+
+void backends_set_ctl(struct backends *b, struct ctl *ctl)
+{
+	b->ctl = ctl;
+}
+
+unsigned backends_usage(struct backends *b, struct pool_usage *out,
+			uint32_t sizes[POOL_CLASSES_MAX])
+{
+	unsigned classes = 0;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->cache) {
+		cache_usage(b->cache, out);
+		memcpy(sizes, b->block_sizes, sizeof(b->block_sizes));
+		classes = b->classes;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return classes;
 }
 
 /* ---- One ---- */
@@ -139,11 +168,15 @@ static struct err *backend_open(struct backend *b, unsigned threads)
 	files.store = storage_stack_store(b->stack);
 	files.workers = b->flushers;
 	e = cache_storage_new(&b->files, cache, &files);
-	return e ? err_wrap(e, "cache") : NULL;
+	if (e)
+		return err_wrap(e, "cache");
+	b->observer = observer_storage_new(b->owner->ctl, b->config, b->stack, b->files);
+	return NULL;
 }
 
 static void backend_close(struct backend *b)
 {
+	observer_storage_free(b->observer);
 	cache_storage_free(b->files);
 	workers_free(b->flushers);
 	storage_stack_free(b->stack);
@@ -231,6 +264,11 @@ struct err *backend_get(struct backend **out, struct backends *all, struct gener
 	else
 		*out = b;
 	return e;
+}
+
+const char *backend_name(const struct backend *b)
+{
+	return observer_storage_name(b->observer);
 }
 
 struct store *backend_store(struct backend *b)

@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "cache/cache.h"
+#include "ctl/ctl.h"
 #include "generation.h"
 #include "store/operator.h"
 
@@ -25,6 +26,8 @@ struct backends;
 struct backend;
 
 struct err *backends_new(struct backends **out) __attribute__((warn_unused_result));
+/* @ctl is told of each from now on. */
+void backends_set_ctl(struct backends *backends, struct ctl *ctl);
 /* All are put. Accepts NULL. */
 void backends_free(struct backends *backends);
 
@@ -44,6 +47,13 @@ struct err *backends_resize(struct backends *backends, uint64_t size)
 struct err *backend_get(struct backend **out, struct backends *backends,
 			struct generation *generation, const struct ovfs_backend *config,
 			unsigned threads) __attribute__((warn_unused_result));
+
+/* How the pool is used, and the sizes of its blocks. The number of those; 0: there is no pool. */
+unsigned backends_usage(struct backends *backends, struct pool_usage *out,
+			uint32_t sizes[POOL_CLASSES_MAX]);
+
+/* What ctl calls it; "" without a ctl. */
+const char *backend_name(const struct backend *backend);
 
 struct store *backend_store(struct backend *backend);
 struct cache_storage *backend_files(struct backend *backend);

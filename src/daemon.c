@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "channel.h"
 #include "daemon_priv.h"
+#include "operate.h"
 
 /* For mounts that were told to end, when another one could not write all it had: they may wait
  * for the same storage. */
@@ -356,10 +357,29 @@ struct loop *daemon_loop(struct daemon *d)
 	return d->loop;
 }
 
+/* Those who look at what there is can, from now on. */
+static struct err *daemon_open(struct daemon *d)
+{
+	const struct operate_config config = {
+		.sockets = &d->host->operate,
+		.config = &d->generation->config,
+		.gid = d->generation->config.ctl.gid,
+		.loop = d->loop,
+		.backends = d->env.backends,
+	};
+	struct err *e = operate_new(&d->operate, &config);
+
+	if (e)
+		return e;
+	d->env.ctl = operate_ctl(d->operate);
+	backends_set_ctl(d->env.backends, d->env.ctl);
+	return NULL;
+}
+
 static struct err *daemon_start(struct daemon *d)
 {
 	const struct ovfs_config *config = &d->generation->config;
-	struct err *e = NULL;
+	struct err *e = daemon_open(d);
 
 	for (size_t i = 0; i < config->mount_count && !e; i++) {
 		struct mount_fds fds;
@@ -398,6 +418,7 @@ void daemon_free(struct daemon *d)
 	if (!d)
 		return;
 	reload_exit(d);
+	operate_free(d->operate);
 	backends_free(d->env.backends);
 	loop_free(d->loop);
 	if (d->signal_fd >= 0)

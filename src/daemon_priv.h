@@ -7,6 +7,7 @@
 #include "base/workers.h"
 #include "daemon.h"
 #include "mount.h"
+#include "operate.h"
 
 struct daemon_mount {
 	struct list link;
@@ -25,6 +26,7 @@ struct daemon {
 	struct host *host;
 	const struct options *options; /* the command line */
 	struct mount_env env;
+	struct operate *operate;
 	struct list mounts;
 	int signal_fd;
 	struct loop_fd signal_entry;

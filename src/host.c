@@ -179,8 +179,12 @@ struct err *host_init(struct host *host, const struct ovfs_config *config)
 {
 	struct err *e;
 
-	*host = (struct host){ 0 };
+	*host = (struct host){
+		.operate = { .control_fd = CTL_FD_NONE, .metrics_fd = CTL_FD_NONE },
+	};
 	e = host_add_roots(host, config);
+	if (!e)
+		e = operate_open(&host->operate, config);
 	for (size_t i = 0; i < config->mount_count && !e; i++) {
 		if (config->mounts[i].directory_count)
 			e = err_new("mount %s: [[mount.directory]] is not supported yet",
@@ -227,10 +231,12 @@ void host_close(struct host *host)
 			close(host->sockets[i].fd);
 		host->sockets[i].fd = -1;
 	}
+	operate_close(&host->operate);
 }
 
 void host_remove_sockets(struct host *host)
 {
+	operate_remove(&host->operate);
 	while (host->socket_count)
 		socket_remove(host, &host->sockets[0]);
 }
@@ -247,6 +253,9 @@ void host_destroy(struct host *host)
 		if (host->roots[i].fd >= 0)
 			close(host->roots[i].fd);
 	}
+	operate_close(&host->operate);
+	free(host->operate.control_path);
+	free(host->operate.metrics_path);
 	free(host->sockets);
 	free(host->roots);
 	storage_paths_destroy(&host->paths);

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "conf/conf.h"
 #include "mount.h"
+#include "operate.h"
 #include "sandbox/sandbox.h"
 #include "storage_paths.h"
 
@@ -36,6 +37,7 @@ struct host {
 	size_t root_count;
 	struct host_socket *sockets;
 	size_t socket_count;
+	struct operate_sockets operate;
 };
 
 /* Opens everything for @config, which outlives it. */

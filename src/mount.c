@@ -137,6 +137,7 @@ struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *c
 		.max_write = config->fuse.max_write,
 		.window_size = config->dax.enabled ? config->dax.window_size : 0,
 		.workers = m->workers,
+		.observer = m->observer,
 	};
 }
 
@@ -186,6 +187,9 @@ static struct err *mount_open(struct mount *m)
 
 	if (e)
 		return e;
+	m->observer = observer_new(m->env->ctl, m->name);
+	if (storage_backend(m->storage))
+		observer_add_storage(m->observer, backend_name(storage_backend(m->storage)));
 	mount_let_in(m);
 	return mount_open_ports(m);
 }
@@ -263,6 +267,8 @@ static unsigned mount_close(struct mount *m)
 		return left;
 	while (!list_empty(&m->ports))
 		port_free(port_of_link(m->ports.next));
+	observer_free(m->observer);
+	m->observer = NULL;
 	workers_free(m->workers);
 	m->workers = NULL;
 	left = storage_free(m->storage);

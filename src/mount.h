@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/loop.h"
+#include "ctl/ctl.h"
 #include "generation.h"
 
 #define MOUNT_SOCKETS_MAX 64
@@ -42,6 +43,7 @@ enum mount_state {
 struct mount_env {
 	struct loop *loop; /* the daemon's */
 	struct backends *backends;
+	struct ctl *ctl; /* NULL: nobody looks */
 	int proc_self_fd;
 	unsigned files_max; /* descriptors for each mount of a directory; 0: as there are */
 	/* The state of @mount has changed, perhaps more than once. On the daemon's loop. */

@@ -36,6 +36,7 @@ struct mount {
 	struct workers *workers;
 	struct storage *storage;
 	struct list ports;
+	struct observer *observer; /* NULL: nobody looks */
 	struct loop_timer retry;
 	uint64_t retry_ns;
 	struct loop_task start_task, stop_task, log_task, end_task;

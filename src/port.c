@@ -42,6 +42,9 @@ struct port {
 	struct virtio_device_ops device_ops;
 	struct virtio_device *device;
 	struct fuse_session *session;
+	struct observer *observer;
+	unsigned number; /* for those who watch */
+	struct observer_port *watched;
 	const struct port_ops *ops;
 	void *ctx;
 };
@@ -115,6 +118,7 @@ static void port_detached(void *ctx)
 	struct port *p = ctx;
 
 	fuse_session_reset(p->session);
+	observer_port_guest(p->watched, false);
 	log_info("guest_disconnected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
 	if (p->halted)
 		return;
@@ -152,6 +156,7 @@ static void port_accept(struct loop_fd *entry, uint32_t events)
 		port_listen(p);
 		return;
 	}
+	observer_port_guest(p->watched, true);
 	log_info("guest_connected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
 }
 
@@ -219,6 +224,7 @@ static struct err *port_open_device(struct port *p)
 		.map = port_window_map,
 		.unmap = port_window_unmap,
 	};
+	struct err *e;
 
 	p->session = fuse_session_new(p->fs, s->max_write);
 	if (!p->session ||
@@ -230,11 +236,16 @@ static struct err *port_open_device(struct port *p)
 		.interrupt = port_interrupt,
 		.detached = port_detached,
 	};
-	return virtio_device_new(&p->device, &config, &p->device_ops, p, p->loop);
+	e = virtio_device_new(&p->device, &config, &p->device_ops, p, p->loop);
+	if (!e)
+		p->watched = observer_port_add(p->observer, p->number, p->device, p->session);
+	return e;
 }
 
 static void port_close_device(struct port *p)
 {
+	observer_port_remove(p->watched);
+	p->watched = NULL;
 	virtio_device_free(p->device);
 	p->device = NULL;
 	if (p->session)
@@ -248,14 +259,17 @@ static void port_renew(struct port *p)
 	struct settings old = p->settings;
 	struct virtio_device *device = p->device;
 	struct fuse_session *session = p->session;
+	struct observer_port *watched = p->watched;
 	struct err *e;
 
 	p->settings = p->pending;
 	p->pending = (struct settings){ 0 };
 	p->device = NULL;
 	p->session = NULL;
+	p->watched = NULL;
 	e = port_open_device(p);
 	if (!e) {
+		observer_port_remove(watched);
 		virtio_device_free(device);
 		fuse_session_free(session);
 		settings_free(&old);
@@ -268,6 +282,7 @@ static void port_renew(struct port *p)
 	p->settings = old;
 	p->device = device;
 	p->session = session;
+	p->watched = watched;
 }
 
 static void port_later(struct loop_timer *timer)
@@ -301,6 +316,8 @@ struct err *port_new(struct port **out, const struct port_config *config, const 
 	p->loop = loop;
 	p->fs = fs;
 	p->listen_fd = listen_fd;
+	p->observer = config->observer;
+	p->number = observer_take_number(p->observer);
 	p->ops = ops;
 	p->ctx = ctx;
 	p->path = path ? strdup(path) : NULL;

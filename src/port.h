@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "base/workers.h"
 #include "fs/fs.h"
+#include "observe.h"
 
 struct port;
 
@@ -29,8 +30,9 @@ struct port_config {
 	unsigned num_request_queues;
 	unsigned poll_us;
 	uint32_t max_write;
-	uint64_t window_size;	 /* of the DAX window, whole slots of 2 MiB; 0: none */
-	struct workers *workers; /* for what blocks in a session; they outlive the port */
+	uint64_t window_size;	   /* of the DAX window, whole slots of 2 MiB; 0: none */
+	struct workers *workers;   /* for what blocks in a session; they outlive the port */
+	struct observer *observer; /* outlives the port; NULL: none */
 };
 
 struct port_ops {

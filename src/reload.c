@@ -183,7 +183,6 @@ static bool is_changed(const struct ovfs_mount *now, const struct ovfs_mount *th
 
 static void reload_commit(struct reload *r)
 {
-	log_set_level(r->next->config.log.level);
 	for (size_t i = 0; i < r->count; i++) {
 		struct reload_item *item = &r->items[i];
 
@@ -265,6 +264,8 @@ static void reload_answer(struct reload *r)
 	};
 	int ret;
 
+	operate_loaded(r->daemon->operate, r->next ? r->next->number : 0,
+		       r->next ? &r->next->config : NULL, r->error ? err_msg(r->error) : NULL);
 	if (r->error) {
 		r->daemon->reload_failures++;
 		snprintf(answer.text, sizeof(answer.text), "reload failed: %s", err_msg(r->error));
@@ -383,9 +384,10 @@ static void channel_ready(struct loop_fd *entry, uint32_t events)
 		reload_begin(d, r);
 		return;
 	}
-	if (ret == 0 && r->message.type == CHANNEL_REJECTED)
+	if (ret == 0 && r->message.type == CHANNEL_REJECTED) {
 		d->reload_failures++;
-	else if (ret < 0 && ret != -EAGAIN)
+		operate_loaded(d->operate, 0, NULL, r->message.text);
+	} else if (ret < 0 && ret != -EAGAIN)
 		loop_fd_remove(d->loop, entry); /* whoever watches the other process will know */
 	for (unsigned i = 0; ret == 0 && i < r->message.fd_count; i++)
 		close(r->fds[i]);

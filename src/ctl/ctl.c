@@ -31,11 +31,16 @@ static void entry_init(struct ctl_entry *entry, struct ctl *ctl, const char *nam
 	snprintf(entry->name, sizeof(entry->name), "%s", name);
 }
 
-static void entry_add(struct list *list, struct ctl_entry *entry)
+/* Under the lock. */
+static bool entry_known(const struct list *list, const char *name)
 {
-	pthread_mutex_lock(&entry->ctl->lock);
-	list_push_back(list, &entry->link);
-	pthread_mutex_unlock(&entry->ctl->lock);
+	struct list *pos;
+
+	list_for_each (pos, list) {
+		if (strcmp(list_entry(pos, struct ctl_entry, link)->name, name) == 0)
+			return true;
+	}
+	return false;
 }
 
 static void entry_remove(struct ctl_entry *entry)
@@ -104,7 +109,9 @@ struct ctl_mount *ctl_mount_add(struct ctl *ctl, const char *name, const struct 
 		return NULL;
 	mount->ops = ops;
 	entry_init(&mount->entry, ctl, name, ctx);
-	entry_add(&ctl->mounts, &mount->entry);
+	pthread_mutex_lock(&ctl->lock);
+	list_push_back(&ctl->mounts, &mount->entry.link);
+	pthread_mutex_unlock(&ctl->lock);
 	return mount;
 }
 
@@ -125,8 +132,17 @@ struct ctl_storage *ctl_storage_add(struct ctl *ctl, const char *name,
 		return NULL;
 	storage->ops = ops;
 	entry_init(&storage->entry, ctl, name, ctx);
-	entry_add(&ctl->storages, &storage->entry);
+	pthread_mutex_lock(&ctl->lock);
+	for (unsigned n = 2; entry_known(&ctl->storages, storage->entry.name); n++)
+		snprintf(storage->entry.name, sizeof(storage->entry.name), "%.100s#%u", name, n);
+	list_push_back(&ctl->storages, &storage->entry.link);
+	pthread_mutex_unlock(&ctl->lock);
 	return storage;
+}
+
+const char *ctl_storage_name(const struct ctl_storage *storage)
+{
+	return storage->entry.name;
 }
 
 void ctl_storage_remove(struct ctl_storage *storage)

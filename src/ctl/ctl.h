@@ -102,9 +102,10 @@ struct ctl_storage_ops {
 	void (*drop)(void *ctx);
 };
 
-/* As ctl_mount_add(). */
+/* As ctl_mount_add(). The second one of a name is called "name#2". */
 struct ctl_storage *ctl_storage_add(struct ctl *ctl, const char *name,
 				    const struct ctl_storage_ops *ops, void *ctx);
+const char *ctl_storage_name(const struct ctl_storage *storage);
 /* Waits for a job that it is part of, too. Accepts NULL. */
 void ctl_storage_remove(struct ctl_storage *storage);
 

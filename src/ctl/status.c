@@ -2,7 +2,6 @@
 /* What the daemon tells of itself, as JSON. */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "ctl/internal.h"
@@ -296,7 +295,6 @@ json_t *status_all(struct ctl *ctl)
 	struct ctl_storage_stats *s = malloc(sizeof(*s));
 
 	json_object_set_new(object, "version", text(ctl->config.version));
-	set(object, "pid", (uint64_t)getpid());
 	set_seconds(object, "uptime_seconds", loop_now_ns() - ctl->started_ns);
 	json_object_set_new(object, "log_level", text(log_level_name(log_get_level())));
 	set_seconds(object, "silent_seconds", ctl_silent_ns(ctl));

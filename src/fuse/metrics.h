@@ -48,9 +48,9 @@ struct fuse_opcode_metrics {
 bool fuse_session_metrics(const struct fuse_session *session, uint32_t opcode,
 			  struct fuse_opcode_metrics *out);
 
-/* Requests that take longer are logged when they end, but for those that wait for a lock; 0:
- * none. */
-void fuse_session_set_slow(struct fuse_session *session, uint64_t slow_ns);
+/* Requests of all sessions that take longer are logged when they end, but for those that wait for a
+ * lock; 0: none. */
+void fuse_set_slow(uint64_t slow_ns);
 
 /* A request under way. */
 struct fuse_request_info {

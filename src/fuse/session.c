@@ -98,7 +98,6 @@ struct fuse_session {
 	_Alignas(FUSE_CACHE_LINE) struct fuse_conn *_Atomic current;
 	struct fs *fs;
 	struct fuse_metrics *metrics;
-	_Atomic uint64_t slow_ns; /* UINT64_MAX: never */
 	uint32_t max_write;
 	struct window *window;	 /* NULL: none */
 	struct workers *workers; /* with a window */
@@ -268,6 +267,9 @@ static int fuse_conn_create(struct fuse_session *session, const struct fs_negoti
 
 /* ---- requests ---- */
 
+/* Of all sessions; UINT64_MAX: none is slow. */
+static _Atomic uint64_t slow_ns = UINT64_MAX;
+
 /* The request and its storage are gone after this. @result: 0, a count, or -errno. */
 static void fuse_req_end(struct fuse_req *r, size_t written, ssize_t result)
 {
@@ -278,7 +280,7 @@ static void fuse_req_end(struct fuse_req *r, size_t written, ssize_t result)
 	void *arg = r->arg;
 
 	fuse_metrics_add(session->metrics, r->op->name ? opcode : 0, result, latency_ns);
-	if (unlikely(latency_ns >= atomic_load_explicit(&session->slow_ns, memory_order_relaxed)) &&
+	if (unlikely(latency_ns >= atomic_load_explicit(&slow_ns, memory_order_relaxed)) &&
 	    !r->op->waits)
 		fuse_log_slow(r, result, latency_ns);
 	/* Counted out first: once done() has been called for every request, the
@@ -592,7 +594,6 @@ struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write)
 		for (unsigned j = 0; j < FUSE_SHARDS; j++)
 			atomic_init(&session->conns[i].shards[j].count, FUSE_SHARD_CLOSED);
 	}
-	atomic_init(&session->slow_ns, UINT64_MAX);
 	session->metrics = fuse_metrics_new();
 	if (!session->metrics || pthread_mutex_init(&session->lock, NULL)) {
 		fuse_metrics_free(session->metrics);
@@ -646,8 +647,7 @@ bool fuse_session_metrics(const struct fuse_session *session, uint32_t opcode,
 	return fuse_metrics_read(session->metrics, opcode, out);
 }
 
-void fuse_session_set_slow(struct fuse_session *session, uint64_t slow_ns)
+void fuse_set_slow(uint64_t ns)
 {
-	atomic_store_explicit(&session->slow_ns, slow_ns ? slow_ns : UINT64_MAX,
-			      memory_order_relaxed);
+	atomic_store_explicit(&slow_ns, ns ? ns : UINT64_MAX, memory_order_relaxed);
 }

@@ -5,8 +5,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define FIRST_BOUND_SHIFT 15 /* 2^15 ns, "32 us" */
-
 typedef _Atomic uint64_t counter;
 
 /* The same shape as the structs of the header, readable while written. */
@@ -53,12 +51,12 @@ uint64_t store_metrics_bound_ns(unsigned bucket)
 {
 	if (bucket >= STORE_METRICS_BUCKETS - 1)
 		return UINT64_MAX;
-	return 1ull << (FIRST_BOUND_SHIFT + bucket);
+	return 1ull << (STORE_METRICS_FIRST_SHIFT + bucket);
 }
 
 static unsigned bucket_of(uint64_t latency_ns)
 {
-	uint64_t above = latency_ns >> FIRST_BOUND_SHIFT;
+	uint64_t above = latency_ns >> STORE_METRICS_FIRST_SHIFT;
 	unsigned bucket = above ? 64 - (unsigned)__builtin_clzll(above) : 0;
 
 	return MIN(bucket, STORE_METRICS_BUCKETS - 1u);

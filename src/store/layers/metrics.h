@@ -31,6 +31,7 @@ const char *store_metrics_result_name(enum store_metrics_result result);
 /* Bucket i of a histogram counts latencies below store_metrics_bound_ns(i), and not
  * below that of i - 1; the last one has no bound. */
 #define STORE_METRICS_BUCKETS 24
+#define STORE_METRICS_FIRST_SHIFT 15 /* the first bound is 2^15 ns, "32 us" */
 
 /* 32 us for the first, twice as much for each next; UINT64_MAX for the last. */
 uint64_t store_metrics_bound_ns(unsigned bucket);
