@@ -21,6 +21,7 @@
 
 #include "base/log.h"
 #include "channel.h"
+#include "conf/diff.h"
 #include "daemon_priv.h"
 #include "notify.h"
 #include "options.h"
@@ -169,20 +170,42 @@ static struct err *reload_prepare(struct reload *r)
 	return e;
 }
 
-static bool is_changed(const struct ovfs_mount *now, const struct ovfs_mount *then)
+static const char *when_name(enum conf_change when)
 {
-	const struct conf_list *a = &now->socket.path, *b = &then->socket.path;
-
-	for (size_t i = 0; i < a->count && a->count == b->count; i++) {
-		if (strcmp(a->item[i], b->item[i]) != 0)
-			return true;
+	switch (when) {
+	case CONF_CHANGE_RESTART:
+		return "at_restart";
+	case CONF_CHANGE_CONNECTION:
+		return "at_next_connection";
+	default:
+		return "now";
 	}
-	return a->count != b->count || !backend_same_settings(&now->backend, &then->backend) ||
-	       now->backend.storage.readonly != then->backend.storage.readonly;
+}
+
+/* How many changes there are. */
+static unsigned log_changes(const struct reload *r)
+{
+	struct ovfs_diff diff;
+	unsigned count;
+	char text[256];
+
+	ovfs_config_diff(&diff, &r->daemon->generation->config, &r->next->config);
+	for (size_t i = 0; i < diff.count; i++)
+		log_info("setting_changed", "what=%s applies=%s",
+			 ovfs_change_text(&diff.change[i], text, sizeof(text)),
+			 when_name(diff.change[i].when));
+	count = (unsigned)diff.count;
+	ovfs_diff_free(&diff);
+	return count;
 }
 
 static void reload_commit(struct reload *r)
 {
+<<<<<<< HEAD
+=======
+	r->changed = log_changes(r);
+	log_set_level(r->next->config.log.level);
+>>>>>>> edec55c (wip)
 	for (size_t i = 0; i < r->count; i++) {
 		struct reload_item *item = &r->items[i];
 
@@ -190,10 +213,6 @@ static void reload_commit(struct reload *r)
 			mount_copy_sockets(item->mount->mount, item->then, &item->fds);
 		if (!item_stays(item))
 			continue;
-		if (is_changed(item->mount->config, item->then)) {
-			log_info("mount_changed", "mount=%s", item->then->name);
-			r->changed++;
-		}
 		mount_commit(item->mount->mount, r->next, item->then, &item->fds);
 	}
 }

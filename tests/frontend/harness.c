@@ -19,6 +19,7 @@
 
 /* ASan checks for leaks when the daemon ends, on a machine with better things to do. */
 #define STOP_TIMEOUT_MS 30000
+#define LOG_TIMEOUT_MS 30000
 
 static void sleep_ms(int ms)
 {
@@ -35,6 +36,47 @@ static bool __attribute__((unused)) in_chroot(void)
 
 	return statx(AT_FDCWD, "/", 0, 0, &stx) == 0 &&
 	       !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT);
+}
+
+static void write_sandbox(FILE *file)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	/* The leak check wants /proc and a tracer, reports want the program's file. */
+	fprintf(file, "[sandbox_settings]\nmode = \"none\"\n"
+		      "disable = [\"capabilities\", \"no_new_privs\", \"seccomp\"]\n");
+#else
+	if (in_chroot())
+		fprintf(file, "[sandbox_settings]\nmode = \"chroot\"\n");
+#endif
+}
+
+static void write_text(const struct daemon *d, const char *path, const char *text)
+{
+	FILE *file = fopen(path, "we");
+
+	assert_non_null(file);
+	write_sandbox(file);
+	for (const char *p = text; *p; p++) {
+		if (p[0] == '%' && p[1] == 'D')
+			fprintf(file, "%s", d->dir), p++;
+		else
+			putc(*p, file);
+	}
+	assert_ok(fclose(file));
+}
+
+void daemon_configure(const struct daemon *d, const char *text, enum save_style style)
+{
+	char other[100];
+
+	snprintf(other, sizeof(other), "%s~", d->config);
+	if (style == SAVE_ASIDE)
+		assert_ok(rename(d->config, other));
+	write_text(d, style == SAVE_RENAMED ? other : d->config, text);
+	if (style == SAVE_RENAMED)
+		assert_ok(rename(other, d->config));
+	if (style == SAVE_ASIDE)
+		assert_ok(unlink(other));
 }
 
 static void write_config(const struct daemon *d, const struct daemon_options *o)
@@ -60,14 +102,7 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 	fprintf(file, "[log]\nlevel = \"%s\"\n", o && o->log_level ? o->log_level : "debug");
 	if (o && o->extra)
 		fprintf(file, "%s\n", o->extra);
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	/* The leak check wants /proc and a tracer, reports want the program's file. */
-	fprintf(file, "[sandbox_settings]\nmode = \"none\"\n"
-		      "disable = [\"capabilities\", \"no_new_privs\", \"seccomp\"]\n");
-#else
-	if (in_chroot())
-		fprintf(file, "[sandbox_settings]\nmode = \"chroot\"\n");
-#endif
+	write_sandbox(file);
 	fclose(file);
 }
 
@@ -149,7 +184,7 @@ static void wait_until_listening(struct daemon *d)
 	close(c.sock);
 }
 
-void daemon_start(struct daemon *d, const struct daemon_options *o)
+void daemon_make(struct daemon *d)
 {
 	const char *tmp = getenv("TMPDIR");
 
@@ -161,6 +196,11 @@ void daemon_start(struct daemon *d, const struct daemon_options *o)
 	snprintf(d->config, sizeof(d->config), "%s/config", d->dir);
 	snprintf(d->log, sizeof(d->log), "%s/log", d->dir);
 	assert_ok(mkdir(d->root, 0755));
+}
+
+void daemon_start(struct daemon *d, const struct daemon_options *o)
+{
+	daemon_make(d);
 	write_config(d, o);
 	daemon_restart(d);
 }
@@ -285,6 +325,30 @@ bool daemon_logged(const struct daemon *d, const char *text)
 	if (file)
 		fclose(file);
 	return found;
+}
+
+unsigned int daemon_log_count(const struct daemon *d, const char *text)
+{
+	char line[2048];
+	unsigned int n = 0;
+	FILE *file = fopen(d->log, "re");
+
+	while (file && fgets(line, sizeof(line), file))
+		n += strstr(line, text) != NULL;
+	if (file)
+		fclose(file);
+	return n;
+}
+
+void daemon_log_wait(const struct daemon *d, const char *text, unsigned int count)
+{
+	for (int waited = 0; daemon_log_count(d, text) < count; waited += 10) {
+		if (waited > LOG_TIMEOUT_MS) {
+			print_log(d);
+			fail_msg("not in the log %u times: %s", count, text);
+		}
+		sleep_ms(10);
+	}
 }
 
 static bool wait_for_end(struct daemon *d, int timeout_ms, int *status)

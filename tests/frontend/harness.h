@@ -43,6 +43,18 @@ struct daemon {
 	bool foreign; /* OVFS_TEST_COMMAND */
 };
 
+/* Makes the directory. The configuration comes next, then daemon_restart(). */
+void daemon_make(struct daemon *d);
+
+/* How people and programs save a file. */
+enum save_style {
+	SAVE_IN_PLACE,
+	SAVE_RENAMED, /* another one, renamed over it */
+	SAVE_ASIDE,   /* the old one is moved away, then there is a new one */
+};
+/* Writes the configuration, in which %D stands for the daemon's directory. */
+void daemon_configure(const struct daemon *d, const char *text, enum save_style style);
+
 /* Makes the directory and starts the daemon. Fails the test when that fails. */
 void daemon_start(struct daemon *d, const struct daemon_options *o);
 /* The same directory, socket and configuration, after daemon_kill or a stop. */
@@ -64,6 +76,9 @@ void daemon_wipe(const struct daemon *d);
 const char *daemon_path(const struct daemon *d, const char *name);
 /* A line of the log holds `text`. */
 bool daemon_logged(const struct daemon *d, const char *text);
+unsigned int daemon_log_count(const struct daemon *d, const char *text); /* lines */
+/* Waits until it is in so many lines. */
+void daemon_log_wait(const struct daemon *d, const char *text, unsigned int count);
 
 /* --- a guest ---------------------------------------------------------------- */
 
