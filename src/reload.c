@@ -201,11 +201,7 @@ static unsigned log_changes(const struct reload *r)
 
 static void reload_commit(struct reload *r)
 {
-<<<<<<< HEAD
-=======
 	r->changed = log_changes(r);
-	log_set_level(r->next->config.log.level);
->>>>>>> edec55c (wip)
 	for (size_t i = 0; i < r->count; i++) {
 		struct reload_item *item = &r->items[i];
 
