@@ -169,6 +169,19 @@ class Ovfs(Daemon):
         return [*self.command, f"--config-file={path}"]
 
 
+class OvfsWithWindow(Ovfs):
+    """ovfs with a DAX window."""
+
+    window_size = "64MiB"
+
+    def argv(self):
+        argv = super().argv()
+        with open(self.socket + ".toml", "a", encoding="utf-8") as conf:
+            conf.write(f"\n[dax_settings]\nenabled = true\n"
+                       f"window_size = {toml(self.window_size)}\n")
+        return argv
+
+
 class OvfsByFlags(Ovfs):
     """ovfs, started the way that libvirt and Kata start virtiofsd."""
 

@@ -146,11 +146,18 @@ def qemu_new(plan, cases):
     peers = f"{plan.tools.repository}/scripts/peers.sh"
     if not plan.has(plan.tools.need_qemu) or not plan.has(lambda: make_peers(peers)):
         return
+    accelerator, _ = qemu.choose_accelerator(plan.tools)
+
+    def configure(site):
+        site.accelerator = accelerator
+        site.qemu_options = {"generic": True, "packed": True, "wrapper": (
+            peers, "exec", "-b", plan.work_dir, "-r", plan.tools.kernel_dir, "--")}
+
     with plan.site("qemu-new") as site:
-        site.accelerator, _ = qemu.choose_accelerator(plan.tools)
+        configure(site)
         chosen = [case for case in cases if plan.patterns or case.name in RING_CASES]
-        site.run_cases("qemu", chosen, generic=True, packed=True, queues=2, wrapper=(
-            peers, "exec", "-b", plan.work_dir, "-r", plan.tools.kernel_dir, "--"))
+        site.run_cases("qemu", chosen, queues=2)
+    plan.play_scenarios("qemu-new", configure)
 
 
 # Cases that put much, or much at a time, through the rings.

@@ -27,6 +27,7 @@ class Site:
         self.daemon_class = KINDS[daemon_kind]
         self.accelerator = "tcg"
         self.uml_options = {}
+        self.qemu_options = {}
         # See bucket.py.
         self.bucket = None
         self.daemons = []
@@ -87,7 +88,8 @@ class Site:
                              **{**self.uml_options, **options})
         else:
             guest = QemuGuest(run_dir, self.export, sockets, self.tools,
-                              accelerator=self.accelerator, **options)
+                              accelerator=self.accelerator,
+                              **{**self.qemu_options, **options})
         if self.bucket is not None:
             guest.bucket = self.bucket.remote
             guest.host_environment = dict(self.bucket.environment)

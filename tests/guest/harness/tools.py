@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 
 from .report import Failure
 
@@ -28,6 +29,8 @@ class Tools:
         cache = os.environ.get("OVFS_CACHE") or os.path.join(
             os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ovfs")
         self.kernel_dir = f"{cache}/guest-kernel"
+        # Guests boot side by side.
+        self.lock = threading.Lock()
 
     def build_helpers(self):
         """Compile the helpers; static, since a guest may have no libc."""
@@ -79,7 +82,11 @@ class Tools:
         return ordered
 
     def initramfs(self):
-        """Build the QEMU guest's root: busybox, modules, helpers, cases."""
+        """The QEMU guest's root: busybox, modules, helpers, cases."""
+        with self.lock:
+            return self.make_initramfs()
+
+    def make_initramfs(self):
         image = f"{self.work_dir}/initramfs.cpio"
         if os.path.exists(image):
             return image
