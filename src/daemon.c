@@ -357,6 +357,13 @@ struct loop *daemon_loop(struct daemon *d)
 	return d->loop;
 }
 
+static bool daemon_ask_reload(void *ctx)
+{
+	struct daemon *d = ctx;
+
+	return d->channel >= 0 && channel_tell(d->channel, CHANNEL_ASK, NULL) == 0;
+}
+
 /* Those who look at what there is can, from now on. */
 static struct err *daemon_open(struct daemon *d)
 {
@@ -366,6 +373,8 @@ static struct err *daemon_open(struct daemon *d)
 		.gid = d->generation->config.ctl.gid,
 		.loop = d->loop,
 		.backends = d->env.backends,
+		.ask_reload = daemon_ask_reload,
+		.ctx = d,
 	};
 	struct err *e = operate_new(&d->operate, &config);
 

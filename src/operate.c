@@ -19,16 +19,21 @@
 
 #define HTTP_BACKLOG 16
 
+/* A reload may ask services and write what is dirty. */
+#define RELOAD_WAIT_S 120u
+
 /* A request that is under way for longer is logged while it is. */
 #define HANG_NS 30000000000ull
 
 struct operate {
 	struct ctl *ctl;
 	struct backends *backends;
-	struct err *(*reload)(void *ctx);
+	bool (*ask_reload)(void *ctx);
 	void *ctx;
-	pthread_mutex_t lock;
-	struct ctl_config_stats stats; /* under the lock */
+	pthread_mutex_t lock; /* covers what follows */
+	pthread_cond_t changed;
+	struct ctl_config_stats stats;
+	bool ending;
 };
 
 /* ---- Sockets ---- */
@@ -146,11 +151,30 @@ void operate_remove(struct operate_sockets *s)
 
 /* ---- What ctl asks for ---- */
 
+/* Waits for the next one that ends, which may be one that was under way. */
 static struct err *hook_reload(void *ctx)
 {
 	struct operate *o = ctx;
+	struct timespec until;
+	struct err *e = NULL;
+	uint64_t before;
+	int late = 0;
 
-	return o->reload(o->ctx);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += RELOAD_WAIT_S;
+	pthread_mutex_lock(&o->lock);
+	before = o->stats.reloads;
+	if (!o->ask_reload(o->ctx))
+		e = err_new("there is no configuration file to be loaded");
+	while (!e && !late && !o->ending && o->stats.reloads == before)
+		late = pthread_cond_timedwait(&o->changed, &o->lock, &until);
+	if (!e && o->stats.reloads == before)
+		e = o->ending ? err_new("the daemon is ending")
+			      : err_new("no answer for %u s; see the log", RELOAD_WAIT_S);
+	else if (!e && o->stats.error[0])
+		e = err_new("%s", o->stats.error);
+	pthread_mutex_unlock(&o->lock);
+	return e;
 }
 
 static void hook_config(void *ctx, struct ctl_config_stats *out)
@@ -199,6 +223,7 @@ void operate_loaded(struct operate *o, unsigned generation, const struct ovfs_co
 		fuse_set_slow(config->log.slow_request_ns);
 		log_set_level(config->log.level);
 	}
+	pthread_cond_broadcast(&o->changed);
 	pthread_mutex_unlock(&o->lock);
 }
 
@@ -217,7 +242,7 @@ struct err *operate_new(struct operate **out, const struct operate_config *confi
 	};
 	struct ctl_hooks hooks = {
 		.ctx = o,
-		.reload = config->reload ? hook_reload : NULL,
+		.reload = hook_reload,
 		.config_stats = hook_config,
 		.pool_stats = hook_pool,
 	};
@@ -227,9 +252,10 @@ struct err *operate_new(struct operate **out, const struct operate_config *confi
 		return err_errno(ENOMEM, "control");
 	config->sockets->control_fd = config->sockets->metrics_fd = CTL_FD_NONE;
 	o->backends = config->backends;
-	o->reload = config->reload;
+	o->ask_reload = config->ask_reload;
 	o->ctx = config->ctx;
 	pthread_mutex_init(&o->lock, NULL);
+	pthread_cond_init(&o->changed, NULL);
 	operate_loaded(o, 1, config->config, NULL);
 	e = ctl_new(&o->ctl, &ctl, &hooks);
 	if (e) {
@@ -244,7 +270,12 @@ void operate_free(struct operate *o)
 {
 	if (!o)
 		return;
+	pthread_mutex_lock(&o->lock);
+	o->ending = true;
+	pthread_cond_broadcast(&o->changed);
+	pthread_mutex_unlock(&o->lock);
 	ctl_free(o->ctl);
+	pthread_cond_destroy(&o->changed);
 	pthread_mutex_destroy(&o->lock);
 	free(o);
 }

@@ -36,8 +36,9 @@ struct operate_config {
 	gid_t gid; /* of ctl_settings.socket_group */
 	struct loop *loop;
 	struct backends *backends;
-	/* See struct ctl_hooks. NULL: none yet. */
-	struct err *(*reload)(void *ctx);
+	/* Asks for a reload, of which operate_loaded() will tell. Any thread. False: there is
+	 * nobody to be asked. */
+	bool (*ask_reload)(void *ctx);
 	void *ctx;
 };
 

@@ -266,8 +266,7 @@ static void show_status(const json_t *s)
 	const json_t *pool = json_object_get(s, "pool");
 	size_t i;
 
-	printf("ovfs %s, pid %" PRId64 ", up %s, log level %s\n",
-	       printable(string_at(s, "version")), number_at(s, "pid"),
+	printf("ovfs %s, up %s, log level %s\n", printable(string_at(s, "version")),
 	       time_text(seconds_at(s, "uptime_seconds")), printable(string_at(s, "log_level")));
 	if (seconds_at(s, "silent_seconds") > 1.5)
 		printf("the control loop has not turned for %s\n",
