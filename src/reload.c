@@ -177,6 +177,8 @@ static const char *when_name(enum conf_change when)
 		return "at_restart";
 	case CONF_CHANGE_CONNECTION:
 		return "at_next_connection";
+	case CONF_CHANGE_REPLACE:
+		return "now_disconnecting";
 	default:
 		return "now";
 	}

@@ -32,6 +32,7 @@ static const struct conf_key keys_cache[] = {
 	  .type = CONF_BOOL,
 	  .standard = "false",
 	  .only = ONLY_FS | ONLY_OBJECTS,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD_BACKEND(cache.enabled) },
 	{ .name = "size",
 	  .doc = "All memory of the cache: data, and the little that is needed to find it. 0: a "
@@ -97,6 +98,7 @@ static const struct conf_key keys_cache[] = {
 	  .standard = "8MiB",
 	  .min = 5 * MIB,
 	  .max = GIB,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD_BACKEND(cache.part_size) },
 	{ .name = "parts_in_flight",
 	  .doc = "How many parts of one object are sent at a time.",
@@ -104,6 +106,7 @@ static const struct conf_key keys_cache[] = {
 	  .standard = "8",
 	  .min = 1,
 	  .max = 1024,
+	  .change = CONF_CHANGE_RESTART,
 	  FIELD_BACKEND(cache.parts_in_flight) },
 	{ .name = "wait_timeout",
 	  .doc = "How long a guest's request waits for memory when all of it holds data that the "

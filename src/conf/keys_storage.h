@@ -68,7 +68,7 @@ static const struct conf_key keys_storage[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "fs",
 	  .words = words_storage,
-	  .change = CONF_CHANGE_CONNECTION,
+	  .change = CONF_CHANGE_REPLACE,
 	  FIELD_BACKEND(storage.type) },
 	{ .name = "root",
 	  .doc = "fs: the directory to share, required; a relative path starts at the working "
@@ -78,7 +78,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1,
 	  .max = PATH_MAX - 1,
 	  .only = ONLY_FS | ONLY_S3,
-	  .change = CONF_CHANGE_CONNECTION,
+	  .change = CONF_CHANGE_REPLACE,
 	  FIELD_BACKEND(storage.root) },
 	{ .name = "readonly",
 	  .doc = "Refuse every change a guest asks for with EROFS.",
@@ -92,7 +92,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = MIB,
 	  .max = 1ull << 50,
 	  .only = ONLY_MEMORY,
-	  .change = CONF_CHANGE_RESTART,
+	  .change = CONF_CHANGE_REPLACE,
 	  FIELD_BACKEND(storage.capacity) },
 
 	/* Where. */
@@ -102,7 +102,7 @@ static const struct conf_key keys_storage[] = {
 	  .min = 1,
 	  .max = 255,
 	  .only = ONLY_S3,
-	  .change = CONF_CHANGE_CONNECTION,
+	  .change = CONF_CHANGE_REPLACE,
 	  FIELD_BACKEND(storage.s3.bucket) },
 	S3_STRING(
 		endpoint, 2048,

@@ -52,7 +52,9 @@ static void print_reference_change(const struct conf_table *table, const struct 
 {
 	enum conf_change change = key->change ? key->change : table->change;
 
-	if (change == CONF_CHANGE_CONNECTION)
+	if (change == CONF_CHANGE_REPLACE)
+		fputs("\n- A change makes another storage of it: guests are disconnected", out);
+	else if (change == CONF_CHANGE_CONNECTION)
 		fputs("\n- A change takes effect at the next connection of a guest", out);
 	else if (change == CONF_CHANGE_RESTART)
 		fputs("\n- A change takes effect when the daemon is started anew", out);

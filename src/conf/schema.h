@@ -74,6 +74,7 @@ enum conf_scope {
 enum conf_change {
 	CONF_CHANGE_TABLE, /* as the table says; there: CONF_CHANGE_LIVE */
 	CONF_CHANGE_LIVE,
+	CONF_CHANGE_REPLACE,	/* live, but it is another storage: its guests are disconnected */
 	CONF_CHANGE_CONNECTION, /* the mount's next connection */
 	CONF_CHANGE_RESTART,
 };

@@ -36,6 +36,7 @@ static void expect(const char *before, const char *after, const char *expected)
 {
 	static const char *const words[] = {
 		[CONF_CHANGE_LIVE] = "live",
+		[CONF_CHANGE_REPLACE] = "replace",
 		[CONF_CHANGE_CONNECTION] = "connection",
 		[CONF_CHANGE_RESTART] = "restart",
 	};
@@ -89,9 +90,14 @@ static void test_keys(void **state)
 	       "num_request_queues = 2\n[storage_settings]\ntype = \"memory\"\n"
 	       "[sandbox_settings]\nmode = \"none\"\n",
 	       "restart: sandbox_settings.mode\n"
-	       "connection: mount \"default\": socket_settings.socket_path\n"
+	       "live: mount \"default\": socket_settings.socket_path\n"
 	       "connection: mount \"default\": socket_settings.tag\n"
 	       "connection: mount \"default\": socket_settings.num_request_queues\n");
+	expect(ONE,
+	       "[socket_settings]\nsocket_path = \"s\"\n[storage_settings]\ntype = \"s3\"\n"
+	       "bucket = \"c\"\n[worker_settings]\nthreads = 3\n",
+	       "restart: mount \"default\": worker_settings.threads\n"
+	       "replace: mount \"default\": storage_settings.bucket\n");
 	/* The two ways to write a tag are one. */
 	expect("[[mount]]\nname = \"a\"\ntag = \"t\"\n[mount.socket_settings]\nsocket_path = "
 	       "\"s\"\n"
