@@ -138,8 +138,8 @@ static void test_needs(void **state)
 	(void)state;
 	load(&a, MOUNT("a") MOUNT("b") MOUNT("c"));
 	load(&b, "[cache_settings]\nsize = \"100MiB\"\n" MOUNT("a") "readonly = true\n" MOUNT(
-			 "b") "[mount.worker_settings]\nthreads = "
-			      "5\n[mount.retry_settings]\nattempts = 2\n" MOUNT("c"));
+			 "b") "[mount.dax_settings]\nenabled = true\n"
+			      "[mount.retry_settings]\nattempts = 2\n" MOUNT("c"));
 	ovfs_config_diff(&diff, &a, &b);
 	assert_int_equal(ovfs_diff_needs(&diff, NULL), CONF_CHANGE_LIVE);
 	assert_int_equal(ovfs_diff_needs(&diff, "a"), CONF_CHANGE_LIVE);
