@@ -20,8 +20,10 @@ BEGIN {
 skip { if ($0 == "") skip = 0; next }
 /^```/ { code = !code; print "```"; next }
 code { print; next }
+# Names of tables and keys stay as they are written.
+/^## \[/ { print "# " text(substr($0, 4)) "\n"; next }
 /^## / { print "# " toupper(text(substr($0, 4))) "\n"; next }
-/^### / { print "## " text(substr($0, 5)) "\n"; next }
+/^### / { gsub(/`/, ""); print "## " text(substr($0, 5)) "\n"; next }
 { print text($0) }
 
 END { print "\n# SEE ALSO\n\n*ovfs*(1), *ovfsctl*(1)" }
