@@ -100,8 +100,16 @@ def merge(*layers):
             for table, keys in merged.items()}
 
 
+def write_tables(conf, prefix, tables):
+    for table, keys in tables.items():
+        conf.write(f"[{prefix}{table}]\n")
+        for key, value in keys.items():
+            conf.write(f"{key} = {toml(value)}\n")
+
+
 class Ovfs(Daemon):
-    """The daemon under test, with a configuration given as {table: {key: value}}."""
+    """The daemon under test, with a configuration given as {table: {key: value}}; "mount": a list
+    of such, for [[mount]]s, with their name."""
 
     kind = "ovfs"
 
@@ -109,15 +117,30 @@ class Ovfs(Daemon):
         super().__init__(command, "/nowhere", socket)
         self.tables = tables
 
+    def write(self, path):
+        with open(path, "w", encoding="utf-8") as conf:
+            write_tables(conf, "", {table: keys for table, keys in self.tables.items()
+                                    if table != "mount"})
+            for mount in self.tables.get("mount", []):
+                conf.write(f"[[mount]]\nname = {toml(mount['name'])}\n")
+                write_tables(conf, "mount.", {table: keys for table, keys in mount.items()
+                                              if table != "name"})
+        os.chmod(path, 0o600)
+
     def argv(self):
         path = self.socket + ".toml"
-        with open(path, "w", encoding="utf-8") as conf:
-            for table, keys in self.tables.items():
-                conf.write(f"[{table}]\n")
-                for key, value in keys.items():
-                    conf.write(f"{key} = {toml(value)}\n")
-        os.chmod(path, 0o600)
+        self.write(path)
         return [*self.command, f"--config-file={path}"]
+
+    def reload(self, tables, word=" reloaded ", seconds=60):
+        """Another configuration, as an editor saves it; waits until the log has one more line
+        with `word`."""
+        before = self.log().count(word)
+        self.tables = tables
+        path = self.socket + ".toml"
+        self.write(path + "~")
+        os.rename(path + "~", path)
+        eventually(lambda: self.log().count(word) > before, seconds, f"{word!r} in the log")
 
     def kill(self):
         if self.process:
@@ -216,7 +239,7 @@ class Stage:
             "secret_access_key": self.server.secret_key,
             "disable_config_load": True, "disable_ec2_metadata": True}}
 
-    def daemon(self, tables=None, **keys):
+    def daemon(self, tables=None, start=True, **keys):
         """A daemon, started. `tables`: more of the configuration, over what is here;
         `keys`: "table__key"s of it, in short."""
         self.number += 1
@@ -236,11 +259,28 @@ class Stage:
         daemon = Ovfs(self.ground.daemon, socket,
                       merge(base, self.storage(), tables or {}, short))
         self.daemons.append(daemon)
+        return daemon.start() if start else daemon
+
+    def many(self, mounts, **tables):
+        """A daemon with several mounts, started: {name: tables}, each with the storage of the
+        stage where it says nothing else, and a socket that socket_of() tells."""
+        daemon = self.daemon({"storage_settings": {}, **tables}, start=False)
+        top = {table: keys for table, keys in daemon.tables.items()
+               if table not in ("socket_settings", "storage_settings")}
+        daemon.tables = top | {"mount": [
+            {"name": name, **merge(self.storage(), {"socket_settings": {
+                "socket_path": self.socket_of(daemon, name), "tag": name}}, own)}
+            for name, own in mounts.items()]}
+        daemon.socket = self.socket_of(daemon, next(iter(mounts)))
         return daemon.start()
 
-    def mount_of(self, daemon, queues=3):
-        """Another guest's mount: of one daemon, one at a time."""
-        mount = Mount(self.ground.fuse_pipe, daemon.socket, queues)
+    @staticmethod
+    def socket_of(daemon, name):
+        return f"{os.path.dirname(daemon.socket)}/{name}.sock"
+
+    def mount_of(self, daemon, queues=3, socket=None):
+        """Another guest's mount: of one socket, one at a time."""
+        mount = Mount(self.ground.fuse_pipe, socket or daemon.socket, queues)
         mount.daemon = daemon
         self.mounts.append(mount)
         return mount
