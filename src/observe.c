@@ -322,6 +322,7 @@ static void tell_store(const struct observer_storage *ws, struct ctl_operations 
 static void storage_stats(void *ctx, struct ctl_storage_stats *out)
 {
 	const struct observer_storage *ws = ctx;
+	struct storage_stack_usage stack;
 	struct cache_storage_usage usage;
 
 	cache_storage_usage(ws->files, &usage);
@@ -335,6 +336,10 @@ static void storage_stats(void *ctx, struct ctl_storage_stats *out)
 	out->fetched_bytes = usage.fetched;
 	out->commits = usage.commits;
 	out->commit_failures = usage.commit_failures;
+	storage_stack_usage(ws->stack, &stack);
+	out->retries = stack.retries;
+	out->connections = stack.connections;
+	out->connections_busy = stack.connections_busy;
 	tell_store(ws, &out->operations);
 }
 

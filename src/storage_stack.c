@@ -44,6 +44,7 @@ struct storage_stack {
 	struct list sides;    /* the last one is current, others finish what they have */
 	bool stopping;
 	struct store_metrics_opcode gone[STORE_OPCODE_COUNT]; /* of sides that are no more */
+	uint64_t gone_retries;
 };
 
 static const char *const checksum_names[] = {
@@ -244,6 +245,7 @@ static void stack_side_released(void *arg, struct store *top)
 		store_metrics_read(side->requests, op, &one);
 		metrics_add(&stack->gone[op], &one);
 	}
+	stack->gone_retries += store_retry_stats(side->retry).repeated;
 	pthread_mutex_unlock(&stack->lock);
 	side_free(side, stack->s3);
 }
@@ -345,6 +347,26 @@ void storage_stack_sent(struct storage_stack *stack, enum store_opcode opcode,
 		store_metrics_read(list_entry(link, struct stack_side, link)->requests, opcode,
 				   &one);
 		metrics_add(out, &one);
+	}
+	pthread_mutex_unlock(&stack->lock);
+}
+
+void storage_stack_usage(struct storage_stack *stack, struct storage_stack_usage *out)
+{
+	struct list *link;
+
+	*out = (struct storage_stack_usage){ 0 };
+	pthread_mutex_lock(&stack->lock);
+	out->retries = stack->gone_retries;
+	list_for_each (link, &stack->sides) {
+		const struct stack_side *side = list_entry(link, struct stack_side, link);
+		unsigned busy = 0, max = 0;
+
+		out->retries += store_retry_stats(side->retry).repeated;
+		if (stack->s3)
+			s3_connections(side->service, &busy, &max);
+		out->connections = max; /* the last one is current */
+		out->connections_busy += busy;
 	}
 	pthread_mutex_unlock(&stack->lock);
 }

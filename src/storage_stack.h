@@ -41,6 +41,13 @@ void storage_stack_asked(struct storage_stack *stack, enum store_opcode opcode,
 void storage_stack_sent(struct storage_stack *stack, enum store_opcode opcode,
 			struct store_metrics_opcode *out);
 
+struct storage_stack_usage {
+	uint64_t retries;			/* tries after one that failed */
+	unsigned connections, connections_busy; /* that there may be; with a request on them */
+};
+/* Any thread. */
+void storage_stack_usage(struct storage_stack *stack, struct storage_stack_usage *out);
+
 /* An end is near: nobody waits for long any more, see store_retry_stop(). Once. */
 void storage_stack_stop(struct storage_stack *stack);
 

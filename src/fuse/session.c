@@ -294,10 +294,15 @@ static void fuse_req_complete(struct fs_req *req, ssize_t result)
 {
 	struct fuse_req *r = container_of(req, struct fuse_req, req);
 	struct window *window = r->session->window;
+	size_t written;
 
 	if (unlikely(window && window_has_copies(window)))
 		window_after(window, r->conn, req, r->body, result);
-	fuse_req_end(r, fuse_reply_result(r, result), result);
+	written = fuse_reply_result(r, result);
+	/* Nothing, to be remembered for a while: to those who count it is absent. */
+	if (result == 0 && req->opcode == FUSE_LOOKUP && req->out.entry.nodeid == 0)
+		result = -ENOENT;
+	fuse_req_end(r, written, result);
 }
 
 static void fuse_req_reject(struct fuse_req *r, int err)

@@ -28,6 +28,16 @@ static void send(struct guest *g, uint32_t opcode, ssize_t result)
 	guest_send(g, &m, 512);
 }
 
+static void send_lookup(struct guest *g)
+{
+	struct msg m;
+
+	g->fake.result = 0;
+	msg_begin(&m, FUSE_LOOKUP);
+	msg_str(&m, "name");
+	guest_send(g, &m, 512);
+}
+
 static void send_read(struct guest *g, ssize_t result)
 {
 	struct fuse_read_in in = { .size = 4096 };
@@ -71,6 +81,10 @@ static void test_counts(void **state)
 	}
 	assert_int_equal(m.results[FUSE_RESULT_OK], 7);
 	assert_int_equal(m.bytes, 0);
+
+	/* An entry without a node says that there is nothing. */
+	send_lookup(g);
+	assert_int_equal(metrics_of(g, FUSE_LOOKUP).results[FUSE_RESULT_ABSENT], 1);
 
 	send_read(g, 4096);
 	send_read(g, 100);

@@ -182,6 +182,7 @@ class Ground:
     def __init__(self, work_dir, build_dir, daemon):
         self.work_dir = work_dir
         self.fuse_pipe = f"{build_dir}/tests/service/fuse-pipe"
+        self.ctl = f"{build_dir}/ovfsctl"
         self.daemon = daemon
         self.external = "OVFS_TEST_S3_ENDPOINT" in os.environ
         self.server = None

@@ -373,6 +373,13 @@ static struct err *s3_setup(struct s3 *s3)
 	return e;
 }
 
+void s3_connections(const struct store *service, unsigned *busy, unsigned *max)
+{
+	const struct s3 *s3 = container_of(service, struct s3, store);
+
+	s3_wire_usage(s3->wire, busy, max);
+}
+
 struct err *s3_new(struct store **out, struct loop *loop, const struct s3_config *config)
 {
 	struct s3 *s3 = calloc(1, sizeof(*s3));

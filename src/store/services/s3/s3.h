@@ -121,4 +121,8 @@ struct err *s3_new(struct store **out, struct loop *loop, const struct s3_config
 struct err *s3_check(struct store *service, uint32_t timeout_ms)
 	__attribute__((warn_unused_result));
 
+/* Connections with a request on them, of those that there may be. @service is what s3_new()
+ * gave. Any thread. */
+void s3_connections(const struct store *service, unsigned *busy, unsigned *max);
+
 #endif

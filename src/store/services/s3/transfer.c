@@ -16,6 +16,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -52,7 +53,8 @@ struct s3_wire {
 	struct list free;    /* s3_wire_slot.link */
 	struct s3_wire_slot *slots;
 	struct wire_socket *sockets;
-	bool running; /* inside wire_run() or libcurl */
+	bool running;	  /* inside wire_run() or libcurl */
+	atomic_uint busy; /* slots with a transfer: for those who look */
 };
 
 static void wire_run(struct s3_wire *wire);
@@ -305,6 +307,7 @@ static void transfer_end(struct s3_transfer *transfer, int error)
 	transfer->busy = false;
 	if (slot) {
 		slot->transfer = NULL;
+		atomic_fetch_sub_explicit(&wire->busy, 1, memory_order_relaxed);
 		/* At the front: what is in the processor's caches goes first. */
 		list_push_front(&wire->free, &slot->link);
 	}
@@ -411,6 +414,7 @@ static void transfer_begin(struct s3_wire *wire, struct s3_transfer *transfer)
 		return;
 	}
 	list_remove(&slot->link);
+	atomic_fetch_add_explicit(&wire->busy, 1, memory_order_relaxed);
 	slot->transfer = transfer;
 	slot->error[0] = '\0';
 	transfer->slot = slot;
@@ -455,6 +459,12 @@ static void wire_run(struct s3_wire *wire)
 		any |= wire_begin_waiting(wire);
 	} while (any);
 	wire->running = false;
+}
+
+void s3_wire_usage(const struct s3_wire *wire, unsigned *busy, unsigned *max)
+{
+	*busy = atomic_load_explicit(&wire->busy, memory_order_relaxed);
+	*max = wire->options.connections_max;
 }
 
 void s3_wire_start(struct s3_wire *wire, struct s3_transfer *transfer)

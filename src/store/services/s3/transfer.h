@@ -104,6 +104,9 @@ void s3_wire_start(struct s3_wire *wire, struct s3_transfer *transfer);
 /* done() comes soon, with -ECANCELED unless it is over already. */
 void s3_wire_cancel(struct s3_wire *wire, struct s3_transfer *transfer);
 
+/* Connections with a transfer on them, of those that there may be. Any thread. */
+void s3_wire_usage(const struct s3_wire *wire, unsigned *busy, unsigned *max);
+
 /* Proxy, certificates and protocols for a handle that is not of this wire. Any thread. */
 bool s3_wire_configure(const struct s3_wire *wire, CURL *easy);
 
