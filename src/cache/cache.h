@@ -199,6 +199,14 @@ int cache_file_error(struct cache_file *file, uint32_t *seen);
 void cache_file_validated(struct cache_file *file, const struct store_meta *meta);
 
 /*
+ * What other clients stored with the object, as a STAT found it in the version @etag: goes with the
+ * next versions that commits make. Nothing happens when @file has another version below its
+ * changes, or knows already. Where nobody has said it, a commit asks first.
+ */
+void cache_file_properties(struct cache_file *file, const char *etag,
+			   const struct store_properties *properties);
+
+/*
  * The object goes: its file holds its data for whoever has it open, but is never
  * committed, and unfinished uploads are aborted. Call before deleting the object.
  * May block for a commit under way. Afterwards @file is stale and not found by key.

@@ -68,6 +68,26 @@ void commit_condition(struct cache_file *f, struct store_op *op, char etag[stati
 	}
 }
 
+int commit_properties(struct cache_file *f, struct store_op *op)
+{
+	char text[STORE_PROPERTIES_MAX];
+	struct store_properties p = { .text = text, .room = sizeof(text) };
+	struct store_op stat = { .opcode = STORE_STAT, .key = f->key, .properties_out = &p };
+
+	if (!f->properties_known && file_caps(f)->properties) {
+		int ret = commit_call(f, &stat, false);
+
+		if (ret == 0)
+			file_set_properties(f, stat.meta.etag, &p);
+		else if (ret != -ENOENT)
+			return ret;
+		/* Another version, or none: the condition of the write will find that. */
+	}
+	if (f->properties.len)
+		op->properties = &f->properties;
+	return 0;
+}
+
 bool commit_ambiguous(int result)
 {
 	return result == -EIO || result == -ETIMEDOUT || result == -ECANCELED;
@@ -178,6 +198,9 @@ static int commit_put(struct cache_file *f, bool conditional)
 	upload_discard(f, true);
 	if (atomic_load_explicit(&f->size, memory_order_relaxed) > file_caps(f)->put_max)
 		return -EFBIG;
+	ret = commit_properties(f, &op);
+	if (ret < 0)
+		return ret;
 	ret = commit_gather(f, &g, &done.size, &reserved);
 	if (ret == 0) {
 		done.seq = f->write_seq;

@@ -147,6 +147,11 @@ struct cache_file {
 	bool attr_dirty;	/* mtime must be committed, and nothing else changed */
 	uint64_t version;
 
+	/* What other clients stored with the object; of the base and all that follows it. Never
+	 * changes once it is known: commits send from it without the lock. */
+	bool properties_known;
+	struct store_properties properties;
+
 	/* Reading: fetch.c's. */
 	struct list fetches;		   /* cache_fetch.file_link */
 	struct revalidation *revalidation; /* under way, or NULL */

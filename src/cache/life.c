@@ -185,6 +185,31 @@ int cache_file_rename(struct cache_file *f, const char *key, const struct store_
 	return ret;
 }
 
+void file_set_properties(struct cache_file *f, const char *etag, const struct store_properties *p)
+{
+	static struct log_limit limit;
+
+	if (f->properties_known || !*etag || strcmp(f->base.etag, etag) != 0)
+		return;
+	if (p->cut)
+		log_limited(&limit, LOG_LEVEL_WARN, "object_metadata_dropped", "key=\"%s\"",
+			    f->key);
+	f->properties.text = p->len ? malloc(p->len) : NULL;
+	if (p->len && !f->properties.text)
+		return; /* it is asked for once more */
+	if (p->len)
+		memcpy(f->properties.text, p->text, p->len);
+	f->properties.len = p->len;
+	f->properties_known = true;
+}
+
+void cache_file_properties(struct cache_file *f, const char *etag, const struct store_properties *p)
+{
+	pthread_mutex_lock(&f->lock);
+	file_set_properties(f, etag, p);
+	pthread_mutex_unlock(&f->lock);
+}
+
 int cache_file_error(struct cache_file *f, uint32_t *seen)
 {
 	int error = 0;

@@ -141,6 +141,7 @@ static void file_free(struct cache_file *f)
 {
 	atomic_fetch_sub_explicit(&f->storage->count.files, 1, memory_order_relaxed);
 	map_free(&f->map);
+	free(f->properties.text);
 	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);
 	free(f->key);
@@ -351,6 +352,7 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 	}
 	clock_gettime(CLOCK_REALTIME, &now);
 	f->mtime_ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+	f->properties_known = true; /* there are none */
 	atomic_init(&f->flags, FILE_CREATED);
 	atomic_init(&f->validated_ns, loop_now_ns());
 

@@ -47,7 +47,9 @@ static int upload_begin(struct cache_file *f)
 	op.write_id = u->write_id;
 	op.set_user_mtime = u->set_mtime;
 	op.user_mtime_ns = u->mtime_ns;
-	ret = commit_call(f, &op, false);
+	ret = commit_properties(f, &op);
+	if (ret == 0)
+		ret = commit_call(f, &op, false);
 	if (ret < 0) {
 		free(u);
 		return ret;

@@ -121,6 +121,11 @@ void commit_settle(struct cache_file *f, const struct commit_done *done);
 
 /* store_call() for @f, whose lock is dropped meanwhile. @replaces: makes a new version. */
 int commit_call(struct cache_file *f, struct store_op *op, bool replaces);
+/* For the PUT or BEGIN @op: what other clients stored with the object, asked for when nobody has
+ * said it yet. 0, or what went wrong with that. */
+int commit_properties(struct cache_file *f, struct store_op *op);
+/* life.c: of the version @etag. Under the lock. */
+void file_set_properties(struct cache_file *f, const char *etag, const struct store_properties *p);
 
 /* The condition of a PUT or COMMIT of @f, as its base and the service have it. @etag is
  * what op->if_match points to. Under the lock. */

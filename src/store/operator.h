@@ -96,6 +96,20 @@ struct store_meta {
 	char write_id[STORE_WRITE_ID_MAX]; /* STAT, READ: of the write; "" for none */
 };
 
+/*
+ * What other clients stored with an object (content type, x-amz-meta-...), to be stored with the
+ * next version of it, too: for STAT to fill in, for PUT and BEGIN to take. Only the service knows
+ * how to read it. What is ours (user mtime, write_id) is not in it.
+ */
+#define STORE_PROPERTIES_MAX 4096 /* bytes that a service gives; S3 allows 2 KiB and some headers  \
+				   */
+
+struct store_properties {
+	char *text; /* the caller's, @room bytes of it */
+	size_t room, len;
+	bool cut; /* STAT: there is more than fits; len is 0 */
+};
+
 /* One row of a listing. Valid during the call of op->list.entry() only. */
 struct store_entry {
 	const char *key; /* relative to the root; not NUL-terminated */
@@ -147,7 +161,9 @@ struct store_op {
 	 * source has, when set. */
 	bool set_user_mtime;
 	int64_t user_mtime_ns;
-	const char *content_type; /* NULL: the service's default */
+	const char *content_type;		   /* NULL: the service's default */
+	const struct store_properties *properties; /* PUT, BEGIN; or NULL */
+	struct store_properties *properties_out;   /* STAT: where caps.properties; or NULL */
 
 	/* PUT, BEGIN, and COMMIT the same again: names this write, see
 	 * store_write_id(). Stored with the object where caps.write_id says so, to
@@ -238,6 +254,7 @@ struct store_caps {
 	bool start_after;
 	bool user_mtime;
 	bool write_id;
+	bool properties;	     /* STAT tells them */
 	uint64_t part_min, part_max; /* bytes; the last part may be smaller */
 	uint32_t parts_max;
 	uint64_t put_max;	   /* bytes in one PUT */

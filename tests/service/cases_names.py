@@ -361,6 +361,36 @@ def times(stage):
     equal(int(float(stage.bucket.head("b")["Metadata"]["mtime"])), 1111111111)
 
 
+@case("content type and metadata of other clients survive a write, small and large")
+def properties_stay(stage):
+    theirs = dict(ContentType="text/x-theirs", CacheControl="no-store", ContentLanguage="de",
+                  Metadata={"mine": "yes", "other": "two words"})
+    stage.bucket.put("small", b"old", **theirs)
+    stage.bucket.put("large", b"old", **theirs)
+    stage.bucket.put("moved", b"old", **theirs)
+    mount = stage.mount()
+
+    def expect(key):
+        head = stage.bucket.head(key)
+        equal((head["ContentType"], head["CacheControl"], head["ContentLanguage"]),
+              ("text/x-theirs", "no-store", "de"), key)
+        equal(head["Metadata"]["mine"], "yes", key)
+        check("ovfs-write-id" in head["Metadata"], f"{key} is of ours")
+
+    mount.write_file("small", b"new")
+    file = mount.open("small", os.O_RDWR)
+    file.write(3, b"er")
+    file.close()
+    equal(stage.bucket.get("small"), b"newer")
+    expect("small")
+    mount.write_file("large", bytes(20 << 20))
+    equal(stage.bucket.head("large")["ContentLength"], 20 << 20)
+    expect("large")
+    mount.truncate("moved", 1)
+    mount.rename("moved", "there")
+    expect("there")
+
+
 @case("statfs is plausible")
 def statfs(stage):
     blocks, free, available, files, ffree, bsize, namelen, frsize = stage.mount().statfs()

@@ -50,6 +50,48 @@ static void puts_carry_what_is_stored_with_them(void **state)
 	s3_end(&e);
 }
 
+/* What others stored with an object, as STAT tells it, goes with its next version. */
+static void properties_go_from_answer_to_request(void **state)
+{
+	char text[STORE_PROPERTIES_MAX];
+	struct store_properties p = { .text = text, .room = sizeof(text) };
+	struct store_op stat = { .opcode = STORE_STAT, .key = "k", .properties_out = &p };
+	struct call call = { .op = { .opcode = STORE_PUT,
+				     .key = "k",
+				     .set_user_mtime = true,
+				     .write_id = "w2",
+				     .properties = &p } };
+	struct s3_env e;
+
+	(void)state;
+	s3_begin(&e, NULL);
+	fake_says(&e, "200 OK",
+		  "ETag: \"old\"\r\nContent-Type: text/theirs\r\nX-Amz-Meta-Mtime: 7\r\n"
+		  "x-amz-meta-ovfs-write-id: w1\r\nx-amz-meta-mine: a b\r\nx-other: 1\r\n"
+		  "Cache-Control: no-store\r\n",
+		  "");
+	assert_int_equal(store_call(e.env.top, &stat), 0);
+	assert_false(p.cut);
+	fake_says(&e, "200 OK", "ETag: \"new\"\r\n", "");
+	call_body(&call, "x", 1);
+	assert_int_equal(store_call(e.env.top, &call.op), 0);
+	fake_asked(&e, 1, "content-type: text/theirs\r\n");
+	fake_asked(&e, 1, "cache-control: no-store\r\n");
+	fake_asked(&e, 1, "x-amz-meta-mine: a b\r\n");
+	fake_asked(&e, 1, "x-amz-meta-ovfs-write-id: w2\r\n");
+	fake_asked(&e, 1, "x-amz-meta-mtime: 0");
+	fake_asked_not(&e, 1, "x-other");
+	fake_asked_not(&e, 1, "w1");
+	/* More than there is room for: nothing rather than half of it. */
+	p.room = 40;
+	fake_says(&e, "200 OK",
+		  "ETag: \"old\"\r\nContent-Type: text/theirs\r\nx-amz-meta-mine: a b\r\n", "");
+	assert_int_equal(store_call(e.env.top, &stat), 0);
+	assert_true(p.cut);
+	assert_int_equal(p.len, 0);
+	s3_end(&e);
+}
+
 /* Digests of these are computed on other threads. */
 #define LONG_BODY (1u << 20)
 
@@ -443,6 +485,7 @@ int main(void)
 		cmocka_unit_test(deletions_of_nothing_succeed),
 		cmocka_unit_test(batches_say_what_became_of_each),
 		cmocka_unit_test(batches_wait_for_credentials),
+		cmocka_unit_test(properties_go_from_answer_to_request),
 		cmocka_unit_test(customers_keys_go_over_tls_only),
 	};
 

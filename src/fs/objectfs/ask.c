@@ -34,9 +34,11 @@ static void asked_stat_done(struct store_op *op)
 	pthread_mutex_unlock(&a->lock);
 }
 
-int ask_stat(struct objectfs *fs, struct asked *a, const char *key)
+int ask_stat(struct objectfs *fs, struct asked *a, const char *key,
+	     struct store_properties *properties)
 {
-	a->stat = (struct store_op){ .opcode = STORE_STAT, .key = key };
+	a->stat =
+		(struct store_op){ .opcode = STORE_STAT, .key = key, .properties_out = properties };
 	return store_call(fs->store, &a->stat);
 }
 
@@ -89,14 +91,14 @@ int ask(struct objectfs *fs, struct asked *a, const char *key, enum what was)
 			names_warn(&fs->warned, "object_hidden_by_directory", "", key, strlen(key));
 		break;
 	case WAS_FILE:
-		stat = ask_stat(fs, a, key);
+		stat = ask_stat(fs, a, key, NULL);
 		if (stat == -ENOENT)
 			list = ask_list(fs, a);
 		break;
 	case WAS_DIR:
 		list = ask_list(fs, a);
 		if (!list && !a->rows)
-			stat = ask_stat(fs, a, key);
+			stat = ask_stat(fs, a, key, NULL);
 		else
 			stat = list;
 		break;

@@ -30,7 +30,9 @@ enum what { WAS_NOTHING, WAS_FILE, WAS_DIR };
  */
 int ask(struct objectfs *fs, struct asked *a, const char *key, enum what was);
 
-/* Only whether there is an object, into a->stat. The same results. */
-int ask_stat(struct objectfs *fs, struct asked *a, const char *key);
+/* Only whether there is an object, into a->stat, and @properties (may be NULL). The same results.
+ */
+int ask_stat(struct objectfs *fs, struct asked *a, const char *key,
+	     struct store_properties *properties);
 
 #endif

@@ -106,7 +106,7 @@ ssize_t objectfs_getattr(struct objectfs_session *s, struct fs_req *req)
 /* The attributes as they are now. An open file whose object is gone has those it had. */
 static int getattr_asking(struct objectfs *fs, struct node *n, struct fuse_attr_out *out)
 {
-	int ret = objectfs_refresh(fs, n, attr_since(fs));
+	int ret = objectfs_refresh(fs, n, attr_since(fs), NULL);
 
 	tree_lock(&fs->tree);
 	if (ret == -ENOENT)
@@ -174,6 +174,7 @@ static int setattr_file(struct objectfs_session *s, const struct fuse_setattr_in
 			struct node *n, struct cache_file **file, struct handle **h)
 {
 	struct objectfs *fs = objectfs_of(s);
+	struct objectfs_seen seen;
 	int ret;
 
 	*h = NULL;
@@ -185,12 +186,14 @@ static int setattr_file(struct objectfs_session *s, const struct fuse_setattr_in
 		return 0;
 	}
 	/* What is changed must be what is there, or the commit would fail. */
-	ret = objectfs_refresh(fs, n, loop_now_ns());
+	ret = objectfs_refresh(fs, n, loop_now_ns(), &seen);
 	if (ret)
 		return ret == -ENOENT ? -ESTALE : ret;
 	tree_lock(&fs->tree);
 	ret = file_get(fs, n, file);
 	tree_unlock(&fs->tree);
+	if (!ret)
+		cache_file_properties(*file, seen.etag, &seen.properties);
 	return ret;
 }
 

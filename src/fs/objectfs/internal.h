@@ -141,11 +141,18 @@ struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct pa
  * went wrong. Blocks. */
 int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, uint64_t negative_ns,
 		  struct node **out);
+/* What a STAT told of an object, for who opens it to change it. */
+struct objectfs_seen {
+	char etag[STORE_ETAG_MAX]; /* "": nobody was asked */
+	struct store_properties properties;
+	char text[STORE_PROPERTIES_MAX];
+};
 /*
  * Has the attributes of a file found anew, unless they are not older than @since_ns (or are ours).
- * 0; -ENOENT: it is gone, and its node, too. Blocks.
+ * 0; -ENOENT: it is gone, and its node, too. @seen may be NULL. Blocks.
  */
-int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns);
+int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns,
+		     struct objectfs_seen *seen);
 /* Fills in the reply of LOOKUP and its like and counts. tree.lock held. -ENOMEM. */
 int lookup_reply(struct objectfs_session *s, struct node *n, struct fuse_entry_out *out);
 objectfs_op_fn objectfs_lookup, objectfs_lookup_slow;

@@ -64,7 +64,7 @@ static ssize_t read_reopen(struct read_wait *r)
 	struct cache_file *old = atomic_load(&h->file), *file = NULL;
 	int ret;
 
-	ret = objectfs_refresh(fs, h->node, loop_now_ns());
+	ret = objectfs_refresh(fs, h->node, loop_now_ns(), NULL);
 	tree_lock(&fs->tree);
 	if (!ret && file_get(fs, h->node, &file) < 0)
 		file = NULL;

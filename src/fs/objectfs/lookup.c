@@ -421,7 +421,8 @@ int objectfs_find(struct objectfs *fs, struct node *parent, const char *name, ui
 	return ret == -EAGAIN ? -EIO : ret;
 }
 
-static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns)
+static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns,
+			struct objectfs_seen *seen)
 {
 	struct tree *t = &fs->tree;
 	struct asked a;
@@ -451,7 +452,9 @@ static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns)
 	if (done)
 		return 0;
 	a.sent_ns = loop_now_ns();
-	ret = ask_stat(fs, &a, key);
+	ret = ask_stat(fs, &a, key, seen ? &seen->properties : NULL);
+	if (!ret && seen)
+		memcpy(seen->etag, a.stat.meta.etag, sizeof(seen->etag));
 	tree_lock(t);
 	if (node_is(n, NODE_GONE)) {
 		ret = -ENOENT;
@@ -468,12 +471,18 @@ static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns)
 	return ret;
 }
 
-int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns)
+int objectfs_refresh(struct objectfs *fs, struct node *n, uint64_t since_ns,
+		     struct objectfs_seen *seen)
 {
 	int ret = -EAGAIN;
 
+	if (seen) {
+		seen->etag[0] = '\0';
+		seen->properties =
+			(struct store_properties){ .text = seen->text, .room = sizeof(seen->text) };
+	}
 	for (unsigned i = 0; i < LOOKUP_TRIES && ret == -EAGAIN; i++)
-		ret = refresh_once(fs, n, since_ns);
+		ret = refresh_once(fs, n, since_ns, seen);
 	return ret == -EAGAIN ? -EIO : ret;
 }
 

@@ -57,7 +57,9 @@ static int move_copy_large(struct objectfs *fs, const char *from, const char *to
 			   const char *if_match, struct store_meta *meta)
 {
 	const struct store_caps *caps = store_caps(fs->store);
-	struct store_op stat = { .opcode = STORE_STAT, .key = from };
+	char text[STORE_PROPERTIES_MAX];
+	struct store_properties properties = { .text = text, .room = sizeof(text) };
+	struct store_op stat = { .opcode = STORE_STAT, .key = from, .properties_out = &properties };
 	struct store_op begin = { .opcode = STORE_BEGIN, .key = to }, end;
 	struct part_copy c = { .fs = fs, .from = from, .to = to, .session = begin.session_out };
 	int ret = store_call(fs->store, &stat);
@@ -80,6 +82,7 @@ static int move_copy_large(struct objectfs *fs, const char *from, const char *to
 	}
 	begin.set_user_mtime = stat.meta.has_user_mtime;
 	begin.user_mtime_ns = stat.meta.user_mtime_ns;
+	begin.properties = &properties;
 	ret = store_call(fs->store, &begin);
 	if (!ret) {
 		ret = move_copy_parts(&c);

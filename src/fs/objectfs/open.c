@@ -199,9 +199,11 @@ static bool open_version_same(struct objectfs_session *s, struct node *n,
 	return same;
 }
 
-/* A handle for @n, which is a file that is there. *@reply is filled in. */
+/* A handle for @n, which is a file that is there: as it was @seen, or NULL. *@reply is filled in.
+ */
 static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
-		     struct fuse_open_out *reply, struct cache_file **opened)
+		     const struct objectfs_seen *seen, struct fuse_open_out *reply,
+		     struct cache_file **opened)
 {
 	struct objectfs *fs = objectfs_of(s);
 	struct cache_file_info info;
@@ -224,6 +226,8 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 	tree_unlock(&fs->tree);
 	if (ret)
 		return ret;
+	if (seen)
+		cache_file_properties(file, seen->etag, &seen->properties);
 	ret = failed;
 	if (!ret)
 		ret = handle_add(s, n, file, NULL, open_handle_flags(flags), &reply->fh);
@@ -264,7 +268,7 @@ ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
 		ret = OP_DEFER;
 	tree_unlock(&fs->tree);
 	if (!ret)
-		ret = open_node(s, n, flags, &req->out.open, &file);
+		ret = open_node(s, n, flags, NULL, &req->out.open, &file);
 	if (n)
 		node_put_unlocked(&fs->tree, n);
 	return ret;
@@ -272,11 +276,11 @@ ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
 
 /* Opens and cuts. */
 static int open_truncating(struct objectfs_session *s, struct node *n, uint32_t flags,
-			   struct fuse_open_out *reply)
+			   const struct objectfs_seen *seen, struct fuse_open_out *reply)
 {
 	struct cache_file *file;
 	struct handle *h;
-	int ret = open_node(s, n, flags, reply, &file);
+	int ret = open_node(s, n, flags, seen, reply, &file);
 
 	if (ret || !(flags & O_TRUNC))
 		return ret;
@@ -296,6 +300,7 @@ ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
 	struct node *n = node_get_unlocked(&fs->tree, req->nodeid);
+	struct objectfs_seen seen;
 	uint64_t since;
 	int ret;
 
@@ -304,14 +309,14 @@ ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 	tree_lock(&fs->tree);
 	since = node_is(n, NODE_GONE) ? 0 : open_since(fs, n, req->in.open.flags);
 	tree_unlock(&fs->tree);
-	ret = objectfs_refresh(fs, n, since);
+	ret = objectfs_refresh(fs, n, since, &seen);
 	if (ret == -EIO || ret == -ETIMEDOUT) {
 		tree_lock(&fs->tree);
 		ret = file_cached(fs, n) ? 0 : ret;
 		tree_unlock(&fs->tree);
 	}
 	if (!ret)
-		ret = open_truncating(s, n, req->in.open.flags, &req->out.open);
+		ret = open_truncating(s, n, req->in.open.flags, &seen, &req->out.open);
 	else if (ret == -ENOENT)
 		ret = -ESTALE; /* the guest looks the name up once more, then */
 	node_put_unlocked(&fs->tree, n);
@@ -324,6 +329,7 @@ static int create_existing(struct objectfs_session *s, struct fs_req *req, struc
 {
 	struct objectfs *fs = objectfs_of(s);
 	uint32_t flags = req->in.create.flags;
+	struct objectfs_seen seen;
 	bool dir;
 	int ret;
 
@@ -334,8 +340,8 @@ static int create_existing(struct objectfs_session *s, struct fs_req *req, struc
 		return -EEXIST;
 	if (dir)
 		return -EISDIR;
-	ret = objectfs_refresh(fs, n, loop_now_ns());
-	return ret ? ret : open_truncating(s, n, flags, &req->out.open);
+	ret = objectfs_refresh(fs, n, loop_now_ns(), &seen);
+	return ret ? ret : open_truncating(s, n, flags, &seen, &req->out.open);
 }
 
 static int create_new(struct objectfs_session *s, struct fs_req *req, struct node *parent,

@@ -50,6 +50,8 @@ int memory_blob_new(struct memory *memory, uint64_t size, struct memory_blob **o
 		return -ENOMEM;
 	blob->references = 1;
 	memset(&blob->meta, 0, sizeof(blob->meta));
+	blob->properties = NULL;
+	blob->properties_len = 0;
 	blob->meta.size = size;
 	blob->meta.mtime_ns = memory_wall_clock_ns();
 	snprintf(blob->meta.etag, sizeof(blob->meta.etag), "\"%016" PRIx64 "\"", ++memory->writes);
@@ -63,7 +65,23 @@ void memory_blob_put(struct memory *memory, struct memory_blob *blob)
 	if (!blob || --blob->references)
 		return;
 	memory->bytes -= blob->meta.size;
+	free(blob->properties);
 	free(blob);
+}
+
+char *memory_properties(const char *text, size_t len)
+{
+	char *copy = len ? malloc(len) : NULL;
+
+	if (copy)
+		memcpy(copy, text, len);
+	return copy;
+}
+
+static void memory_set_properties(struct memory_blob *blob, const char *text, size_t len)
+{
+	blob->properties = memory_properties(text, len);
+	blob->properties_len = blob->properties ? len : 0;
 }
 
 uint32_t memory_page_rows(const struct memory *memory, const struct store_op *op)
@@ -126,9 +144,18 @@ static int memory_stat(struct memory *memory, struct store_op *op)
 	struct memory_blob *blob;
 	int err = memory_find(memory, op->key, op->if_match, &blob);
 
-	if (!err)
-		op->meta = blob->meta;
-	return err;
+	if (err)
+		return err;
+	op->meta = blob->meta;
+	if (op->properties_out) {
+		struct store_properties *p = op->properties_out;
+
+		p->cut = blob->properties_len > p->room;
+		p->len = p->cut ? 0 : blob->properties_len;
+		if (p->len)
+			memcpy(p->text, blob->properties, p->len);
+	}
+	return 0;
 }
 
 static int memory_read(struct memory *memory, struct store_op *op)
@@ -181,6 +208,8 @@ static int memory_put(struct memory *memory, struct store_op *op)
 	memory_set_metadata(blob, op);
 	if (op->write_id)
 		memcpy(blob->meta.write_id, op->write_id, strlen(op->write_id) + 1);
+	if (op->properties)
+		memory_set_properties(blob, op->properties->text, op->properties->len);
 	op->meta = blob->meta;
 	return memory_store_blob(memory, op->key, blob);
 }
@@ -203,6 +232,7 @@ static int memory_copy(struct memory *memory, struct store_op *op)
 	blob->meta.user_mtime_ns = source->meta.user_mtime_ns;
 	memcpy(blob->meta.write_id, source->meta.write_id, sizeof(blob->meta.write_id));
 	memory_set_metadata(blob, op);
+	memory_set_properties(blob, source->properties, source->properties_len);
 	op->meta = blob->meta;
 	return memory_store_blob(memory, op->key, blob);
 }
@@ -266,12 +296,20 @@ static void memory_submit(struct store *store, struct store_op *op)
 	store_op_complete(op, result);
 }
 
+static void memory_blob_free(void *value)
+{
+	struct memory_blob *blob = value;
+
+	free(blob->properties);
+	free(blob);
+}
+
 static void memory_free(struct store *store)
 {
 	struct memory *memory = memory_of(store);
 
 	memory_sessions_free(memory);
-	keymap_destroy(&memory->objects, free);
+	keymap_destroy(&memory->objects, memory_blob_free);
 	pthread_mutex_destroy(&memory->lock);
 	free(memory);
 }
@@ -306,6 +344,7 @@ struct err *store_memory_new(struct store **out, struct loop *loop,
 		.start_after = true,
 		.user_mtime = true,
 		.write_id = true,
+		.properties = true,
 		.part_min = memory->options.part_min,
 		.part_max = memory->options.part_max,
 		.parts_max = memory->options.parts_max,

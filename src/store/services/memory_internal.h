@@ -12,8 +12,14 @@
 struct memory_blob {
 	unsigned references; /* whom it belongs to, and READs under way */
 	struct store_meta meta;
+	char *properties; /* of store_properties, or NULL */
+	size_t properties_len;
 	unsigned char data[]; /* meta.size */
 };
+
+/* With the next object: a copy, for memory_blob.properties. NULL for none, or for want of memory.
+ */
+char *memory_properties(const char *text, size_t len);
 
 struct memory {
 	struct store store;

@@ -22,6 +22,8 @@ struct memory_session {
 	bool has_user_mtime;
 	int64_t user_mtime_ns;
 	char write_id[STORE_WRITE_ID_MAX];
+	char *properties;
+	size_t properties_len;
 	uint32_t slots;		    /* of the array below */
 	struct memory_blob **parts; /* by number - 1; NULL: not sent yet */
 };
@@ -58,6 +60,7 @@ static void session_free(struct memory *memory, struct memory_session *session)
 	for (uint32_t i = 0; i < session->slots; i++)
 		memory_blob_put(memory, session->parts[i]);
 	free(session->parts);
+	free(session->properties);
 	free(session);
 }
 
@@ -85,10 +88,13 @@ int memory_begin(struct memory *memory, struct store_op *op)
 	session->user_mtime_ns = op->user_mtime_ns;
 	if (op->write_id)
 		memcpy(session->write_id, op->write_id, strlen(op->write_id) + 1);
+	if (op->properties)
+		session->properties = memory_properties(op->properties->text, op->properties->len);
+	session->properties_len = session->properties ? op->properties->len : 0;
 	session_key_make(&key, op->key, session->id);
 	err = keymap_set(&memory->sessions, key.bytes, key.len, session, &old);
 	if (err) {
-		free(session);
+		session_free(memory, session);
 		return err;
 	}
 	memcpy(op->session_out, session->id, sizeof(session->id));
@@ -202,6 +208,8 @@ int memory_commit(struct memory *memory, struct store_op *op)
 	blob->meta.has_user_mtime = session->has_user_mtime;
 	blob->meta.user_mtime_ns = session->user_mtime_ns;
 	memcpy(blob->meta.write_id, session->write_id, sizeof(blob->meta.write_id));
+	blob->properties = memory_properties(session->properties, session->properties_len);
+	blob->properties_len = blob->properties ? session->properties_len : 0;
 	op->meta = blob->meta;
 	err = memory_store_blob(memory, op->key, blob);
 	if (!err)

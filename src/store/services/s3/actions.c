@@ -161,8 +161,23 @@ static void add_object_properties(struct s3_build *b)
 	add_header(b, "x-amz-acl", config->default_acl);
 }
 
+/* What the version before had, see properties.c. */
+static void add_properties(struct s3_build *b)
+{
+	const struct store_properties *p = b->op->properties;
+
+	for (size_t at = 0; p && at < p->len;) {
+		const char *name = p->text + at, *value = name + strlen(name) + 1;
+
+		at += strlen(name) + 1 + strlen(value) + 1;
+		if (!given(b->op->content_type) || strcmp(name, "content-type") != 0)
+			add_header(b, name, value);
+	}
+}
+
 static void add_new_metadata(struct s3_build *b)
 {
+	add_properties(b);
 	add_header(b, "content-type", b->op->content_type);
 	add_header(b, S3_HEADER_WRITE_ID, b->op->write_id);
 	add_user_mtime(b);

@@ -69,28 +69,6 @@ static void parse_content_range(struct s3_answer *answer, const char *value)
 	answer->has_range = true;
 }
 
-/* Of an object that a copy shall have, too. */
-static bool is_kept(const char *name)
-{
-	static const char *const names[] = { "cache-control",	 "content-disposition",
-					     "content-encoding", "content-language",
-					     "content-type",	 "expires" };
-
-	if (strncmp(name, "x-amz-meta-", 11) == 0)
-		return true;
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (strcmp(name, names[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void keep(struct s3_buffer *kept, const char *name, const char *value)
-{
-	s3_buffer_bytes(kept, name, strlen(name) + 1);
-	s3_buffer_bytes(kept, value, strlen(value) + 1);
-}
-
 static void copy_text(char *dst, size_t size, const char *text)
 {
 	if (strlen(text) < size)
@@ -130,8 +108,7 @@ static void on_header(struct s3_transfer *transfer, const char *name, const char
 	struct s3_answer *answer = &request->answer;
 	uint64_t number;
 
-	if (request->step == STEP_SOURCE && is_kept(name))
-		keep(&request->kept, name, value);
+	s3_properties_header(request, name, value);
 	if (strcmp(name, "content-length") == 0) {
 		answer->has_length = parse_number(&value, &answer->length) && !*value;
 	} else if (strcmp(name, "content-range") == 0) {
@@ -495,6 +472,8 @@ static int end_main(struct s3_request *request)
 			return -EIO;
 		op->meta = request->answer.meta;
 		op->meta.size = request->answer.length;
+		if (op->properties_out)
+			s3_properties_tell(request, op->properties_out);
 		return 0;
 	case STORE_READ:
 		return read_end(request);

@@ -126,7 +126,7 @@ struct s3_request {
 	int list_error;
 	char last_key[STORE_KEY_MAX + 1];
 
-	struct s3_buffer kept; /* COPY: "name\0value\0"... of the source */
+	struct s3_buffer kept; /* COPY, STAT: "name\0value\0"... of the object: properties.c's */
 	bool kept_used;
 	uint64_t source_size;
 	char source_etag[STORE_ETAG_MAX];
@@ -151,6 +151,12 @@ bool s3_request_needs_source(const struct store_op *op);
 
 /* answer.c: the other operations of transfers. */
 extern const struct s3_transfer_ops s3_transfer_ops;
+
+/* properties.c: what other clients stored with objects. Whether answers are to be looked through
+ * for it; a header of one; the outcome of a STAT. */
+bool s3_properties_wanted(const struct s3_request *request);
+void s3_properties_header(struct s3_request *request, const char *name, const char *value);
+void s3_properties_tell(const struct s3_request *request, struct store_properties *out);
 
 /* list.c: the rows of a listing, and its end: 0 or negative errno. */
 void s3_list_row(void *arg, const struct s3_row *row);

@@ -131,7 +131,7 @@ void s3_request_send(struct s3_request *request)
 	request->xml_error = request->list_error = 0;
 	request->expected = request->received = 0;
 	request->last_key[0] = '\0';
-	if (request->step == STEP_SOURCE)
+	if (s3_properties_wanted(request))
 		s3_buffer_reset(&request->kept);
 	s3_wire_start(request->s3->wire, &request->transfer);
 }
@@ -296,6 +296,7 @@ static void s3_set_caps(struct s3 *s3)
 		.start_after = true,
 		.user_mtime = true,
 		.write_id = true,
+		.properties = true,
 		.part_min = 5ull << 20,
 		.part_max = 5ull << 30,
 		.parts_max = 10000,

@@ -31,7 +31,7 @@ struct s3_credentials; /* services/s3/credentials.h */
 #define S3_SIGN_TARGET_MAX 24576 /* encoded path and query, with the NUL */
 #define S3_SIGN_AUTH_MAX 2048	 /* Authorization, with the NUL */
 #define S3_SIGN_QUERY_MAX 16	 /* parameters of a request */
-#define S3_SIGN_HEADERS_MAX 32	 /* signed headers of a request, the caller's */
+#define S3_SIGN_HEADERS_MAX 64	 /* signed headers of a request, the caller's */
 #define S3_SIGN_SECRET_MAX 512	 /* bytes of a secret access key, with the NUL */
 
 #define S3_UNSIGNED_PAYLOAD "UNSIGNED-PAYLOAD"
