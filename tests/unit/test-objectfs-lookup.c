@@ -215,6 +215,40 @@ static void test_hostile(void **state)
 	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
 }
 
+/* A listing is older than what was written since, though nobody remembers the file. */
+static void test_commit_overtakes_listing(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "old");
+	assert_string_equal(ox_list(ox, ""), "f");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 3);
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "newer", 5, 0), 5);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "newer");
+	ox_forget(ox, e.nodeid, 1000);
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 5);
+	ox_forget(ox, e.nodeid, 1000);
+	ox_expect(ox, "f", "newer");
+	/* Nor does READDIRPLUS say so. */
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	ox_forget(ox, e.nodeid, 1000);
+	ox_list_as(ox, "", FUSE_READDIRPLUS, 4096);
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 5);
+	/* Somebody else's version, that is seen later, is newer. */
+	ox_bucket_put(ox, "f", "other's");
+	ox_forget(ox, e.nodeid, 1000);
+	assert_int_equal(ox_openat(ox, "f", O_RDONLY, &fh), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	ox_expect(ox, "f", "other's");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_short, ox_teardown)
@@ -227,6 +261,8 @@ int main(void)
 		TEST(test_hostile),
 		cmocka_unit_test(test_one_by_one),
 		TEST(test_offline),
+		cmocka_unit_test_setup_teardown(test_commit_overtakes_listing, ox_setup,
+						ox_teardown),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-lookup", tests, NULL, NULL);

@@ -116,6 +116,23 @@ bool file_cached(struct objectfs *fs, struct node *n)
 	return f;
 }
 
+void file_overtakes(struct objectfs *fs, struct node *n)
+{
+	char key[NODE_KEY_SIZE];
+	struct cache_file_info info;
+
+	if (n->file || node_key(&fs->tree, n, NULL, 0, key) < 0)
+		return;
+	n->file = cache_file_peek(fs->cache, key);
+	if (!n->file)
+		return;
+	cache_file_info(n->file, &info);
+	if (info.stale || info.validated_ns <= n->fetched_ns)
+		file_drop(n);
+	else
+		file_settle(fs, n);
+}
+
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len)
 {
 	char key[NODE_KEY_SIZE];

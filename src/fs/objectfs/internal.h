@@ -112,6 +112,9 @@ int file_get(struct objectfs *fs, struct node *n, struct cache_file **out);
 /* Whether the cache has something of the file @n. When the storage does not answer, that can be
  * looked up and opened as it was last seen: commits are conditional on its version. */
 bool file_cached(struct objectfs *fs, struct node *n);
+/* @n was made from a listing, which may be older than a commit of ours that nobody asked about
+ * since: then it is as the cache knows it. */
+void file_overtakes(struct objectfs *fs, struct node *n);
 /* A file that the cache has changes of, under @key: a node for it, or NULL. */
 struct node *file_find_ours(struct objectfs *fs, struct node *parent, const char *name, size_t len);
 

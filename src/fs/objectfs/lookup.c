@@ -109,6 +109,7 @@ struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct pa
 	} else {
 		row_meta(p, row, &meta);
 		node_set_meta(n, &meta, p->fetched_ns);
+		file_overtakes(fs, n);
 	}
 	return n;
 }
