@@ -16,6 +16,7 @@ struct backends {
 	pthread_mutex_t lock; /* covers what follows, and what struct backend says */
 	pthread_cond_t opened;
 	struct cache *cache;
+	uint64_t size; /* of it, as configured */
 	struct list all;
 	struct ctl *ctl;
 	uint32_t block_sizes[POOL_CLASSES_MAX]; /* of the cache, */
@@ -82,6 +83,7 @@ static struct err *cache_open(struct backends *b, const struct ovfs_config *conf
 			pool.block_sizes[pool.classes++] = 1u << bit;
 	}
 	e = cache_new(&b->cache, &pool);
+	b->size = pool.size;
 	if (!e) {
 		memcpy(b->block_sizes, pool.block_sizes, sizeof(b->block_sizes));
 		b->classes = pool.classes;
@@ -104,11 +106,19 @@ struct err *backends_cache(struct backends *b, const struct ovfs_config *config,
 struct err *backends_resize(struct backends *b, uint64_t size)
 {
 	struct cache *cache;
+	struct err *e = NULL;
 
 	pthread_mutex_lock(&b->lock);
-	cache = b->cache;
+	cache = size != b->size ? b->cache : NULL;
 	pthread_mutex_unlock(&b->lock);
-	return cache ? cache_resize(cache, size) : NULL;
+	if (cache)
+		e = cache_resize(cache, size);
+	if (!cache || e)
+		return e;
+	pthread_mutex_lock(&b->lock);
+	b->size = size;
+	pthread_mutex_unlock(&b->lock);
+	return NULL;
 }
 
 void backends_set_ctl(struct backends *b, struct ctl *ctl)

@@ -31,11 +31,11 @@ enum channel_type {
 	CHANNEL_RESULT,
 };
 
-#define CHANNEL_ROOT UINT16_MAX
-#define CHANNEL_SNAPSHOT (UINT16_MAX - 1)
+#define CHANNEL_ROOT 0x8000u /* and the number of the part (storage.h) */
+#define CHANNEL_SNAPSHOT UINT16_MAX
 
-/* What a descriptor is: the socket of that number of a mount of the new configuration, its root,
- * or the snapshot (conf/files.h) that the configuration is in. */
+/* What a descriptor is: the socket of that number of a mount of the new configuration, the root of
+ * a part of it, or the snapshot (conf/files.h) that the configuration is in. */
 struct channel_fd {
 	uint16_t mount, what;
 };

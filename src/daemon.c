@@ -55,8 +55,12 @@ void daemon_stop_mount(struct daemon_mount *m)
 }
 
 /* What there is to be served, for the log. */
-static const char *storage_name(const struct ovfs_backend *config)
+static const char *storage_name(const struct ovfs_mount *mount)
 {
+	const struct ovfs_backend *config = &mount->backend;
+
+	if (mount->directory_count)
+		return "directories";
 	switch (config->storage.type) {
 	case OVFS_STORAGE_S3:
 		return config->storage.s3.bucket;
@@ -73,10 +77,10 @@ static void log_ready(const struct ovfs_mount *config)
 
 	for (size_t i = 0; i < path->count; i++)
 		log_info("ready", "mount=%s socket=\"%s\" root=\"%s\"", config->name, path->item[i],
-			 storage_name(&config->backend));
+			 storage_name(config));
 	if (path->count == 0)
 		log_info("ready", "mount=%s socket=\"inherited\" root=\"%s\"", config->name,
-			 storage_name(&config->backend));
+			 storage_name(config));
 }
 
 /* ---- The end ---- */
@@ -308,7 +312,9 @@ static unsigned files_share(const struct ovfs_config *config)
 	struct rlimit limit;
 
 	for (size_t i = 0; i < config->mount_count; i++)
-		directories += config->mounts[i].backend.storage.type == OVFS_STORAGE_FS;
+		for (size_t p = 0; p < storage_part_count(&config->mounts[i]); p++)
+			directories += storage_part(&config->mounts[i], p)->storage.type ==
+				       OVFS_STORAGE_FS;
 	if (directories < 2 || getrlimit(RLIMIT_NOFILE, &limit) < 0 ||
 	    limit.rlim_cur <= FILES_RESERVED)
 		return 0;

@@ -18,13 +18,24 @@ unsigned host_stop_timeout_s(const struct ovfs_config *config)
 	uint64_t longest = 0;
 
 	for (size_t i = 0; i < config->mount_count; i++) {
-		if (ovfs_mount_has_cache(&config->mounts[i]))
-			longest = MAX(longest, config->mounts[i].backend.cache.drain_timeout_ns);
+		const struct ovfs_mount *m = &config->mounts[i];
+
+		for (size_t p = 0; p < storage_part_count(m) && ovfs_mount_has_cache(m); p++)
+			longest = MAX(longest, storage_part(m, p)->cache.drain_timeout_ns);
 	}
 	return STOP_TIMEOUT_S + (unsigned)(longest / 1000000000);
 }
 
 /* ---- The sandbox ---- */
+
+static size_t files_parts(const struct ovfs_mount *mount)
+{
+	size_t count = 0;
+
+	for (size_t p = 0; p < storage_part_count(mount); p++)
+		count += storage_part(mount, p)->storage.type == OVFS_STORAGE_FS;
+	return count;
+}
 
 /* Descriptors for all guests' files; 0: as many as there may be. */
 static unsigned host_files(const struct ovfs_config *config)
@@ -34,11 +45,13 @@ static unsigned host_files(const struct ovfs_config *config)
 	for (size_t i = 0; i < config->mount_count; i++) {
 		const struct ovfs_mount *m = &config->mounts[i];
 
-		if (m->backend.storage.type != OVFS_STORAGE_FS)
+		unsigned parts = (unsigned)files_parts(m);
+
+		if (parts == 0)
 			continue;
-		if (m->fuse.fd_limit == 0 || sum + m->fuse.fd_limit < sum)
+		if (m->fuse.fd_limit == 0 || m->fuse.fd_limit > (UINT32_MAX - sum) / parts)
 			return 0;
-		sum += m->fuse.fd_limit;
+		sum += m->fuse.fd_limit * parts;
 	}
 	return sum;
 }
@@ -71,29 +84,41 @@ static void host_isolate(struct host *host, const struct ovfs_config *config)
 		.stop_timeout_s = host_stop_timeout_s(config),
 	};
 	for (size_t i = 0; i < config->mount_count; i++) {
-		if (config->mounts[i].backend.storage.type == OVFS_STORAGE_S3)
-			host->isolation.network = true;
+		const struct ovfs_mount *m = &config->mounts[i];
+
+		for (size_t p = 0; p < storage_part_count(m); p++)
+			host->isolation.network |=
+				storage_part(m, p)->storage.type == OVFS_STORAGE_S3;
 	}
+}
+
+static struct err *host_add_root(struct host *host, const struct ovfs_backend *backend)
+{
+	if (backend->storage.type == OVFS_STORAGE_FS)
+		host->roots[host->root_count++] = (struct sandbox_root){
+			.path = backend->storage.root,
+			.readonly = backend->storage.readonly,
+			.fd = -1,
+		};
+	return storage_paths_add(&host->paths, backend);
 }
 
 static struct err *host_add_roots(struct host *host, const struct ovfs_config *config)
 {
 	struct err *e = NULL;
+	size_t parts = 0;
 
-	host->roots = calloc(config->mount_count + 1, sizeof(host->roots[0]));
+	for (size_t i = 0; i < config->mount_count; i++)
+		parts += storage_part_count(&config->mounts[i]);
+	host->roots = calloc(parts + 1, sizeof(host->roots[0]));
 	host->paths.path = calloc(1, sizeof(host->paths.path[0]));
 	if (!host->roots || !host->paths.path)
 		return err_errno(ENOMEM, "sandbox");
 	for (size_t i = 0; i < config->mount_count && !e; i++) {
-		const struct ovfs_backend *backend = &config->mounts[i].backend;
+		const struct ovfs_mount *m = &config->mounts[i];
 
-		e = storage_paths_add(&host->paths, backend);
-		if (backend->storage.type == OVFS_STORAGE_FS)
-			host->roots[host->root_count++] = (struct sandbox_root){
-				.path = backend->storage.root,
-				.readonly = backend->storage.readonly,
-				.fd = -1,
-			};
+		for (size_t p = 0; p < storage_part_count(m) && !e; p++)
+			e = host_add_root(host, storage_part(m, p));
 	}
 	return e;
 }
@@ -186,9 +211,9 @@ struct err *host_init(struct host *host, const struct ovfs_config *config)
 	if (!e)
 		e = operate_open(&host->operate, config);
 	for (size_t i = 0; i < config->mount_count && !e; i++) {
-		if (config->mounts[i].directory_count)
-			e = err_new("mount %s: [[mount.directory]] is not supported yet",
-				    config->mounts[i].name);
+		if (storage_part_count(&config->mounts[i]) > STORAGE_PARTS_MAX)
+			e = err_new("mount %s: %d directories at most", config->mounts[i].name,
+				    STORAGE_PARTS_MAX);
 		else
 			e = host_open_sockets(host, &config->mounts[i]);
 	}
@@ -207,7 +232,7 @@ void host_take(struct host *host, const struct ovfs_config *config, size_t index
 	const struct ovfs_mount *mount = &config->mounts[index];
 	size_t root = 0;
 
-	*fds = (struct mount_fds){ .root = -1 };
+	mount_fds_init(fds);
 	for (size_t i = 0; i < host->socket_count && fds->sockets < MOUNT_SOCKETS_MAX; i++) {
 		struct host_socket *s = &host->sockets[i];
 
@@ -216,12 +241,14 @@ void host_take(struct host *host, const struct ovfs_config *config, size_t index
 		fds->socket[fds->sockets++] = (struct mount_socket){ s->path, s->fd };
 		s->fd = -1;
 	}
-	if (mount->backend.storage.type != OVFS_STORAGE_FS)
-		return;
 	for (size_t i = 0; i < index; i++)
-		root += config->mounts[i].backend.storage.type == OVFS_STORAGE_FS;
-	fds->root = host->roots[root].fd;
-	host->roots[root].fd = -1;
+		root += files_parts(&config->mounts[i]);
+	for (size_t p = 0; p < storage_part_count(mount); p++) {
+		if (storage_part(mount, p)->storage.type != OVFS_STORAGE_FS)
+			continue;
+		fds->root[p] = host->roots[root].fd;
+		host->roots[root++].fd = -1;
+	}
 }
 
 void host_close(struct host *host)

@@ -168,9 +168,18 @@ void mount_fds_close(struct mount_fds *fds)
 	for (size_t i = 0; i < fds->sockets; i++)
 		close(fds->socket[i].fd);
 	fds->sockets = 0;
-	if (fds->root >= 0)
-		close(fds->root);
-	fds->root = -1;
+	for (size_t i = 0; i < STORAGE_PARTS_MAX; i++) {
+		if (fds->root[i] >= 0)
+			close(fds->root[i]);
+		fds->root[i] = -1;
+	}
+}
+
+void mount_fds_init(struct mount_fds *fds)
+{
+	fds->sockets = 0;
+	for (size_t i = 0; i < STORAGE_PARTS_MAX; i++)
+		fds->root[i] = -1;
 }
 
 /* ---- The thread ---- */
@@ -183,21 +192,27 @@ static struct err *mount_open(struct mount *m)
 		.proc_self_fd = m->env->proc_self_fd,
 		.files_max = m->env->files_max,
 	};
-	struct err *e = storage_new(&m->storage, m->generation, m->config, &env, &m->fds.root);
+	struct err *e = storage_new(&m->storage, m->generation, m->config, &env, m->fds.root);
 
 	if (e)
 		return e;
 	m->observer = observer_new(m->env->ctl, m->name);
-	if (storage_backend(m->storage))
-		observer_add_storage(m->observer, backend_name(storage_backend(m->storage)));
+	for (size_t i = 0; storage_backend(m->storage, i); i++)
+		observer_add_storage(m->observer, backend_name(storage_backend(m->storage, i)));
 	mount_let_in(m);
-	return mount_open_ports(m);
+	e = mount_open_ports(m);
+	mount_fds_close(&m->fds); /* the drivers have their own */
+	return e;
 }
 
 /* Whether an error of mount_open() may pass. */
 static bool mount_may_pass(const struct mount *m)
 {
-	return m->patient && !m->storage && m->config->backend.storage.type == OVFS_STORAGE_S3;
+	bool network = false;
+
+	for (size_t i = 0; i < storage_part_count(m->config); i++)
+		network |= storage_part(m->config, i)->storage.type == OVFS_STORAGE_S3;
+	return m->patient && !m->storage && network;
 }
 
 static void mount_attempt(struct mount *m)

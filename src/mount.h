@@ -23,6 +23,7 @@
 #include "base/loop.h"
 #include "ctl/ctl.h"
 #include "generation.h"
+#include "storage.h"
 
 #define MOUNT_SOCKETS_MAX 64
 
@@ -60,9 +61,11 @@ struct mount_socket {
 struct mount_fds {
 	struct mount_socket socket[MOUNT_SOCKETS_MAX];
 	size_t sockets;
-	int root; /* -1: the storage is no directory */
+	int root[STORAGE_PARTS_MAX]; /* of each part (storage.h); -1: it is no directory */
 };
 
+/* None. */
+void mount_fds_init(struct mount_fds *fds);
 void mount_fds_close(struct mount_fds *fds);
 
 /*
@@ -86,13 +89,14 @@ const char *mount_error(struct mount *mount);
  * tree. */
 bool mount_is_other(const struct ovfs_mount *now, const struct ovfs_mount *then);
 
-/* Makes ready for @config of @generation; see backend_prepare(). On success one of the next two
- * follows. */
+/* Makes ready for @config of @generation; see storage_prepare(). @fds: of sockets and directories
+ * that are new, the caller's. On success one of the next two follows. */
 struct err *mount_prepare(struct mount *mount, struct generation *generation,
-			  const struct ovfs_mount *config) __attribute__((warn_unused_result));
+			  const struct ovfs_mount *config, const struct mount_fds *fds)
+	__attribute__((warn_unused_result));
 void mount_discard(struct mount *mount);
 
-/* @fds: of sockets that are new, the mount's now. Sockets that are not in @config any more go when
+/* @fds: as above, the mount's now. Sockets that are not in @config any more go when
  * their guest does. Blocks as backend_commit() does. */
 void mount_commit(struct mount *mount, struct generation *generation,
 		  const struct ovfs_mount *config, struct mount_fds *fds);

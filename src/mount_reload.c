@@ -9,7 +9,10 @@
 
 bool mount_is_other(const struct ovfs_mount *now, const struct ovfs_mount *then)
 {
-	return !backend_same_storage(&now->backend, &then->backend) ||
+	if (now->directory_count && then->directory_count)
+		return false;
+	return now->directory_count || then->directory_count ||
+	       !backend_same_storage(&now->backend, &then->backend) ||
 	       now->backend.storage.capacity != then->backend.storage.capacity;
 }
 
@@ -30,13 +33,13 @@ static void mount_release_run(void *arg)
 }
 
 struct err *mount_prepare(struct mount *m, struct generation *generation,
-			  const struct ovfs_mount *config)
+			  const struct ovfs_mount *config, const struct mount_fds *fds)
 {
 	struct err *e = NULL;
 
 	loop_call(m->loop, mount_hold_run, m);
 	if (m->storage)
-		e = storage_prepare(m->storage, generation, config);
+		e = storage_prepare(m->storage, generation, m->config, config, fds->root);
 	if (!e)
 		return NULL;
 	loop_call(m->loop, mount_release_run, m);
@@ -66,11 +69,32 @@ static bool wants_socket(const struct ovfs_mount *config, const char *path)
 	return !path && config->socket.fd != OVFS_SOCKET_FD_NONE;
 }
 
+/* Those that are new, and those of directories that stay. */
+static void mount_keep_roots(struct mount *m, const struct mount_change *change,
+			     struct mount_fds *kept)
+{
+	for (size_t i = 0; i < storage_part_count(change->config) && i < STORAGE_PARTS_MAX; i++) {
+		const struct ovfs_backend *before =
+			storage_part_before(m->config, change->config, i);
+
+		kept->root[i] = change->fds->root[i];
+		change->fds->root[i] = -1;
+		for (size_t k = 0; before && k < storage_part_count(m->config); k++) {
+			if (storage_part(m->config, k) != before || kept->root[i] >= 0)
+				continue;
+			kept->root[i] = m->fds.root[k];
+			m->fds.root[k] = -1;
+		}
+	}
+}
+
 /* Of a mount that waits: sockets without ports. */
 static void mount_change_fds(struct mount *m, const struct mount_change *change)
 {
-	struct mount_fds kept = { .root = m->fds.root };
+	struct mount_fds kept;
 
+	mount_fds_init(&kept);
+	mount_keep_roots(m, change, &kept);
 	mount_let_in(m);
 	for (size_t i = 0; i < m->fds.sockets; i++) {
 		struct mount_socket *s = &m->fds.socket[i];
@@ -93,6 +117,8 @@ static void mount_change_fds(struct mount *m, const struct mount_change *change)
 			close(change->fds->socket[i].fd);
 	}
 	change->fds->sockets = 0;
+	m->fds.sockets = 0;
+	mount_fds_close(&m->fds);
 	m->fds = kept;
 	if (mount_state(m) == MOUNT_WAITING)
 		mount_turn_away(m);
@@ -129,12 +155,13 @@ static void mount_change_run(void *arg)
 	struct mount *m = change->mount;
 	struct generation *old = m->generation;
 
+	if (!m->storage)
+		mount_change_fds(m, change);
 	m->generation = generation_get(change->generation);
 	m->config = change->config;
 	if (m->storage)
 		mount_change_ports(m, change);
-	else
-		mount_change_fds(m, change);
+	mount_fds_close(change->fds);
 	generation_put(old);
 	m->retry_ns = RETRY_FIRST_NS;
 	mount_release_run(m);
@@ -146,7 +173,7 @@ void mount_commit(struct mount *m, struct generation *generation, const struct o
 	struct mount_change change = { m, generation, config, fds };
 
 	if (m->storage)
-		storage_commit(m->storage, config);
+		storage_commit(m->storage);
 	loop_call(m->loop, mount_change_run, &change);
 }
 

@@ -90,14 +90,16 @@ static void take_fds(struct reload *r, size_t index, struct mount_fds *fds)
 {
 	const struct ovfs_mount *mount = &r->next->config.mounts[index];
 
-	*fds = (struct mount_fds){ .root = -1 };
+	mount_fds_init(fds);
 	for (unsigned i = 0; i < r->message.fd_count; i++) {
 		const struct channel_fd *is = &r->message.fd[i];
 
 		if (is->mount != index || is->what == CHANNEL_SNAPSHOT || r->fds[i] < 0)
 			continue;
-		if (is->what == CHANNEL_ROOT)
-			fds->root = r->fds[i];
+		if (is->what >= CHANNEL_ROOT &&
+		    is->what - CHANNEL_ROOT <
+			    MIN(storage_part_count(mount), (size_t)STORAGE_PARTS_MAX))
+			fds->root[is->what - CHANNEL_ROOT] = r->fds[i];
 		else if (is->what < mount->socket.path.count && fds->sockets < MOUNT_SOCKETS_MAX)
 			fds->socket[fds->sockets++] =
 				(struct mount_socket){ mount->socket.path.item[is->what],
@@ -124,6 +126,8 @@ static void reload_plan(void *arg)
 		r->error = err_errno(ENOMEM, "reload");
 		return;
 	}
+	for (size_t i = 0; i < room; i++)
+		mount_fds_init(&r->items[i].fds);
 	for (size_t i = 0; i < config->mount_count; i++) {
 		struct reload_item *item = &r->items[r->count++];
 
@@ -137,8 +141,7 @@ static void reload_plan(void *arg)
 		struct daemon_mount *m = list_entry(link, struct daemon_mount, link);
 
 		if (m->config && !wanted(config, m->config->name))
-			r->items[r->count++] =
-				(struct reload_item){ .mount = m, .fds = { .root = -1 } };
+			r->items[r->count++].mount = m;
 	}
 }
 
@@ -158,10 +161,11 @@ static struct err *reload_prepare(struct reload *r)
 
 		if (!item_stays(item))
 			continue;
-		e = mount_prepare(item->mount->mount, r->next, item->then);
+		e = mount_prepare(item->mount->mount, r->next, item->then, &item->fds);
 		item->prepared = !e;
 	}
-	if (!e && r->next->config.pool.size != r->daemon->generation->config.pool.size)
+	/* 0: nobody uses it any more. */
+	if (!e && r->next->config.pool.size)
 		e = backends_resize(r->daemon->env.backends, r->next->config.pool.size);
 	for (size_t i = 0; i < r->count && e; i++) {
 		if (r->items[i].prepared)
@@ -261,10 +265,14 @@ static void reload_swap(struct reload *r)
 			item->ending->next = item->then;
 			for (size_t k = 0; k < item->fds.sockets; k++)
 				fds->socket[fds->sockets++] = item->fds.socket[k];
+			for (size_t k = 0; k < STORAGE_PARTS_MAX; k++) {
+				if (item->fds.root[k] >= 0)
+					fds->root[k] = item->fds.root[k];
+			}
 		} else {
 			e = daemon_add(d, item->then, &item->fds, true);
 		}
-		item->fds = (struct mount_fds){ .root = -1 };
+		mount_fds_init(&item->fds);
 		if (e)
 			log_error("mount_failed", "error=\"%s\"", err_msg(e));
 		err_free(e);

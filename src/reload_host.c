@@ -95,7 +95,7 @@ static struct err *outgoing_add(struct outgoing *out, size_t mount, size_t what,
 {
 	unsigned at = out->message.fd_count;
 
-	if (at == CHANNEL_FDS_MAX || mount >= CHANNEL_SNAPSHOT || what > CHANNEL_ROOT) {
+	if (at == CHANNEL_FDS_MAX || mount > UINT16_MAX || what > UINT16_MAX) {
 		if (owned)
 			close(fd);
 		return err_new("a reload can add %u sockets and directories, not more",
@@ -117,11 +117,11 @@ static void outgoing_close(struct outgoing *out)
 }
 
 /* What the sandbox, which is closed by now, has no room for. */
-static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_mount *then)
+static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_mount *then,
+				 const struct ovfs_backend *part, const struct ovfs_backend *before)
 {
 	const struct sandbox_config *isolation = &r->host->isolation;
-	const struct ovfs_mount *now = find_mount(r->config, then->name);
-	enum ovfs_storage_type type = then->backend.storage.type;
+	enum ovfs_storage_type type = part->storage.type;
 
 	if (type == OVFS_STORAGE_FS && !isolation->files)
 		return err_new("mount %s: the daemon was started without a directory, and gave up "
@@ -131,35 +131,40 @@ static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_
 		return err_new("mount %s: the daemon was started without a storage behind the "
 			       "network, and gave up the network: that takes a restart",
 			       then->name);
-	if (now && type == OVFS_STORAGE_FS && !mount_is_other(now, then) &&
-	    isolation->stage[SANDBOX_MOUNT] && now->backend.storage.readonly &&
-	    !then->backend.storage.readonly)
+	if (before && type == OVFS_STORAGE_FS && isolation->stage[SANDBOX_MOUNT] &&
+	    before->storage.readonly && !part->storage.readonly)
 		return err_new("mount %s: the directory is mounted read-only in the sandbox: to "
 			       "make it writable takes a restart",
 			       then->name);
 	return NULL;
 }
 
-static struct err *add_root(struct reload_host *r, struct outgoing *out, size_t index,
-			    const struct ovfs_mount *then)
+static struct err *add_part(struct reload_host *r, struct outgoing *out, size_t mount, size_t index)
 {
-	struct sandbox_root root = { .path = then->backend.storage.root,
-				     .readonly = then->backend.storage.readonly };
-	struct err *e = sandbox_open_root(&root, &r->host->isolation);
+	const struct ovfs_mount *then = &r->pending.config.mounts[mount];
+	const struct ovfs_mount *now = find_mount(r->config, then->name);
+	const struct ovfs_backend *part = storage_part(then, index), *before = NULL;
+	struct sandbox_root root = { .path = part->storage.root,
+				     .readonly = part->storage.readonly };
+	struct err *e;
 
-	return e ? e : outgoing_add(out, index, CHANNEL_ROOT, root.fd, true);
+	if (now && !mount_is_other(now, then))
+		before = storage_part_before(now, then, index);
+	e = check_sandbox(r, then, part, before);
+	if (e || before || part->storage.type != OVFS_STORAGE_FS)
+		return e;
+	e = sandbox_open_root(&root, &r->host->isolation);
+	return e ? e : outgoing_add(out, mount, CHANNEL_ROOT + index, root.fd, true);
 }
 
 static struct err *add_mount(struct reload_host *r, struct outgoing *out, size_t index)
 {
 	const struct ovfs_mount *then = &r->pending.config.mounts[index];
-	const struct ovfs_mount *now = find_mount(r->config, then->name);
-	struct err *e = check_sandbox(r, then);
+	struct err *e = NULL;
 	int fd;
 
-	if (!e && then->backend.storage.type == OVFS_STORAGE_FS &&
-	    (!now || mount_is_other(now, then)))
-		e = add_root(r, out, index, then);
+	for (size_t i = 0; i < storage_part_count(then) && !e; i++)
+		e = add_part(r, out, index, i);
 	for (size_t i = 0; i < then->socket.path.count && !e; i++) {
 		e = host_want_socket(r->host, then, then->socket.path.item[i], &fd);
 		if (!e && fd >= 0)

@@ -2,25 +2,28 @@
 #include "storage.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cache/cache.h"
 #include "fs/filefs/filefs.h"
+#include "fs/joinfs/joinfs.h"
 #include "fs/objectfs/objectfs.h"
+#include "storage_priv.h"
 
 #define DAY_NS 86400000000000ull
 
-struct storage {
-	struct fs *fs;
-	struct backend *backend; /* of objects only */
-	bool settled;
-};
+/* ---- A part ---- */
 
-static struct err *storage_open_files(struct storage *storage, const struct ovfs_mount *mount,
-				      const struct storage_env *env, int *root_fd)
+/* @root stays the caller's, who may need it for another attempt. */
+static struct err *part_open_files(struct part *part, const struct ovfs_mount *mount,
+				   const struct ovfs_backend *backend,
+				   const struct storage_env *env, int root)
 {
 	struct filefs_config fs_config = {
-		.readonly = mount->backend.storage.readonly,
+		.readonly = backend->storage.readonly,
 		.cache = (enum filefs_cache)mount->fuse.cache,
 		.attr_timeout_ns = mount->fuse.attr_timeout_ns,
 		.entry_timeout_ns = mount->fuse.entry_timeout_ns,
@@ -35,10 +38,11 @@ static struct err *storage_open_files(struct storage *storage, const struct ovfs
 		.inode_file_handles = mount->fuse.inode_file_handles,
 		.fd_limit = mount->fuse.fd_limit ? mount->fuse.fd_limit : env->files_max,
 	};
-	int fd = *root_fd;
+	int fd = fcntl(root, F_DUPFD_CLOEXEC, 0);
 
-	*root_fd = -1;
-	return filefs_new(&storage->fs, &fs_config, fd, env->proc_self_fd, env->workers);
+	if (fd < 0)
+		return err_errno(errno, "cannot open the shared directory");
+	return filefs_new(&part->fs, &fs_config, fd, env->proc_self_fd, env->workers);
 }
 
 /* A time-out that the guest's, and our own, knowledge of the tree has. */
@@ -54,11 +58,11 @@ static uint64_t storage_timeout(const struct ovfs_mount *mount, uint64_t configu
 	}
 }
 
-static struct err *storage_open_objects(struct storage *storage, struct generation *generation,
-					const struct ovfs_mount *mount,
-					const struct storage_env *env)
+static struct err *part_open_objects(struct part *part, struct generation *generation,
+				     const struct ovfs_mount *mount,
+				     const struct ovfs_backend *backend,
+				     const struct storage_env *env)
 {
-	const struct ovfs_backend *backend = &mount->backend;
 	const struct objectfs_config fs_config = {
 		.readonly = backend->storage.readonly,
 		.uid = backend->object.uid,
@@ -77,27 +81,102 @@ static struct err *storage_open_objects(struct storage *storage, struct generati
 	};
 	struct err *e;
 
-	e = backend_get(&storage->backend, env->backends, generation, backend,
-			mount->worker.threads);
+	e = backend_get(&part->backend, env->backends, generation, backend, mount->worker.threads);
 	if (!e)
-		e = objectfs_new(&storage->fs, &fs_config, backend_store(storage->backend),
-				 backend_files(storage->backend), env->workers);
+		e = objectfs_new(&part->fs, &fs_config, backend_store(part->backend),
+				 backend_files(part->backend), env->workers);
+	return e;
+}
+
+static unsigned part_settle(struct part *part)
+{
+	if (!part->backend || part->settled)
+		return 0;
+	part->settled = true;
+	return backend_settle(part->backend);
+}
+
+unsigned part_free(struct part *part)
+{
+	unsigned left = part_settle(part);
+
+	if (left)
+		return left;
+	/* The driver first: it lets go of its files, which are then the cache's alone. */
+	if (part->fs)
+		part->fs->ops->free(part->fs);
+	if (part->backend)
+		left = backend_put(part->backend);
+	free(part->path);
+	free(part);
+	return left;
+}
+
+struct err *part_new(struct part **out, struct generation *generation,
+		     const struct ovfs_mount *mount, size_t index, const struct storage_env *env,
+		     int root)
+{
+	const struct ovfs_backend *backend = storage_part(mount, index);
+	struct part *part = calloc(1, sizeof(*part));
+	struct err *e;
+
+	if (!part)
+		return err_errno(ENOMEM, "storage");
+	if (mount->directory_count) {
+		part->path = strdup(mount->directories[index].path);
+		if (!part->path) {
+			free(part);
+			return err_errno(ENOMEM, "storage");
+		}
+	}
+	if (backend->storage.type == OVFS_STORAGE_FS)
+		e = part_open_files(part, mount, backend, env, root);
+	else
+		e = part_open_objects(part, generation, mount, backend, env);
+	if (e && part->path)
+		e = err_wrap(e, "directory %s", part->path);
+	if (e)
+		part_free(part);
+	else
+		*out = part;
+	return e;
+}
+
+/* ---- All of them ---- */
+
+static struct err *storage_open(struct storage *storage, struct generation *generation,
+				const struct ovfs_mount *config, const int *roots)
+{
+	struct err *e = NULL;
+
+	if (storage_part_count(config) > STORAGE_PARTS_MAX)
+		return err_new("a mount has %d directories at most", STORAGE_PARTS_MAX);
+	if (config->directory_count)
+		e = joinfs_new(&storage->join, storage->env.workers);
+	for (size_t i = 0; i < storage_part_count(config) && !e; i++) {
+		struct part *part;
+
+		e = part_new(&part, generation, config, i, &storage->env, roots[i]);
+		if (e)
+			break;
+		storage->parts[storage->count++] = part;
+		if (storage->join)
+			e = joinfs_add(storage->join, part->path, part->fs);
+	}
 	return e;
 }
 
 struct err *storage_new(struct storage **out, struct generation *generation,
 			const struct ovfs_mount *config, const struct storage_env *env,
-			int *root_fd)
+			const int *roots)
 {
 	struct storage *storage = calloc(1, sizeof(*storage));
 	struct err *e;
 
 	if (!storage)
 		return err_errno(ENOMEM, "storage");
-	if (config->backend.storage.type == OVFS_STORAGE_FS)
-		e = storage_open_files(storage, config, env, root_fd);
-	else
-		e = storage_open_objects(storage, generation, config, env);
+	storage->env = *env;
+	e = storage_open(storage, generation, config, roots);
 	if (e) {
 		storage_free(storage);
 		return e;
@@ -108,26 +187,61 @@ struct err *storage_new(struct storage **out, struct generation *generation,
 
 struct fs *storage_fs(struct storage *storage)
 {
-	return storage->fs;
+	return storage->join ? storage->join : storage->parts[0]->fs;
 }
 
-struct backend *storage_backend(struct storage *storage)
+struct backend *storage_backend(struct storage *storage, size_t index)
 {
-	return storage->backend;
+	for (size_t i = 0; i < storage->count; i++) {
+		if (storage->parts[i]->backend && index-- == 0)
+			return storage->parts[i]->backend;
+	}
+	return NULL;
 }
 
 void storage_log(struct storage *storage)
 {
-	if (storage->backend)
-		backend_log(storage->backend);
+	for (size_t i = 0; i < storage->count; i++) {
+		if (storage->parts[i]->backend)
+			backend_log(storage->parts[i]->backend);
+	}
 }
 
+struct settling {
+	pthread_t thread;
+	bool started;
+	struct part *part;
+	unsigned left;
+};
+
+static void *settle_run(void *arg)
+{
+	struct settling *s = arg;
+
+	s->left = part_settle(s->part);
+	return NULL;
+}
+
+/* All at once: none has to wait for one that hangs. */
 unsigned storage_settle(struct storage *storage)
 {
-	if (!storage->backend || storage->settled)
-		return 0;
-	storage->settled = true;
-	return backend_settle(storage->backend);
+	struct settling settling[STORAGE_PARTS_MAX] = { 0 };
+	unsigned left = 0;
+
+	for (size_t i = 0; i < storage->count; i++) {
+		settling[i].part = storage->parts[i];
+		settling[i].started =
+			storage->count > 1 &&
+			pthread_create(&settling[i].thread, NULL, settle_run, &settling[i]) == 0;
+		if (!settling[i].started)
+			settle_run(&settling[i]);
+	}
+	for (size_t i = 0; i < storage->count; i++) {
+		if (settling[i].started)
+			pthread_join(settling[i].thread, NULL);
+		left += settling[i].left;
+	}
+	return left;
 }
 
 unsigned storage_free(struct storage *storage)
@@ -137,43 +251,10 @@ unsigned storage_free(struct storage *storage)
 	if (!storage)
 		return 0;
 	left = storage_settle(storage);
-	/* The driver first: it lets go of its files, which are then the cache's alone. */
-	if (storage->fs)
-		storage->fs->ops->free(storage->fs);
-	if (storage->backend)
-		left = backend_put(storage->backend);
+	if (storage->join)
+		storage->join->ops->free(storage->join);
+	for (size_t i = 0; i < storage->count; i++)
+		left += part_free(storage->parts[i]);
 	free(storage);
 	return left;
-}
-
-/* ---- Reload ---- */
-
-struct err *storage_prepare(struct storage *storage, struct generation *generation,
-			    const struct ovfs_mount *config)
-{
-	if (!storage->backend)
-		return NULL;
-	return backend_prepare(storage->backend, generation, &config->backend);
-}
-
-void storage_commit(struct storage *storage, const struct ovfs_mount *config)
-{
-	bool write_back = config->backend.cache.write_back;
-
-	if (storage->fs->ops->set_readonly)
-		storage->fs->ops->set_readonly(storage->fs, config->backend.storage.readonly);
-	if (!storage->backend)
-		return;
-	/* Before the cache stops to take it, and after it has begun to. */
-	if (!write_back)
-		objectfs_set_write_back(storage->fs, false);
-	backend_commit(storage->backend);
-	if (write_back)
-		objectfs_set_write_back(storage->fs, true);
-}
-
-void storage_discard(struct storage *storage)
-{
-	if (storage->backend)
-		backend_discard(storage->backend);
 }

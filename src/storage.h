@@ -6,7 +6,8 @@
  *	fs		filefs
  *	s3, memory	objectfs -> backend (cache -> stack of layers -> service)
  *
- * The driver is the mount's own, a backend (backend.h) perhaps that of several mounts.
+ * or several such parts, each below a name in joinfs ([[mount.directory]]). The drivers are the
+ * mount's own, a backend (backend.h) perhaps that of several mounts.
  *
  * Made and freed by one thread.
  */
@@ -21,6 +22,9 @@
 
 struct storage;
 
+/* Directories of a mount. */
+#define STORAGE_PARTS_MAX 64
+
 /* What a storage uses of others; all of it borrowed, and outlives it. */
 struct storage_env {
 	struct workers *workers; /* for the driver */
@@ -29,26 +33,47 @@ struct storage_env {
 	unsigned files_max; /* descriptors, where the configuration leaves that open; 0: likewise */
 };
 
+/* What a mount is made of: its backend, or those of its directories. */
+static inline size_t storage_part_count(const struct ovfs_mount *config)
+{
+	return config->directory_count ? config->directory_count : 1;
+}
+
+static inline const struct ovfs_backend *storage_part(const struct ovfs_mount *config, size_t index)
+{
+	return config->directory_count ? &config->directories[index].backend : &config->backend;
+}
+
 /*
- * @config is part of @generation. *@root_fd: of type fs, the directory, which is taken and left
- * -1, also on failure. Asks the service whether it can be used, and blocks until it knows.
+ * @config is part of @generation. @roots: for each part of type fs, its directory; they stay the
+ * caller's. Asks the services whether they can be used, and blocks until it knows.
  */
 struct err *storage_new(struct storage **out, struct generation *generation,
 			const struct ovfs_mount *config, const struct storage_env *env,
-			int *root_fd) __attribute__((warn_unused_result));
+			const int *roots) __attribute__((warn_unused_result));
 
 /* The driver, borrowed. */
 struct fs *storage_fs(struct storage *storage);
 
-/* NULL: it is a directory. */
-struct backend *storage_backend(struct storage *storage);
+/* The @index-th that is used; NULL: there are no more. */
+struct backend *storage_backend(struct storage *storage, size_t index);
 
-/* ---- Reload; see backend.h ---- */
-
+/*
+ * Reload, from @now to @config; see backend.h. Directories may come, go, and become others; a mount
+ * without them does not get any, nor become another one. @roots: of parts that are new, the
+ * caller's. A directory that goes writes what it has first, which takes as long as its
+ * drain_timeout.
+ */
 struct err *storage_prepare(struct storage *storage, struct generation *generation,
-			    const struct ovfs_mount *config) __attribute__((warn_unused_result));
-void storage_commit(struct storage *storage, const struct ovfs_mount *config);
+			    const struct ovfs_mount *now, const struct ovfs_mount *config,
+			    const int *roots) __attribute__((warn_unused_result));
+void storage_commit(struct storage *storage);
 void storage_discard(struct storage *storage);
+
+/* Which directory of @now the @index-th of @then is, with other settings perhaps; NULL: it is a
+ * new one. Of mounts without directories: the one that there is. */
+const struct ovfs_backend *storage_part_before(const struct ovfs_mount *now,
+					       const struct ovfs_mount *then, size_t index);
 
 /* Logs how often the service was asked for what, and how the cache did. */
 void storage_log(struct storage *storage);

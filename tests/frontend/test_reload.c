@@ -23,6 +23,10 @@
 	"[[mount]]\nname = \"" name "\"\n[mount.socket_settings]\nsocket_path = " socket "\n"      \
 	"[mount.storage_settings]\ntype = \"fs\"\nroot = \"%D/" root "\"\n" rest
 
+#define TREE "[[mount]]\nname = \"tree\"\n[mount.socket_settings]\nsocket_path = \"%D/socket\"\n"
+#define DIRECTORY(path, rest)                                                                      \
+	"[[mount.directory]]\npath = \"" path "\"\n[mount.directory.storage_settings]\n" rest
+
 #define ONE MOUNT("one", "\"%D/socket\"", "")
 #define ONE_READONLY MOUNT("one", "\"%D/socket\"", "readonly = true\n")
 #define TWO MOUNT("two", "\"%D/two\"", "")
@@ -252,6 +256,69 @@ static void mounts_come_and_go(void **state)
 	daemon_stop(&daemon_);
 }
 
+/* Looks up two names in a row. 0 and *@node, or the error. */
+static int walk(struct guest *g, const char *first, const char *second, uint64_t *node)
+{
+	struct fuse_entry_out e;
+	int ret = fuc_lookup(&g->f, FUSE_ROOT_ID, first, &e);
+
+	if (ret == 0 && e.nodeid && second)
+		ret = fuc_lookup(&g->f, e.nodeid, second, &e);
+	*node = e.nodeid;
+	return ret ? ret : e.nodeid ? 0 : -ENOENT;
+}
+
+static int make_in(struct guest *g, uint64_t parent, const char *name)
+{
+	struct fuse_entry_out e;
+	uint64_t fh;
+	int ret = fuc_create(&g->f, parent, name, O_RDWR, 0644, &e, &fh);
+
+	if (ret == 0)
+		assert_ok(fuc_release(&g->f, e.nodeid, fh));
+	return ret;
+}
+
+static void directories_of_one_mount_come_and_go(void **state)
+{
+	uint64_t files, memory, more;
+	struct guest g;
+
+	(void)state;
+	begin(TREE DIRECTORY("memory", "type = \"memory\"\n")
+		      DIRECTORY("on/disk", "type = \"fs\"\nroot = \"%D/root\"\n"));
+	guest_open(&g, &daemon_, NULL);
+	assert_ok(walk(&g, "memory", NULL, &memory));
+	assert_ok(walk(&g, "on", "disk", &files));
+	assert_ok(make_in(&g, memory, "object"));
+	assert_ok(make_in(&g, files, "file"));
+	assert_ok(access(daemon_path(&daemon_, "file"), F_OK));
+	assert_int_equal(make_in(&g, FUSE_ROOT_ID, "no"), -EROFS);
+	for (int i = 0; i < 2; i++) {
+		reload(TREE DIRECTORY("memory", "type = \"memory\"\nreadonly = true\n")
+			       DIRECTORY("on/disk", "type = \"fs\"\nroot = \"%D/root\"\n")
+				       DIRECTORY("more", "type = \"memory\"\n"),
+		       SAVE_RENAMED);
+		assert_ok(walk(&g, "more", NULL, &more));
+		assert_ok(make_in(&g, more, "object"));
+		assert_int_equal(make_in(&g, memory, "no"), -EROFS);
+		reload(TREE DIRECTORY("memory", "type = \"memory\"\n")
+			       DIRECTORY("on/disk", "type = \"fs\"\nroot = \"%D/root\"\n"),
+		       SAVE_RENAMED);
+		assert_int_equal(make_in(&g, more, "late"), -ESTALE);
+		assert_int_equal(walk(&g, "more", NULL, &more), -ENOENT);
+	}
+	assert_ok(make_in(&g, memory, "other"));
+	reload(TREE DIRECTORY("memory", "type = \"memory\"\n"), SAVE_RENAMED);
+	assert_int_equal(walk(&g, "on", "disk", &files), -ENOENT);
+	assert_ok(make_in(&g, memory, "last"));
+	/* Another storage in its place: empty. */
+	reload(TREE DIRECTORY("memory", "type = \"fs\"\nroot = \"%D/root\"\n"), SAVE_RENAMED);
+	assert_ok(walk(&g, "memory", "file", &files));
+	guest_close(&g);
+	daemon_stop(&daemon_);
+}
+
 static void a_directory_that_came_later_is_served(void **state)
 {
 	struct daemon more;
@@ -388,6 +455,7 @@ int main(void)
 		cmocka_unit_test(an_error_changes_nothing),
 		cmocka_unit_test(a_guest_at_work_notices_nothing),
 		cmocka_unit_test(mounts_come_and_go),
+		cmocka_unit_test(directories_of_one_mount_come_and_go),
 		cmocka_unit_test(a_directory_that_came_later_is_served),
 		cmocka_unit_test(sockets_change_with_the_next_connection),
 		cmocka_unit_test(sighup_does_it_too),

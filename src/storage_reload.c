@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A storage under a new configuration: see storage.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "fs/joinfs/joinfs.h"
+#include "fs/objectfs/objectfs.h"
+#include "storage_priv.h"
+
+/* How long requests inside of a directory that goes are waited for. */
+#define UNUSED_WAIT_NS 60000000000ull
+#define UNUSED_POLL_NS 5000000
+
+const struct ovfs_backend *storage_part_before(const struct ovfs_mount *now,
+					       const struct ovfs_mount *then, size_t index)
+{
+	const struct ovfs_backend *wanted = storage_part(then, index);
+
+	if (!now->directory_count || !then->directory_count)
+		return now->directory_count == then->directory_count ? &now->backend : NULL;
+	for (size_t i = 0; i < now->directory_count; i++) {
+		if (strcmp(now->directories[i].path, then->directories[index].path) == 0)
+			return backend_same_storage(&now->directories[i].backend, wanted)
+				       ? &now->directories[i].backend
+				       : NULL;
+	}
+	return NULL;
+}
+
+/* The part that the @index-th of @config is by now, NULL: it is a new one. @now: what is. */
+static struct part *find_part(struct storage *storage, const struct ovfs_mount *now,
+			      const struct ovfs_mount *config, size_t index)
+{
+	if (!storage->join)
+		return storage->parts[0];
+	if (!storage_part_before(now, config, index))
+		return NULL;
+	for (size_t i = 0; i < storage->count; i++) {
+		if (strcmp(storage->parts[i]->path, config->directories[index].path) == 0)
+			return storage->parts[i];
+	}
+	return NULL;
+}
+
+struct err *storage_prepare(struct storage *storage, struct generation *generation,
+			    const struct ovfs_mount *now, const struct ovfs_mount *config,
+			    const int *roots)
+{
+	struct err *e = NULL;
+
+	if (storage_part_count(config) > STORAGE_PARTS_MAX)
+		return err_new("a mount has %d directories at most", STORAGE_PARTS_MAX);
+	for (size_t i = 0; i < storage_part_count(config) && !e; i++) {
+		struct part *part = find_part(storage, now, config, i);
+
+		if (!part) {
+			e = part_new(&storage->fresh[storage->fresh_count], generation, config, i,
+				     &storage->env, roots[i]);
+			storage->fresh_count += !e;
+			continue;
+		}
+		if (part->backend)
+			e = backend_prepare(part->backend, generation, storage_part(config, i));
+		if (!e)
+			part->then = storage_part(config, i);
+	}
+	if (e)
+		storage_discard(storage);
+	return e;
+}
+
+void storage_discard(struct storage *storage)
+{
+	for (size_t i = 0; i < storage->count; i++) {
+		struct part *part = storage->parts[i];
+
+		if (part->then && part->backend)
+			backend_discard(part->backend);
+		part->then = NULL;
+	}
+	while (storage->fresh_count)
+		part_free(storage->fresh[--storage->fresh_count]);
+}
+
+static void part_change(struct part *part)
+{
+	bool write_back = part->then->cache.write_back;
+
+	if (part->fs->ops->set_readonly)
+		part->fs->ops->set_readonly(part->fs, part->then->storage.readonly);
+	if (!part->backend)
+		return;
+	/* Before the cache stops to take it, and after it has begun to. */
+	if (!write_back)
+		objectfs_set_write_back(part->fs, false);
+	backend_commit(part->backend);
+	if (write_back)
+		objectfs_set_write_back(part->fs, true);
+}
+
+/* Hides a directory, and lets go of it when nobody is inside any more. */
+static void part_remove(struct storage *storage, struct part *part)
+{
+	const struct timespec pause = { .tv_nsec = UNUSED_POLL_NS };
+	uint64_t give_up_ns = loop_now_ns() + UNUSED_WAIT_NS;
+	unsigned left;
+
+	joinfs_remove(storage->join, part->fs);
+	while (!joinfs_unused(storage->join, part->fs)) {
+		if (loop_now_ns() > give_up_ns) {
+			log_error("directory_in_use", "path=\"%s\" effect=\"it is kept, hidden\"",
+				  part->path);
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+	log_info("directory_removed", "path=\"%s\"", part->path);
+	left = part_free(part);
+	if (left)
+		log_error("directory_unwritten", "files=%u", left);
+}
+
+void storage_commit(struct storage *storage)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < storage->count; i++) {
+		struct part *part = storage->parts[i];
+
+		if (!part->then) {
+			part_remove(storage, part);
+			continue;
+		}
+		part_change(part);
+		part->then = NULL;
+		storage->parts[kept++] = part;
+	}
+	storage->count = kept;
+	for (size_t i = 0; i < storage->fresh_count; i++) {
+		struct part *part = storage->fresh[i];
+		struct err *e = joinfs_add(storage->join, part->path, part->fs);
+
+		if (e) {
+			log_error("directory_not_shown", "path=\"%s\" error=\"%s\"", part->path,
+				  err_msg(e));
+			err_free(e);
+			part_free(part);
+			continue;
+		}
+		log_info("directory_added", "path=\"%s\"", part->path);
+		storage->parts[storage->count++] = part;
+	}
+	storage->fresh_count = 0;
+}
