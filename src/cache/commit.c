@@ -291,8 +291,9 @@ static int commit_round(struct cache_file *f)
 	return ret == 0 ? -EIO : ret; /* it changes faster than we look */
 }
 
-void file_failed(struct cache_file *f)
+void file_failed(struct cache_file *f, int error)
 {
+	f->failure = error;
 	f->failures++;
 	f->failed_ns = loop_now_ns();
 }
@@ -328,7 +329,7 @@ static void commit_failed(struct cache_file *f, int error, bool background)
 {
 	static struct log_limit limit;
 
-	file_failed(f);
+	file_failed(f, error);
 	if (background) {
 		f->error = commit_errno(error);
 		f->error_count++;

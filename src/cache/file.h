@@ -179,6 +179,7 @@ struct cache_file {
 	bool lost; /* it went with bytes that are nowhere else: nothing can be fetched any more */
 	int error; /* of the last commit in the background */
 	uint32_t error_count; /* for cache_file_error() */
+	int failure;	      /* the error of the last commit that failed, whoever asked for it */
 	unsigned failures;    /* commits that failed in a row: the backoff, */
 	uint64_t failed_ns;   /* counted from the last; see file_retry_ns() */
 	/* Writes of ours of which is not known whether they were done: the last two. */

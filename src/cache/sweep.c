@@ -293,9 +293,11 @@ static unsigned drain_report(struct cache_storage *s)
 
 		pthread_mutex_lock(&f->lock);
 		if (atomic_load_explicit(&f->dirty, memory_order_relaxed)) {
+			/* Without a failure it did not get that far. */
+			int error = f->failures ? -f->failure : ETIMEDOUT;
+
 			log_error("not_written", "key=\"%s\" size=%llu error=\"%s\"", f->key,
-				  (unsigned long long)atomic_load(&f->size),
-				  strerror(f->error ? -f->error : ETIMEDOUT));
+				  (unsigned long long)atomic_load(&f->size), strerror(error));
 			count++;
 		}
 		pthread_mutex_unlock(&f->lock);

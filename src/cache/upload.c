@@ -347,7 +347,7 @@ static void stream_failed(struct cache_file *f, int error)
 
 	log_limited(&limit, LOG_LEVEL_WARN, "upload_failed", "key=\"%s\" error=\"%s\"", f->key,
 		    strerror(-error));
-	file_failed(f);
+	file_failed(f, error);
 	if (u)
 		upload_settle_failure(f);
 }

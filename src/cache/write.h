@@ -136,8 +136,8 @@ bool commit_ambiguous(int result);
 /* Remembers it, if so. Under the lock. */
 void commit_doubt(struct cache_file *f, int result, const char *write_id);
 
-/* A commit, or a part of a stream, failed. Under the lock. */
-void file_failed(struct cache_file *f);
+/* A commit, or a part of a stream, failed: negative errno. Under the lock. */
+void file_failed(struct cache_file *f, int error);
 /* When the next attempt in the background may begin: after a pause that doubles with each failure;
  * @urgent: when writers wait for memory, a short one. Under the lock. */
 uint64_t file_retry_ns(const struct cache_file *f, bool urgent);

@@ -500,6 +500,41 @@ static void test_background_error(void **state)
 	cw_end(&cw);
 }
 
+/* What could not be written at the end is named with the reason, which nobody else was told. */
+static void test_not_written(void **state)
+{
+	struct store_fault refused = { .error_permille = 1000, .error = -ENOSPC };
+	int saved = dup(STDERR_FILENO), pipes[2];
+	enum log_level level = log_get_level();
+	struct cache_file *f;
+	char text[4096];
+	struct cw cw;
+	ssize_t n;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	store_fault_set(cw.fault, 1u << STORE_PUT, &refused);
+	f = cw_create(&cw, "a");
+	cw_fill(f, 0, 500, 1);
+	assert_int_equal(pipe(pipes), 0);
+	dup2(pipes[1], STDERR_FILENO);
+	close(pipes[1]);
+	log_set_level(LOG_LEVEL_ERROR);
+	assert_int_equal(cache_storage_drain(cw.storage, 300 * MSEC), 1);
+	log_set_level(level);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	n = read(pipes[0], text, sizeof(text) - 1);
+	close(pipes[0]);
+	text[n > 0 ? n : 0] = '\0';
+	assert_non_null(strstr(text, "not_written key=\"a\" size=500 "
+				     "error=\"No space left on device\""));
+	store_fault_set(cw.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(cache_storage_drain(cw.storage, 10 * SEC), 0);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 /* The service forgets the session: what is in memory goes in another one. */
 static void test_session_vanishes(void **state)
 {
@@ -573,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_conflict_overwritten),
 		cmocka_unit_test(test_lost_answer),
 		cmocka_unit_test(test_background_error),
+		cmocka_unit_test(test_not_written),
 		cmocka_unit_test(test_session_vanishes),
 		cmocka_unit_test(test_cleaner),
 	};
