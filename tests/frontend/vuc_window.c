@@ -7,12 +7,24 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct message {
 	struct vuc_hdr hdr;
 	struct vuc_mmap_msg mmap;
 } __attribute__((packed));
+
+/*
+ * As mmap(), with MAP_FIXED in flags. To a thread sanitizer mmap() writes to the memory, and it
+ * cannot know that who reads it has heard through another process that this is over.
+ */
+static int map_fixed(uint8_t *at, uint64_t length, int prot, int flags, int fd, uint64_t offset)
+{
+	long ret = syscall(SYS_mmap, at, length, prot, flags | MAP_FIXED, fd, offset);
+
+	return ret == -1 ? -errno : 0;
+}
 
 /* ---- The table; under the lock ---- */
 
@@ -45,7 +57,7 @@ static int map_here(struct vuc_window *w, const struct vuc_mmap_msg *m, int fd)
 {
 	struct vuc_window_map *map = find_exactly(w, 0, 0);
 	bool like_qemu = atomic_load(&w->mode) == VUC_WINDOW_QEMU;
-	int prot = PROT_READ;
+	int prot = PROT_READ, err;
 	struct stat st;
 
 	if (fd < 0 || !in_window(w, m) || find_overlap(w, m->shm_offset, m->len) || !map)
@@ -56,9 +68,9 @@ static int map_here(struct vuc_window *w, const struct vuc_mmap_msg *m, int fd)
 		return -ENXIO;
 	if (like_qemu || (m->flags & VUC_MMAP_RW))
 		prot |= PROT_WRITE;
-	if (mmap(w->base + m->shm_offset, m->len, prot, MAP_SHARED | MAP_FIXED, fd,
-		 (off_t)m->fd_offset) == MAP_FAILED)
-		return -errno;
+	err = map_fixed(w->base + m->shm_offset, m->len, prot, MAP_SHARED, fd, m->fd_offset);
+	if (err)
+		return err;
 	*map = (struct vuc_window_map){ .offset = m->shm_offset,
 					.length = m->len,
 					.writable = m->flags & VUC_MMAP_RW,
@@ -75,8 +87,8 @@ static int unmap_here(struct vuc_window *w, const struct vuc_mmap_msg *m)
 		map = find_exactly(w, m->shm_offset, m->len);
 	if (!map)
 		return -ENOENT;
-	mmap(w->base + m->shm_offset, m->len, PROT_NONE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	map_fixed(w->base + m->shm_offset, m->len, PROT_NONE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	*map = (struct vuc_window_map){ 0 };
 	return 0;
 }
