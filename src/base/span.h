@@ -72,11 +72,18 @@ static inline void span_detach(const struct span *span)
 		span_current = NULL;
 }
 
-/* As span_enter() for the span of this thread. Before others may go on with the request. */
-static inline void span_mark(enum span_place place)
+/* As span_enter() for the span of this thread. Before others may go on with the request. The place
+ * before it, to be gone back to. */
+static inline enum span_place span_mark(enum span_place place)
 {
-	if (span_current)
+	enum span_place before = SPAN_DRIVER;
+
+	if (span_current) {
+		before = (enum span_place)atomic_load_explicit(&span_current->place,
+							       memory_order_relaxed);
 		span_enter(span_current, place);
+	}
+	return before;
 }
 
 #endif

@@ -24,6 +24,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/span.h"
 #include "base/util.h"
 #include "cache/write.h"
 
@@ -395,7 +396,11 @@ static int commit_file(struct cache_file *f, bool background)
 
 int cache_commit(struct cache_file *f)
 {
-	return commit_file(f, false);
+	enum span_place before = span_mark(SPAN_STORAGE);
+	int ret = commit_file(f, false);
+
+	span_mark(before);
+	return ret;
 }
 
 int commit_background(struct cache_file *f)

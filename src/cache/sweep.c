@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/progress.h"
 #include "base/util.h"
 #include "cache/write.h"
 
@@ -223,8 +224,17 @@ static struct timespec drain_time(uint64_t ns)
 				  .tv_nsec = (long)(ns % NSEC_PER_SEC) };
 }
 
+/* More files may become dirty meanwhile. */
+static void drain_tell(struct progress *progress, const struct cache_storage *s)
+{
+	uint64_t left = atomic_load(&s->dirty_files), total = atomic_load(&progress->total);
+
+	total = MAX(total, left);
+	progress_set(progress, total - left, total);
+}
+
 /* Waits for the workers, saying each second how far they are. */
-static void drain_wait(struct sweep *sweep, uint64_t deadline)
+static void drain_wait(struct sweep *sweep, uint64_t deadline, struct progress *progress)
 {
 	struct cache_storage *s = sweep->storage;
 	uint64_t next_ns = loop_now_ns() + NSEC_PER_SEC;
@@ -235,6 +245,7 @@ static void drain_wait(struct sweep *sweep, uint64_t deadline)
 		uint64_t now;
 
 		pthread_cond_timedwait(&sweep->ended, &sweep->lock, &ts);
+		drain_tell(progress, s);
 		now = loop_now_ns();
 		if (now >= deadline)
 			break;
@@ -261,6 +272,7 @@ static void drain_pause(uint64_t deadline)
 unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns)
 {
 	uint64_t deadline = loop_now_ns() + timeout_ns;
+	struct progress progress;
 
 	for (;;) {
 		struct sweep *sweep = sweep_new(s, 0);
@@ -268,8 +280,10 @@ unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns)
 
 		if (!sweep)
 			return (unsigned)atomic_load(&s->dirty_files);
+		progress_begin(&progress, "write out", "files", "all that is dirty");
 		sweep_call_helpers(sweep);
-		drain_wait(sweep, deadline);
+		drain_wait(sweep, deadline, &progress);
+		progress_end(&progress);
 		pthread_mutex_lock(&sweep->lock);
 		left = sweep->count - sweep->next + sweep->busy + sweep->failed;
 		pthread_mutex_unlock(&sweep->lock);
@@ -310,7 +324,9 @@ static unsigned drain_report(struct cache_storage *s)
 unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 {
 	uint64_t deadline = loop_now_ns() + timeout_ns;
+	struct progress progress;
 
+	progress_begin(&progress, "drain", "files", "all that is dirty");
 	for (;;) {
 		struct sweep *sweep = sweep_new(s, 0);
 		bool clean;
@@ -320,7 +336,7 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 		clean = sweep->count == 0;
 		if (!clean) {
 			sweep_call_helpers(sweep);
-			drain_wait(sweep, deadline);
+			drain_wait(sweep, deadline, &progress);
 		}
 		sweep_put(sweep);
 		if (clean || loop_now_ns() >= deadline)
@@ -329,5 +345,6 @@ unsigned cache_storage_drain(struct cache_storage *s, uint64_t timeout_ns)
 			drain_pause(deadline);
 	}
 	leftover_drain(s, deadline);
+	progress_end(&progress);
 	return drain_report(s);
 }

@@ -20,7 +20,7 @@
 #define WATCH_NS (1 * NSEC_PER_SEC)
 
 /* The log says how far long tasks are. */
-#define PROGRESS_NS (10 * NSEC_PER_SEC)
+#define PROGRESS_NS (5 * NSEC_PER_SEC)
 
 /* ---- What is registered ---- */
 

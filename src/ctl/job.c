@@ -134,7 +134,7 @@ static json_t *job_find(struct job *job, const json_t *names)
 
 /* ---- On the job's thread ---- */
 
-static json_t *job_flush(const struct job *job)
+static json_t *job_flush(struct job *job)
 {
 	json_t *failed = json_object();
 
@@ -142,6 +142,7 @@ static json_t *job_flush(const struct job *job)
 		struct ctl_entry *entry = job->storages[i];
 		int ret = ctl_storage_of(entry)->ops->flush(entry->ctx);
 
+		progress_add(&job->progress, 1);
 		if (ret < 0)
 			json_object_set_new(failed, entry->name, json_string(strerror(-ret)));
 	}
@@ -153,7 +154,7 @@ static json_t *job_flush(const struct job *job)
 }
 
 /* One after the other within the time there is in all. */
-static json_t *job_drain(const struct job *job)
+static json_t *job_drain(struct job *job)
 {
 	uint64_t deadline_ns = loop_now_ns() + job->timeout_ns, left = 0;
 	json_t *files = json_object();
@@ -164,6 +165,7 @@ static json_t *job_drain(const struct job *job)
 		unsigned n = ctl_storage_of(entry)->ops->drain(
 			entry->ctx, deadline_ns > now_ns ? deadline_ns - now_ns : 0);
 
+		progress_add(&job->progress, 1);
 		left += n;
 		if (n)
 			json_object_set_new(files, entry->name, json_integer(n));
@@ -188,7 +190,7 @@ static uint64_t cached_bytes(struct ctl_entry *entry)
 	return bytes;
 }
 
-static json_t *job_drop(const struct job *job)
+static json_t *job_drop(struct job *job)
 {
 	uint64_t before = 0, after = 0;
 
@@ -198,6 +200,7 @@ static json_t *job_drop(const struct job *job)
 		before += cached_bytes(entry);
 		ctl_storage_of(entry)->ops->drop(entry->ctx);
 		after += cached_bytes(entry);
+		progress_add(&job->progress, 1);
 	}
 	return answer_result(json_pack("{s:I, s:I}", "dropped_bytes",
 				       (json_int_t)(before > after ? before - after : 0),
@@ -239,7 +242,8 @@ static void *job_run(void *arg)
 	struct ctl *ctl = job->ctl;
 
 	pthread_setname_np(pthread_self(), "ovfs-job");
-	progress_begin(&job->progress, kind_names[job->kind], "storages", "ovfsctl");
+	progress_begin(&job->progress, kind_names[job->kind], "storages", "by ovfsctl");
+	progress_set(&job->progress, 0, job->count);
 	switch (job->kind) {
 	case JOB_RELOAD:
 		job->answer = job_reload(job);

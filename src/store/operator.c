@@ -462,10 +462,11 @@ int store_call(struct store *store, struct store_op *op)
 {
 	struct store_waiter waiter = { .lock = PTHREAD_MUTEX_INITIALIZER,
 				       .cond = PTHREAD_COND_INITIALIZER };
+	enum span_place before;
 
 	op->waiter = &waiter;
 	op->complete = call_complete;
-	span_mark(SPAN_STORAGE);
+	before = span_mark(SPAN_STORAGE);
 	store_submit(store, op);
 	pthread_mutex_lock(&waiter.lock);
 	while (!waiter.done)
@@ -474,7 +475,7 @@ int store_call(struct store *store, struct store_op *op)
 	pthread_cond_destroy(&waiter.cond);
 	pthread_mutex_destroy(&waiter.lock);
 	op->waiter = NULL;
-	span_mark(SPAN_DRIVER);
+	span_mark(before);
 	return op->result;
 }
 

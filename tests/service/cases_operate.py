@@ -144,6 +144,45 @@ def flush_and_drop(stage):
     equal(stage.bucket.get("b"), b"kept")
 
 
+@case("the rename of a directory, and a drain, show how far they are")
+def progress(stage):
+    for i in range(40):
+        stage.bucket.put(f"old/{i:02}", b"x")
+    mount, operator = operated(stage, {"cache_settings": SLOW_WRITE_BACK,
+                                       "log": {"level": "info"}})
+    mount.stat("old")
+    stage.proxy.rule(ops=["CopyObject"], key="new/30$", hang=True)
+    renaming = mount.start_rename("old", "new")
+
+    def tasks(kind):
+        return [t for t in operator.ask("status")["tasks"] if t["task"] == kind]
+
+    def half_way():
+        found = tasks("rename")
+        return found and found[0]["done"] >= 30 and found[0]
+
+    eventually(half_way, 30, "the rename is under way")
+    task = half_way()
+    equal((task["subject"], task["total"], task["unit"]), ("old/ -> new/", 80, "steps"))
+    check("task rename old/ -> new/" in operator.run("status"), "as text")
+    eventually(lambda: "progress task=rename" in mount.daemon.log(), 40, "and in the log")
+    stage.proxy.clear()
+    stage.proxy.accept()
+    renaming.result()
+    equal(len(stage.bucket.keys("new/")), 40)
+    equal(tasks("rename"), [])
+
+    for i in range(10):
+        mount.write_file(f"f{i}", b"data")
+    stage.proxy.rule(ops=["PutObject"], key="f7$", hang=True)
+    draining = operator.start("drain")
+    eventually(lambda: any(t["done"] == 9 and t["total"] == 10 for t in tasks("drain")), 30,
+               "the drain shows what is left")
+    stage.proxy.clear()
+    stage.proxy.accept()
+    equal(draining.wait(120), 0)
+
+
 @case("ovfsctl reload and log-level; what it was asked wrongly")
 def reload_and_level(stage):
     mount, operator = operated(stage, {"log": {"level": "info"}})

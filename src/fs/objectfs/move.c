@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/progress.h"
+#include "base/span.h"
 #include "base/util.h"
 #include "fs/objectfs/move.h"
 
@@ -153,7 +155,8 @@ struct move {
 	struct store_page page;
 	char token[STORE_TOKEN_MAX];
 
-	pthread_mutex_t lock; /* covers free and busy */
+	struct progress progress; /* of copies and deletions, together */
+	pthread_mutex_t lock;	  /* covers free and busy */
 	pthread_cond_t done;
 	struct list free;
 	unsigned busy;
@@ -245,6 +248,7 @@ static void copy_done(struct store_op *op)
 	if (op->result && op->result != -ENOENT && !m->error)
 		m->error = op->result; /* an object that is gone by now needs no copy */
 	slot->key->copied = !op->result;
+	progress_add(&m->progress, 1);
 	list_push_back(&m->free, &slot->link);
 	m->busy--;
 	pthread_cond_signal(&m->done);
@@ -291,6 +295,7 @@ static bool copy_one(struct move *m, struct move_key *key)
 	if (!ret && key->size > store_caps(m->fs->store)->copy_max) {
 		ret = move_copy(m->fs, slot->from, slot->to, NULL, key->size, &meta);
 		key->copied = !ret;
+		progress_add(&m->progress, 1);
 		copy_give_back(m, slot, ret);
 		return !ret;
 	}
@@ -314,10 +319,13 @@ static bool copy_one(struct move *m, struct move_key *key)
 static int move_copy_all(struct move *m)
 {
 	struct copy_slot *slots = calloc(MOVE_PARALLEL, sizeof(*slots));
+	enum span_place before;
 	bool good = true;
 
 	if (!slots)
 		return -ENOMEM;
+	progress_set(&m->progress, 0, 2 * m->count);
+	before = span_mark(SPAN_STORAGE);
 	for (unsigned i = 0; i < MOVE_PARALLEL; i++) {
 		slots[i].move = m;
 		list_push_back(&m->free, &slots[i].link);
@@ -328,6 +336,7 @@ static int move_copy_all(struct move *m)
 	while (m->busy)
 		pthread_cond_wait(&m->done, &m->lock);
 	pthread_mutex_unlock(&m->lock);
+	span_mark(before);
 	free(slots);
 	return m->error;
 }
@@ -368,6 +377,7 @@ static int move_delete_all(struct move *m, const char *prefix)
 		}
 		if (n && (n == batch || i == m->count - 1)) {
 			err = delete_some(m->fs, keys, n);
+			progress_add(&m->progress, n);
 			ret = ret ? ret : err;
 			n = 0;
 		}
@@ -391,6 +401,7 @@ int move_begin(struct move **out, struct objectfs *fs, const char *from, const c
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_cond_init(&m->done, NULL);
 	list_init(&m->free);
+	progress_begin(&m->progress, "rename", "steps", "%s -> %s", from, to);
 	ret = store_caps(fs->store)->copy ? move_list(m) : -EXDEV;
 	if (!ret)
 		ret = move_copy_all(m);
@@ -454,6 +465,7 @@ void move_undo(struct move *m)
 
 void move_end(struct move *m)
 {
+	progress_end(&m->progress);
 	pthread_cond_destroy(&m->done);
 	pthread_mutex_destroy(&m->lock);
 	free(m->keys);
