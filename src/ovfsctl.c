@@ -279,7 +279,7 @@ static void show_status(const json_t *s)
 			printf("  the last failed: %s\n", printable(string_at(config, "error")));
 	}
 	if (pool && number_at(pool, "bytes"))
-		printf("cache: %s, %s of it carved into no blocks, %" PRId64 " blocks evicted\n",
+		printf("cache: %s, %s of it unused, %" PRId64 " blocks evicted\n",
 		       size_text(number_at(pool, "bytes")),
 		       size_text(number_at(pool, "free_bytes")), number_at(pool, "evicted_blocks"));
 	show_tasks(stdout, json_object_get(s, "tasks"));

@@ -197,7 +197,7 @@ static unsigned log_changes(const struct reload *r)
 
 	ovfs_config_diff(&diff, &r->daemon->generation->config, &r->next->config);
 	for (size_t i = 0; i < diff.count; i++)
-		log_info("setting_changed", "what=%s applies=%s",
+		log_info("setting_changed", "what=\"%s\" applies=%s",
 			 ovfs_change_text(&diff.change[i], text, sizeof(text)),
 			 when_name(diff.change[i].when));
 	count = (unsigned)diff.count;

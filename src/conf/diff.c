@@ -207,9 +207,9 @@ const char *ovfs_change_text(const struct ovfs_change *change, char *buf, size_t
 	if (!out)
 		return buf;
 	if (change->mount)
-		fprintf(out, "mount \"%s\": ", change->mount);
+		fprintf(out, "mount %s: ", change->mount);
 	if (change->directory)
-		fprintf(out, "directory \"%s\": ", change->directory);
+		fprintf(out, "directory %s: ", change->directory);
 	if (change->kind == OVFS_CHANGE_KEY)
 		fprintf(out, "%s.%s", change->table, change->key);
 	else

@@ -72,32 +72,32 @@ static void test_keys(void **state)
 	expect(ONE,
 	       ONE "endpoint = \"http://h\"\naccess_key_id = \"a\"\nsecret_access_key = \"s\"\n"
 		   "readonly = true\n",
-	       "live: mount \"default\": storage_settings.readonly\n"
-	       "live: mount \"default\": storage_settings.endpoint\n"
-	       "live: mount \"default\": storage_settings.access_key_id\n"
-	       "live: mount \"default\": storage_settings.secret_access_key\n");
+	       "live: mount default: storage_settings.readonly\n"
+	       "live: mount default: storage_settings.endpoint\n"
+	       "live: mount default: storage_settings.access_key_id\n"
+	       "live: mount default: storage_settings.secret_access_key\n");
 	expect(ONE,
 	       ONE "[cache_settings]\nsize = \"100MiB\"\nenabled_cache_write_back = true\n"
 		   "cache_expiration_time = \"1s\"\n[log]\nlevel = \"debug\"\n"
 		   "[retry_settings]\nattempts = 2\n",
 	       "live: cache_settings.size\n"
 	       "live: log.level\n"
-	       "live: mount \"default\": cache_settings.enabled_cache_write_back\n"
-	       "live: mount \"default\": cache_settings.cache_expiration_time\n"
-	       "live: mount \"default\": retry_settings.attempts\n");
+	       "live: mount default: cache_settings.enabled_cache_write_back\n"
+	       "live: mount default: cache_settings.cache_expiration_time\n"
+	       "live: mount default: retry_settings.attempts\n");
 	expect("[socket_settings]\nsocket_path = \"s\"\n[storage_settings]\ntype = \"memory\"\n",
 	       "[socket_settings]\nsocket_path = [\"s\", \"t\"]\ntag = \"t\"\n"
 	       "num_request_queues = 2\n[storage_settings]\ntype = \"memory\"\n"
 	       "[sandbox_settings]\nmode = \"none\"\n",
 	       "restart: sandbox_settings.mode\n"
-	       "live: mount \"default\": socket_settings.socket_path\n"
-	       "connection: mount \"default\": socket_settings.tag\n"
-	       "connection: mount \"default\": socket_settings.num_request_queues\n");
+	       "live: mount default: socket_settings.socket_path\n"
+	       "connection: mount default: socket_settings.tag\n"
+	       "connection: mount default: socket_settings.num_request_queues\n");
 	expect(ONE,
 	       "[socket_settings]\nsocket_path = \"s\"\n[storage_settings]\ntype = \"s3\"\n"
 	       "bucket = \"c\"\n[worker_settings]\nthreads = 3\n",
-	       "restart: mount \"default\": worker_settings.threads\n"
-	       "replace: mount \"default\": storage_settings.bucket\n");
+	       "restart: mount default: worker_settings.threads\n"
+	       "replace: mount default: storage_settings.bucket\n");
 	/* The two ways to write a tag are one. */
 	expect("[[mount]]\nname = \"a\"\ntag = \"t\"\n[mount.socket_settings]\nsocket_path = "
 	       "\"s\"\n"
@@ -116,18 +116,18 @@ static void test_mounts(void **state)
 {
 	(void)state;
 	expect(MOUNT("a") MOUNT("b"), MOUNT("b") MOUNT("c"),
-	       "live: mount \"a\": removed\n"
-	       "live: mount \"c\": added\n");
+	       "live: mount a: removed\n"
+	       "live: mount c: added\n");
 	expect(MOUNT("a") MOUNT("b"), MOUNT("b") "readonly = true\n" MOUNT("a"),
-	       "live: mount \"b\": storage_settings.readonly\n");
+	       "live: mount b: storage_settings.readonly\n");
 	expect(MOUNT("a") DIRECTORY("x") DIRECTORY("y"),
 	       MOUNT("a") DIRECTORY("z")
 		       DIRECTORY("y") "[mount.directory.storage_settings]\nreadonly = true\n",
-	       "live: mount \"a\": directory \"x\": removed\n"
-	       "live: mount \"a\": directory \"z\": added\n"
-	       "live: mount \"a\": directory \"y\": storage_settings.readonly\n");
+	       "live: mount a: directory x: removed\n"
+	       "live: mount a: directory z: added\n"
+	       "live: mount a: directory y: storage_settings.readonly\n");
 	expect(MOUNT("a"), MOUNT("a") DIRECTORY("x"),
-	       "connection: mount \"a\": directories or one storage\n");
+	       "connection: mount a: directories or one storage\n");
 }
 
 static void test_needs(void **state)
