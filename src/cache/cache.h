@@ -207,15 +207,18 @@ void cache_file_properties(struct cache_file *file, const char *etag,
 			   const struct store_properties *properties);
 
 /*
- * The object goes: its file holds its data for whoever has it open, but is never
- * committed, and unfinished uploads are aborted. Call before deleting the object.
- * May block for a commit under way. Afterwards @file is stale and not found by key.
+ * The object is to go: its file is not committed from now on, nor found by key. Call before
+ * deleting the object. May block for a commit under way. Then either cache_file_unlink(), when it
+ * is gone: the file holds its data for whoever has it open, and unfinished uploads are aborted.
+ * @file is stale. (Also at once, when nothing can fail any more.)
  */
+void cache_file_unlink_begin(struct cache_file *file);
 void cache_file_unlink(struct cache_file *file);
 
-/* The object could not be deleted after all: what was not committed of @file is to be, as before.
- * Bytes that were in an unfinished upload only are lost, though, and then all of it is: the log
- * says so. Not while @file is found by key again. May block. */
+/* Or this, when the object could not be deleted: what was not committed of @file is to be, as
+ * before, and its key leads to it. Who opened the object meanwhile has a version that is replaced;
+ * if he changed it, his changes stay, and those of @file come to a conflict, as if another
+ * client had been faster. */
 void cache_file_restore(struct cache_file *file);
 
 /*

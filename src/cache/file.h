@@ -203,8 +203,11 @@ void table_exit(struct cache_storage *s);
 void table_each(struct cache_storage *s, void (*fn)(struct cache_file *f, void *arg), void *arg);
 /* Takes @f out, so that its key leads elsewhere. Lock of the file not needed. */
 void table_remove(struct cache_file *f);
-/* Undoes it, unless its key leads elsewhere by now: false. */
-bool table_restore(struct cache_file *f);
+/* Undoes it. When its key leads to another file by now, that is replaced, *@former, for
+ * table_forget(); unless it has changes: false. */
+bool table_restore(struct cache_file *f, struct cache_file **former);
+/* What is cached of a file that was replaced serves nobody; puts it. Accepts NULL. No lock held. */
+void table_forget(struct cache_file *f);
 /* Moves @f to @key (taken over), replacing whoever is there. Under the file's lock. */
 void table_rename(struct cache_file *f, char *key);
 

@@ -82,40 +82,42 @@ static void life_set_apart(struct cache_file *f)
 	storage_room(s);
 }
 
-void cache_file_unlink(struct cache_file *f)
+void cache_file_unlink_begin(struct cache_file *f)
 {
 	/* First of all: an upload under way stops at its next part. */
 	atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
 	table_remove(f);
 	pthread_mutex_lock(&f->lock);
 	life_wait_commit(f);
+	file_dirty_end(f);
+	pthread_mutex_unlock(&f->lock);
+}
+
+void cache_file_unlink(struct cache_file *f)
+{
+	cache_file_unlink_begin(f);
+	pthread_mutex_lock(&f->lock);
+	life_wait_commit(f);
 	f->lost |= upload_let_go(f);
 	upload_discard(f, true);
 	life_set_apart(f);
-	file_dirty_end(f);
 	pthread_mutex_unlock(&f->lock);
 }
 
 void cache_file_restore(struct cache_file *f)
 {
-	bool changed;
+	struct cache_file *there = NULL;
 
 	pthread_mutex_lock(&f->lock);
-	changed = f->write_seq != f->committed_seq;
-	life_move_dirty(f, false);
 	/* In this order: who finds it by key sees that it has changes. */
 	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)FILE_UNLINKED, memory_order_acq_rel);
-	if (changed)
+	if (f->write_seq != f->committed_seq)
 		file_dirty_begin(f);
-	if (f->lost || file_is(f, FILE_REPLACED) || !table_restore(f)) {
-		atomic_fetch_or_explicit(&f->flags, FILE_UNLINKED, memory_order_acq_rel);
-		life_set_apart(f);
-		file_dirty_end(f);
-		if (changed && !file_is(f, FILE_REPLACED))
-			log_error("changes_lost", "key=\"%s\" size=%llu", f->key,
-				  (unsigned long long)atomic_load(&f->size));
-	}
+	if (!file_is(f, FILE_REPLACED) && !table_restore(f, &there))
+		/* There are two lines of changes now. The next commit keeps ours beside his. */
+		atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_acq_rel);
 	pthread_mutex_unlock(&f->lock);
+	table_forget(there);
 }
 
 static void life_drop_block(struct cache_file *f, struct block *b)

@@ -270,7 +270,7 @@ static bool file_serves(struct cache_file *f, const struct store_meta *meta, uin
 	       (meta->etag[0] && !strcmp(f->base.etag, meta->etag));
 }
 
-/* @f is not what the storage has any more. Referenced for file_forget(). */
+/* @f is not what the storage has any more. Referenced for table_forget(). */
 static struct cache_file *shard_replace(struct table_shard *shard, struct cache_file *f)
 {
 	shard_remove(shard, f);
@@ -278,8 +278,13 @@ static struct cache_file *shard_replace(struct table_shard *shard, struct cache_
 	return file_ref(f);
 }
 
-/* What is cached of it serves nobody. */
-static void file_forget(struct cache_file *f)
+/* Or is to be made. With the lock of its shard. */
+static bool file_has_changes(const struct cache_file *f)
+{
+	return file_is(f, FILE_CREATED) || atomic_load_explicit(&f->dirty, memory_order_acquire);
+}
+
+void table_forget(struct cache_file *f)
 {
 	if (!f)
 		return;
@@ -321,7 +326,7 @@ struct cache_file *cache_file_get(struct cache_storage *s, const char *key,
 	pthread_mutex_unlock(&shard->lock);
 	if (made)
 		file_put(made);
-	file_forget(former);
+	table_forget(former);
 	return f;
 }
 
@@ -358,8 +363,7 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 
 	pthread_mutex_lock(&shard->lock);
 	there = shard_find(shard, hash, key);
-	if (there && (file_is(there, FILE_CREATED) ||
-		      atomic_load_explicit(&there->dirty, memory_order_acquire))) {
+	if (there && file_has_changes(there)) {
 		pthread_mutex_unlock(&shard->lock);
 		file_put(f);
 		*error = -EEXIST;
@@ -371,7 +375,7 @@ struct cache_file *cache_file_create(struct cache_storage *s, const char *key, i
 	shard_insert(shard, f);
 	atomic_init(&f->holders, 1);
 	pthread_mutex_unlock(&shard->lock);
-	file_forget(there);
+	table_forget(there);
 
 	pthread_mutex_lock(&f->lock);
 	f->write_seq = 1;
@@ -388,12 +392,14 @@ void table_remove(struct cache_file *f)
 	pthread_mutex_unlock(&shard->lock);
 }
 
-bool table_restore(struct cache_file *f)
+bool table_restore(struct cache_file *f, struct cache_file **former)
 {
 	struct table_shard *shard = file_lock_shard(f);
-	bool taken =
+	struct cache_file *there =
 		shard_find(shard, atomic_load_explicit(&f->hash, memory_order_relaxed), f->key);
+	bool taken = there && file_has_changes(there);
 
+	*former = !taken && there ? shard_replace(shard, there) : NULL;
 	if (!taken)
 		shard_insert(shard, f);
 	pthread_mutex_unlock(&shard->lock);

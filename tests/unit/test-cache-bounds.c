@@ -306,6 +306,122 @@ static void test_removed_beyond_the_share(void **state)
 	cw_end(&cw);
 }
 
+/* ---- Not removed after all: the object could not be deleted ---- */
+
+static void test_restored_stream(void **state)
+{
+	struct cw_options options = cw_defaults;
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	options.pool = 32 * MiB;
+	cw_start(&cw, &options);
+	f = cw_create(&cw, "a");
+	cw_fill(f, 0, 2 * MiB, 1);
+	cw_wait_for(cw_requests(&cw, STORE_PART) >= 4);
+	/* With parts that are in the session only. */
+	cache_file_unlink_begin(f);
+	file_purge(f, false);
+	cache_file_restore(f);
+	cw_fill(f, 2 * MiB, 1 * MiB, 1);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 3 * MiB, 1);
+	assert_int_equal(cw_requests(&cw, STORE_BEGIN), 1);
+	assert_int_equal(cw_sent(&cw), 3 * MiB);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
+/* More than removed files may have of the memory, and written to while it was not known. */
+static void test_restored_memory(void **state)
+{
+	struct cw_options options = cw_defaults;
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	options.config.write_back = true;
+	options.config.part_size = 1 * MiB;
+	cw_start(&cw, &options);
+	f = cw_create(&cw, "a");
+	cw_fill(f, 0, 1400 * KiB, 1);
+	cache_file_unlink_begin(f);
+	cw_fill(f, 0, 1000, 2);
+	env_ok(cache_resize(cw.cache, 3 * MiB));
+	cache_file_restore(f);
+	assert_int_equal(usage_of(&cw).apart_bytes, 0);
+	assert_int_equal(usage_of(&cw).dirty_files, 1);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 1000, 2);
+	cw_expect_object(&cw, "a", 1000, 1400 * KiB - 1000, 1);
+	assert_int_equal(usage_of(&cw).dirty_bytes, 0);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
+/* Somebody opened the object in between. */
+static void test_restored_over_a_reader(void **state)
+{
+	struct cache_file *f, *g, *there;
+	struct cache_file_info info;
+	struct cw cw;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	cw_other(&cw, "a", 300 * KiB, 1);
+	f = cw_open(&cw, "a");
+	cw_fill(f, 0, 1000, 2);
+	cache_file_unlink_begin(f);
+	g = cw_open(&cw, "a");
+	assert_ptr_not_equal(f, g);
+	cw_expect(g, 0, 1000, 1);
+	cache_file_restore(f);
+	there = cache_file_peek(cw.storage, "a");
+	assert_ptr_equal(there, f);
+	cache_file_info(g, &info);
+	assert_true(info.stale);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 1000, 2);
+	cw_expect_object(&cw, "a", 1000, 299 * KiB, 1);
+	cache_file_put(there);
+	cache_file_put(g);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
+/* Somebody changed it, too: his changes are the object, and ours are kept beside it. */
+static void test_restored_beside_a_writer(void **state)
+{
+	struct cw_options options = cw_defaults;
+	struct cache_file *f, *g;
+	uint32_t seen = 0;
+	struct cw cw;
+
+	(void)state;
+	options.config.write_back = true;
+	cw_start(&cw, &options);
+	cw_other(&cw, "a", 1000, 1);
+	f = cw_open(&cw, "a");
+	cw_fill(f, 0, 70000, 2);
+	cache_file_unlink_begin(f);
+	g = cw_open(&cw, "a");
+	cw_fill(g, 0, 500, 3);
+	cache_file_restore(f);
+	assert_int_equal(cache_storage_sync(cw.storage), -ESTALE);
+	assert_int_equal(cache_file_error(f, &seen), -ESTALE);
+	cw_expect_object(&cw, "a", 0, 500, 3);
+	cw_expect_object(&cw, "a", 500, 500, 1);
+	assert_int_equal(cw_object_size(&cw, "a"), 1000);
+	assert_int_equal(store_memory_usage(cw.env.memory).objects, 2);
+	assert_int_equal(store_memory_usage(cw.env.memory).bytes, 71000);
+	assert_int_equal(usage_of(&cw).dirty_bytes, 0);
+	assert_int_equal(cache_storage_sync(cw.storage), 0);
+	cache_file_put(g);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 /* ---- Streams whose writes overtake each other ---- */
 
 /* As of a queue of 16: each part of the file is written once, and sent once. */
@@ -418,6 +534,10 @@ int main(void)
 		cmocka_unit_test(test_failing_files_hide_no_other),
 		cmocka_unit_test(test_removed_files_have_a_share),
 		cmocka_unit_test(test_removed_beyond_the_share),
+		cmocka_unit_test(test_restored_stream),
+		cmocka_unit_test(test_restored_memory),
+		cmocka_unit_test(test_restored_over_a_reader),
+		cmocka_unit_test(test_restored_beside_a_writer),
 		cmocka_unit_test(test_overtaking_writes_are_one_stream),
 		cmocka_unit_test(test_no_part_goes_with_a_gap),
 		cmocka_unit_test(test_who_fills_the_gap_goes_first),

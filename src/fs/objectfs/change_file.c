@@ -20,13 +20,15 @@ static int unlink_object(struct objectfs *fs, const char *key, bool *there)
 
 	if (f) {
 		/* First, so that no commit brings the object back. */
-		cache_file_unlink(f);
+		cache_file_unlink_begin(f);
 		cache_file_info(f, &info);
 	}
 	*there = !info.created || info.doubtful;
 	ret = *there ? change_delete(fs, key) : 0;
 	if (f && ret)
 		cache_file_restore(f);
+	else if (f)
+		cache_file_unlink(f);
 	if (f)
 		cache_file_put(f);
 	return ret;

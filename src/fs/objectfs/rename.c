@@ -193,10 +193,12 @@ static int rename_file(struct rename *r)
 
 	/* Before the copy, so that no commit of it comes after. Its holders keep what they have. */
 	if (there)
-		cache_file_unlink(there);
+		cache_file_unlink_begin(there);
 	ret = rename_copy_file(r, &deletes);
 	if (ret && there)
 		cache_file_restore(there);
+	else if (there)
+		cache_file_unlink(there);
 	if (!ret) {
 		if (deletes)
 			ret = change_delete(fs, r->from);
