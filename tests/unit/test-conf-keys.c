@@ -319,6 +319,56 @@ static void test_s3_checks(void **state)
 	       "f:7: retry_settings.pause_first: is longer than pause_max");
 }
 
+static void test_operating_keys(void **state)
+{
+	static const char *const good[] = { "127.0.0.1:9953", "0.0.0.0:1", "[::1]:65535",
+					    "unix:/tmp/m.sock" };
+	static const char *const bad[] = { "9953",
+					   ":9953",
+					   "localhost:9953",
+					   "127.0.0.1",
+					   "127.0.0.1:",
+					   "127.0.0.1:0",
+					   "127.0.0.1:65536",
+					   "127.0.0.1:99999999999999999999",
+					   "::1:9953",
+					   "[::1]",
+					   "[]:1",
+					   "unix:m.sock",
+					   "127.0.0.1:80x",
+					   "[::1:80" };
+	char text[512], expected[512];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		snprintf(text, sizeof(text), SOCKET STORAGE "[metrics_settings]\nlisten = \"%s\"\n",
+			 good[i]);
+		expect(text, NULL);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(text, sizeof(text), SOCKET STORAGE "[metrics_settings]\nlisten = \"%s\"\n",
+			 bad[i]);
+		snprintf(expected, sizeof(expected),
+			 "f:6: metrics_settings.listen: got \"%s\", expected an address and a port "
+			 "such as \"127.0.0.1:9953\", or \"unix:/path\"",
+			 bad[i]);
+		expect(text, expected);
+	}
+	expect(SOCKET STORAGE "[metrics_settings]\nlisten = \"unix:/none/s\"\n",
+	       "f:6: metrics_settings.listen: directory \"/none\" of the socket: No such file or "
+	       "directory");
+	expect(SOCKET STORAGE "[ctl_settings]\nsocket_path = \"c\"\nsocket_group = \"root\"\n",
+	       NULL);
+	expect(SOCKET STORAGE "[ctl_settings]\nsocket_path = \"/none/c\"\n",
+	       "f:6: ctl_settings.socket_path: directory \"/none\" of the socket: No such file or "
+	       "directory");
+	expect(SOCKET STORAGE "[ctl_settings]\nsocket_group = \"no such group\"\n",
+	       "f:6: ctl_settings.socket_group: no group \"no such group\"");
+	expect(SOCKET STORAGE "[dax_settings]\nwindow_size = \"3GiB\"\n",
+	       "f:6: dax_settings.window_size: expected a power of two");
+	expect(SOCKET STORAGE "[dax_settings]\nenabled = true\nwindow_size = \"2MiB\"\n", NULL);
+}
+
 /* Every key of OpenDAL's S3Config is known, or refused by name. */
 static void test_opendal_keys(void **state)
 {
@@ -413,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_founding_file),
 		cmocka_unit_test(test_storage_types),
 		cmocka_unit_test(test_s3_checks),
+		cmocka_unit_test(test_operating_keys),
 		cmocka_unit_test(test_opendal_keys),
 		cmocka_unit_test(test_reference_is_up_to_date),
 	};
