@@ -191,9 +191,46 @@ static void mount_requests(void *ctx, uint64_t hang_ns, ctl_request_fn *emit, vo
 	pthread_mutex_unlock(&w->lock);
 }
 
+struct inode_look {
+	struct ctl_fields *fields;
+	unsigned port;
+	bool begun;
+};
+
+static void tell_fact(void *arg, const char *name, const char *text, uint64_t number)
+{
+	struct inode_look *look = arg;
+
+	if (!look->begun) {
+		ctl_record_begin(look->fields);
+		ctl_field_number(look->fields, "socket", look->port);
+		look->begun = true;
+	}
+	if (text)
+		ctl_field_string(look->fields, name, text);
+	else
+		ctl_field_number(look->fields, name, number);
+}
+
+static void mount_inode(void *ctx, uint64_t nodeid, struct ctl_fields *fields)
+{
+	struct observer *w = ctx;
+	struct list *pos;
+
+	pthread_mutex_lock(&w->lock);
+	list_for_each (pos, &w->ports) {
+		const struct observer_port *port = list_entry(pos, struct observer_port, link);
+		struct inode_look look = { .fields = fields, .port = port->number };
+
+		fuse_session_describe(port->session, nodeid, tell_fact, &look);
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
 static const struct ctl_mount_ops mount_ops = {
 	.stats = mount_stats,
 	.requests = mount_requests,
+	.inode = mount_inode,
 };
 
 struct observer *observer_new(struct ctl *ctl, const char *name)

@@ -198,6 +198,9 @@ struct fs_window_ops {
 			 size_t size, uint64_t offset);
 };
 
+/* A fact about a node: a text, or when that is NULL a number. */
+typedef void fs_tell_fn(void *arg, const char *name, const char *text, uint64_t number);
+
 struct fs_ops {
 	const char *name;
 
@@ -222,6 +225,10 @@ struct fs_ops {
 	/* Completes, soon, the waiting requests (locks) with the given unique, or all
 	 * when @unique is 0, with -EINTR. May find none. Any thread. */
 	void (*session_interrupt)(struct fs_session *session, uint64_t unique);
+
+	/* Tells what is known of a node, without asking anybody; false: it is not known. Any
+	 * thread; does not block but for locks that are held for moments. NULL: tells nothing. */
+	bool (*describe)(struct fs_session *session, uint64_t nodeid, fs_tell_fn *tell, void *arg);
 
 	/* NULL entries are ENOSYS to the guest. */
 	fs_op_fn *op[FUSE_OPCODE_COUNT];

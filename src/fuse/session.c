@@ -646,6 +646,21 @@ void fuse_session_interrupt(struct fuse_session *session)
 		fuse_conn_interrupt(&session->conns[i]);
 }
 
+bool fuse_session_describe(struct fuse_session *session, uint64_t nodeid, fs_tell_fn *tell,
+			   void *arg)
+{
+	struct fuse_conn *conn = atomic_load_explicit(&session->current, memory_order_acquire);
+	const struct fs_ops *ops;
+	bool known;
+
+	if (!conn || !fuse_conn_pin(conn))
+		return false;
+	ops = conn->fs_session->fs->ops;
+	known = ops->describe && ops->describe(conn->fs_session, nodeid, tell, arg);
+	fuse_conn_drop_hold(conn);
+	return known;
+}
+
 bool fuse_session_metrics(const struct fuse_session *session, uint32_t opcode,
 			  struct fuse_opcode_metrics *out)
 {

@@ -66,6 +66,10 @@ void fuse_session_request(struct fuse_session *session, void *storage, uint64_t 
 /* Ends waiting requests (blocking locks) with EINTR, soon. Any thread. */
 void fuse_session_interrupt(struct fuse_session *session);
 
+/* Tells what the driver knows of a node of the guest's; false: nothing. Any thread. */
+bool fuse_session_describe(struct fuse_session *session, uint64_t nodeid, fs_tell_fn *tell,
+			   void *arg);
+
 /* The guest is gone and all requests are completed: drops the fs_session. */
 void fuse_session_reset(struct fuse_session *session);
 

@@ -184,6 +184,25 @@ def progress(stage):
     equal(draining.wait(120), 0)
 
 
+@case("ovfsctl inode tells what is known of a node")
+def inode(stage):
+    stage.bucket.put("dir/file", pattern(6, 5000))
+    mount, operator = operated(stage, {"cache_settings": SLOW_WRITE_BACK})
+    node = mount.walk("dir/file")
+    record, = operator.ask("inode", "default", str(node))
+    equal((record["type"], record["key"], record["size"]), ("file", "dir/file", 5000))
+    file = mount.open("dir/file", os.O_RDWR)
+    file.write(5000, b"more")
+    record, = operator.ask("inode", "default", str(node))
+    equal((record["dirty"], record["cached_size"], record["opens"]), (1, 5004, 1))
+    file.close()
+    record, = operator.ask("inode", "default", str(mount.walk("dir")))
+    equal((record["type"], record["key"]), ("directory", "dir/"))
+    check("dir/file" in operator.run("inode", "default", str(node)), "as text")
+    equal(operator.ask("inode", "default", "999999"), [])
+    operator.run("inode", "nobody", "1", wanted=1)
+
+
 @case("ovfsctl reload and log-level; what it was asked wrongly")
 def reload_and_level(stage):
     mount, operator = operated(stage, {"log": {"level": "info"}})

@@ -352,6 +352,7 @@ static const struct fs_ops filefs_ops = {
 	.session_new = filefs_session_new,
 	.session_free = filefs_session_free,
 	.session_interrupt = filefs_session_interrupt,
+	.describe = filefs_describe,
 	.op = FILEFS_OPS,
 	.set_readonly = filefs_set_readonly,
 	.free = filefs_free,

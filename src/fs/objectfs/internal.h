@@ -91,6 +91,10 @@ void session_forget(struct objectfs_session *s, uint64_t nodeid, uint64_t n);
 struct known *session_known(struct objectfs_session *s, const struct node *n);
 struct fs_session *session_new(struct fs *fs, const struct fs_negotiated *negotiated);
 void session_free(struct fs_session *session);
+
+/* ---- describe.c: fs_ops.describe ---- */
+
+bool objectfs_describe(struct fs_session *session, uint64_t nodeid, fs_tell_fn *tell, void *arg);
 objectfs_op_fn objectfs_forget, objectfs_batch_forget;
 
 /* ---- file.c: nodes and what the cache has of them. tree.lock held ---- */

@@ -273,6 +273,7 @@ static const struct fs_ops objectfs_ops = {
 	.session_new = session_new,
 	.session_free = session_free,
 	.session_interrupt = objectfs_session_interrupt,
+	.describe = objectfs_describe,
 	.op = OBJECTFS_OPS,
 	.set_readonly = objectfs_set_readonly,
 	.free = objectfs_free,
