@@ -101,8 +101,8 @@ struct store_meta {
  * next version of it, too: for STAT to fill in, for PUT and BEGIN to take. Only the service knows
  * how to read it. What is ours (user mtime, write_id) is not in it.
  */
-#define STORE_PROPERTIES_MAX 4096 /* bytes that a service gives; S3 allows 2 KiB and some headers  \
-				   */
+/* Bytes that a service gives; S3 allows 2 KiB and some headers. */
+#define STORE_PROPERTIES_MAX 4096
 
 struct store_properties {
 	char *text; /* the caller's, @room bytes of it */

@@ -23,7 +23,7 @@
 
 struct objectfs_config {
 	_Atomic bool readonly; /* changes by fs_ops.set_readonly() */
-	uid_t uid; /* who everything belongs to */
+	uid_t uid;	       /* who everything belongs to */
 	gid_t gid;
 	mode_t file_mode, dir_mode; /* permission bits */
 	bool ignore_unsupported;    /* chmod and chown succeed and do nothing; else EOPNOTSUPP */
