@@ -132,9 +132,7 @@ static struct err *run(struct host *host, struct generation *generation,
 						       .hangup = outside_hangup,
 						       .stopping = outside_stopping,
 						       .arg = &outside };
-	e = signals_block();
-	if (!e)
-		e = channel_new(ends);
+	e = channel_new(ends);
 	if (e)
 		return e;
 	outside.inner = ends[1];
@@ -158,7 +156,9 @@ static struct err *serve(struct options *options, int *status)
 	if (!generation)
 		return err_errno(ENOMEM, "configuration");
 	notify_open();
-	e = host_init(&host, &generation->config);
+	e = signals_block();
+	if (!e)
+		e = host_init(&host, &generation->config);
 	if (!e) {
 		e = run(&host, generation, options, status);
 		host_destroy(&host);
