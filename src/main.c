@@ -181,6 +181,7 @@ int main(int argc, char **argv)
 	if (options.config.log.target != OVFS_LOG_AUTO)
 		log_set_journal(options.config.log.target == OVFS_LOG_JOURNAL);
 	options_log_notes(&options);
+	options_log_warnings(&options);
 
 	status = EXIT_SUCCESS;
 	e = serve(&options, &status);

@@ -343,10 +343,8 @@ struct err *options_reload(struct options *fresh, const struct options *old,
 	struct err *e = NULL;
 	size_t count;
 
-	if (!p) {
-		options_free(fresh);
+	if (!p)
 		return err_new("out of memory");
-	}
 	parse_line(p, old->argc, old->argv);
 	load_config(p);
 	problem = conf_load_problems(p->load, &count);
@@ -356,8 +354,11 @@ struct err *options_reload(struct options *fresh, const struct options *old,
 		e = err_new("%s (and %zu more problems: see --check-config)", problem->text,
 			    count - 1);
 	parse_free(p);
-	if (e)
+	if (e) {
+		fresh->files = NULL;
 		options_free(fresh);
+		fresh->files = files;
+	}
 	return e;
 }
 
@@ -366,6 +367,10 @@ void options_log_notes(const struct options *options)
 	for (size_t i = 0; i < options->note_count; i++)
 		log_warn("option_ignored", "option=\"%s\" why=\"%s\"", options->note[i].option,
 			 options->note[i].why);
+}
+
+void options_log_warnings(const struct options *options)
+{
 	for (size_t i = 0; i < options->warning_count; i++)
 		log_warn("configuration", "warning=\"%s\"", options->warning[i]);
 }

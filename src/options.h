@@ -12,6 +12,7 @@
  *		return status;
  *	log_set_level(options.config.log.level);
  *	options_log_notes(&options);
+ *	options_log_warnings(&options);
  *	... run options.config ...
  *	options_free(&options);
  *
@@ -60,15 +61,18 @@ int options_load(struct options *options, int argc, char **argv, FILE *out, FILE
 /*
  * Loads the configuration of @old again, with the same command line, from @files (an open
  * snapshot to look at the host as it is now, a sealed one for what another process has looked at):
- * the new one's from now on, also on failure. The error says what is wrong first, and how much
- * more there is. @old is not changed. Any one thread, but not two at a time (getopt(3)).
+ * @fresh's from now on. On failure that is all it has, for who watches them. The error says what is
+ * wrong first, and how much more there is. @old is not changed. Any one thread, but not two at a
+ * time (getopt(3)).
  */
 struct err *options_reload(struct options *fresh, const struct options *old,
 			   struct conf_files *files) __attribute__((warn_unused_result));
 
-/* Logs the options that were accepted for virtiofsd's sake and do nothing, and the
- * warnings. */
+/* Logs the options that were accepted for virtiofsd's sake and do nothing. */
 void options_log_notes(const struct options *options);
+
+/* Logs the warnings about the configuration. */
+void options_log_warnings(const struct options *options);
 
 void options_free(struct options *options);
 

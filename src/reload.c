@@ -334,7 +334,7 @@ static void reload_finish(void *arg)
 static struct err *reload_read(struct reload *r)
 {
 	struct conf_files *files = NULL;
-	struct options fresh;
+	struct options fresh = { 0 };
 	struct err *e = err_new("there is no snapshot");
 
 	for (unsigned i = 0; i < r->message.fd_count; i++) {
@@ -346,11 +346,12 @@ static struct err *reload_read(struct reload *r)
 	}
 	if (!e)
 		e = options_reload(&fresh, r->daemon->options, files);
-	if (e)
-		return e;
-	r->next = generation_new(&fresh.config, r->daemon->generation->number + 1);
+	if (!e)
+		r->next = generation_new(&fresh.config, r->daemon->generation->number + 1);
 	options_free(&fresh);
-	return r->next ? NULL : err_errno(ENOMEM, "reload");
+	if (!e && !r->next)
+		e = err_errno(ENOMEM, "reload");
+	return e;
 }
 
 static void reload_run(struct work *work)

@@ -51,8 +51,7 @@ static void watch_files(struct reload_host *r, const struct conf_files *files)
 	}
 }
 
-/* Those of the last good look. A file that has an error is among them, or is included by one
- * that is. */
+/* Those of the last look, be it one that failed: the error may be in a file that was new. */
 static void reload_host_watch(struct reload_host *r)
 {
 	struct err *e = NULL;
@@ -242,7 +241,7 @@ static void reload_host_look(struct reload_host *r, bool asked)
 		return;
 	e = options_reload(&r->pending, r->base, files);
 	same = !e && r->seen && conf_files_equal(r->seen, r->pending.files);
-	if (!e)
+	if (r->pending.files)
 		reload_host_remember(r, r->pending.files);
 	reload_host_watch(r);
 	if (same && !asked && !r->failed) {
@@ -250,6 +249,8 @@ static void reload_host_look(struct reload_host *r, bool asked)
 		return;
 	}
 	notify_reloading();
+	if (!e)
+		options_log_warnings(&r->pending);
 	if (!e)
 		e = send_pending(r);
 	if (e) {

@@ -158,6 +158,33 @@ static void an_error_changes_nothing(void **state)
 	daemon_stop(&daemon_);
 }
 
+/* The error is in a file that is new, and mended there alone. */
+static void a_new_file_with_an_error_is_watched(void **state)
+{
+	struct daemon two;
+	char path[200];
+	FILE *f;
+
+	(void)state;
+	begin(ONE);
+	two = by("two");
+	in_dir(path, "more.toml");
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs("[[mount]]\nname = \"two\"\n", f);
+	fclose(f);
+	daemon_configure(&daemon_, "include = \"more.toml\"\n" ONE, SAVE_RENAMED);
+	daemon_log_wait(&daemon_, " reload_failed ", 1);
+	f = fopen(path, "a");
+	assert_non_null(f);
+	fprintf(f, "[mount.socket_settings]\nsocket_path = \"%s\"\n", two.socket);
+	fputs("[mount.storage_settings]\ntype = \"memory\"\n", f);
+	fclose(f);
+	daemon_log_wait(&daemon_, " reloaded ", 1);
+	assert_ok(access(two.socket, F_OK));
+	daemon_stop(&daemon_);
+}
+
 /* Works until told to stop; nothing may fail. */
 static atomic_bool working;
 
@@ -453,6 +480,7 @@ int main(void)
 		cmocka_unit_test(every_way_to_save_a_file),
 		cmocka_unit_test(as_kubernetes_swaps_its_folders),
 		cmocka_unit_test(an_error_changes_nothing),
+		cmocka_unit_test(a_new_file_with_an_error_is_watched),
 		cmocka_unit_test(a_guest_at_work_notices_nothing),
 		cmocka_unit_test(mounts_come_and_go),
 		cmocka_unit_test(directories_of_one_mount_come_and_go),

@@ -254,18 +254,23 @@ static void test_reload_with_errors(void **state)
 	assert_string_equal(err_msg(e), "f.toml:11: storage_settings.regoin: unknown key, did you "
 					"mean `region`?");
 	err_free(e);
+	assert_true(conf_files_count(fresh.files) > 1);
+	options_free(&fresh);
 	write_file("f.toml", CONFIG "regoin = 1\nreadonly = 1\n[nowhere_near]\n", 0600);
 	e = options_reload(&fresh, &old, conf_files_new());
 	assert_non_null(e);
 	assert_string_equal(err_msg(e), "f.toml:11: storage_settings.regoin: unknown key, did you "
 					"mean `region`? (and 2 more problems: see --check-config)");
 	err_free(e);
+	options_free(&fresh);
 	unlink("f.toml");
 	e = options_reload(&fresh, &old, conf_files_new());
 	assert_non_null(e);
 	assert_string_equal(err_msg(e), "f.toml: cannot read the configuration: No such file or "
 					"directory");
 	err_free(e);
+	assert_string_equal(conf_files_at(fresh.files, 0)->path, "f.toml");
+	options_free(&fresh);
 	assert_string_equal(old.config.mounts[0].backend.storage.s3.bucket, "b");
 	options_free(&old);
 }
