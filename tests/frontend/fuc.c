@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define GAP 16u
+#define PAGE 4096u
 #define POISON 0xa5
 
 const struct fuc_layout fuc_layout_linux = {
@@ -111,15 +112,16 @@ static int cut(struct fuc_req *r, const uint32_t *cuts, size_t len, uint64_t *at
 	*count = 0;
 	while (len) {
 		size_t n = cuts[i] && cuts[i] < len ? cuts[i] : len;
-		unsigned int slot = r->nout + r->nin;
+		unsigned int slot = r->nout + r->nin, gap = r->f->light ? 0 : GAP;
 
-		if (slot == VUC_MAX_SEGS || *at + n + GAP > r->arena.len)
+		if (r->f->light && n >= PAGE) /* as in a guest's page cache */
+			*at += -(r->arena.gpa + *at) & (PAGE - 1);
+		if (slot == VUC_MAX_SEGS || *at + n + gap > r->arena.len)
 			return -ENOSPC;
 		r->segs[slot] = (struct vuc_seg){ .gpa = r->arena.gpa + *at, .len = (uint32_t)n };
-		if (!r->f->light)
-			memset(r->arena.p + *at + n, POISON, GAP);
+		memset(r->arena.p + *at + n, POISON, gap);
 		/* An odd distance: nothing may rely on alignment. */
-		*at += n + GAP;
+		*at += n + gap;
 		len -= n;
 		++*count;
 		if (i + 1 < FUC_MAX_CUTS && cuts[i + 1])
