@@ -115,11 +115,25 @@ static void outgoing_close(struct outgoing *out)
 	}
 }
 
+/* Whether a file of the host is to be seen inside. */
+static bool is_shown(const struct host *host, const char *path)
+{
+	if (!path || path[0] != '/' || !host->isolation.stage[SANDBOX_MOUNT])
+		return true;
+	for (size_t i = 0; i < host->paths.count; i++) {
+		if (strcmp(host->paths.path[i].path, path) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* What the sandbox, which is closed by now, has no room for. */
 static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_mount *then,
 				 const struct ovfs_backend *part, const struct ovfs_backend *before)
 {
 	const struct sandbox_config *isolation = &r->host->isolation;
+	const struct ovfs_s3 *s3 = &part->storage.s3;
+	const char *const files[] = { s3->ca_bundle, s3->client_certificate, s3->client_key };
 	enum ovfs_storage_type type = part->storage.type;
 
 	if (type == OVFS_STORAGE_FS && !isolation->files)
@@ -130,6 +144,12 @@ static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_
 		return err_new("mount %s: the daemon was started without a storage behind the "
 			       "network, and gave up the network: that takes a restart",
 			       then->name);
+	for (size_t i = 0; type == OVFS_STORAGE_S3 && i < ARRAY_SIZE(files); i++) {
+		if (!is_shown(r->host, files[i]))
+			return err_new("mount %s: %s is not to be seen from within the sandbox: "
+				       "that takes a restart",
+				       then->name, files[i]);
+	}
 	if (before && type == OVFS_STORAGE_FS && isolation->stage[SANDBOX_MOUNT] &&
 	    before->storage.readonly && !part->storage.readonly)
 		return err_new("mount %s: the directory is mounted read-only in the sandbox: to "
