@@ -245,6 +245,7 @@ static bool commit_is_attr(const struct cache_file *f)
 
 static int commit_attr(struct cache_file *f)
 {
+	const bool known = f->properties_known && !f->properties.cut && file_caps(f)->write_id;
 	char etag[STORE_ETAG_MAX], write_id[STORE_WRITE_ID_MAX];
 	struct store_op op = { .opcode = STORE_COPY };
 	struct commit_done done = { .meta = &op.meta,
@@ -256,7 +257,14 @@ static int commit_attr(struct cache_file *f)
 	int ret;
 
 	memcpy(etag, f->base.etag, sizeof(etag));
-	memcpy(write_id, f->base.write_id, sizeof(write_id)); /* the copy has it, too */
+	if (known) {
+		store_write_id(write_id);
+		op.write_id = write_id;
+		op.properties = &f->properties;
+	} else {
+		/* The service looks them up, and the copy has this, too. */
+		memcpy(write_id, f->base.write_id, sizeof(write_id));
+	}
 	op.key = op.source_key = f->key;
 	op.source_if_match = etag;
 	op.set_user_mtime = true;
@@ -264,7 +272,7 @@ static int commit_attr(struct cache_file *f)
 	ret = commit_call(f, &op, true);
 	if (ret == -ENOENT)
 		ret = -ESTALE;
-	commit_doubt(f, ret, CONFLICT_ATTR);
+	commit_doubt(f, ret, known ? write_id : CONFLICT_ATTR);
 	if (ret == 0)
 		commit_settle(f, &done);
 	return ret;

@@ -202,6 +202,7 @@ void file_set_properties(struct cache_file *f, const char *etag, const struct st
 	if (p->len)
 		memcpy(f->properties.text, p->text, p->len);
 	f->properties.len = p->len;
+	f->properties.cut = p->cut;
 	f->properties_known = true;
 }
 

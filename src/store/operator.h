@@ -161,11 +161,13 @@ struct store_op {
 	 * source has, when set. */
 	bool set_user_mtime;
 	int64_t user_mtime_ns;
-	const char *content_type;		   /* NULL: the service's default */
-	const struct store_properties *properties; /* PUT, BEGIN; or NULL */
-	struct store_properties *properties_out;   /* STAT: where caps.properties; or NULL */
+	const char *content_type; /* NULL: the service's default */
+	/* PUT, BEGIN; COPY: instead of what the source has, which then need not be asked for.
+	 * NULL: none; COPY: the source's. */
+	const struct store_properties *properties;
+	struct store_properties *properties_out; /* STAT: where caps.properties; or NULL */
 
-	/* PUT, BEGIN, and COMMIT the same again: names this write, see
+	/* PUT, BEGIN, and COMMIT the same again; COPY with properties: names this write, see
 	 * store_write_id(). Stored with the object where caps.write_id says so, to
 	 * recognise a write of ours whose answer was lost. NULL: such a write ends
 	 * in an error although it may have happened. */

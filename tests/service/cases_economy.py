@@ -203,7 +203,7 @@ def change_in_large(stage):
     file = mount.open("large", os.O_RDWR)
     file.write(500 * MIB + 12345, change)
     file.close()
-    counts = stage.proxy.counts()
+    counts = stage.proxy.requests()
     up = sum(count["up"] for count in counts.values())
     at_most(up, 16 * MIB, f"bytes up for 1 MiB changed ({stage.proxy.requests()})")
     down = sum(count["down"] for count in counts.values())
@@ -233,7 +233,7 @@ def read_once(stage):
         digest.update(call.result())
     file.close()
     equal(digest.hexdigest(), digest_of(GIB, seed=6), "what was read")
-    down = stage.proxy.counts()["GetObject"]["down"]
+    down = stage.proxy.requests()["GetObject"]["down"]
     equal(down, GIB, "bytes fetched")
     at_most(stage.proxy.requests()["GetObject"], 1100, "GETs for 1 GiB")
 
@@ -249,7 +249,7 @@ def random_reads(stage):
         at = (i * 7919 % 65536) * 4096
         equal(file.read(at, 4096), data[at:at + 4096])
     file.close()
-    at_most(stage.proxy.counts()["GetObject"]["down"], 100 * 128 * 1024, "bytes for 400 KiB")
+    at_most(stage.proxy.requests()["GetObject"]["down"], 100 * 128 * 1024, "bytes for 400 KiB")
     at_most(stage.proxy.requests()["GetObject"], 100, "GETs for 100 reads")
 
 
@@ -280,6 +280,28 @@ def rename_file(stage):
     mount.rename("a", "b")
     costs(stage, 4, "mv", CopyObject=1)
     equal(stage.bucket.keys(), ["b"])
+
+
+@case("touch: a HEAD and a copy, and the same when the file is opened first")
+def touch(stage):
+    stage.bucket.put("a", b"x", ContentType="text/x-theirs", Metadata={"mine": "yes"})
+    mount = stage.mount()
+    mount.scan("")
+    stage.proxy.reset()
+    mount.utime("a", 1000000000)
+    costs(stage, 2, "touch", CopyObject=1, HeadObject=1)
+    for _ in range(10):
+        stage.proxy.reset()
+        file = mount.open("a", os.O_WRONLY)
+        mount.utime("a", 1000000001)
+        file.close()
+        if stage.proxy.requests().get("HeadObject", 0) == 1:  # within a second
+            break
+    costs(stage, 2, "touch(1)", CopyObject=1, HeadObject=1)
+    head = stage.bucket.head("a")
+    equal(int(float(head["Metadata"]["mtime"])), 1000000001)
+    equal((head["ContentType"], head["Metadata"]["mine"]), ("text/x-theirs", "yes"))
+    check("ovfs-write-id" in head["Metadata"], "a copy of ours has our name, too")
 
 
 @case("rm -r of a folder of 300: listed once, one DELETE or less for each")
@@ -318,6 +340,6 @@ def stampede(stage):
     for call in calls:
         equal(call.result(), data)
     file.close()
-    equal(stage.proxy.counts()["GetObject"]["down"], 65536, "bytes for 32 readers")
+    equal(stage.proxy.requests()["GetObject"]["down"], 65536, "bytes for 32 readers")
 
 

@@ -169,9 +169,24 @@ static int64_t setattr_mtime(const struct fuse_setattr_in *in)
 	return (int64_t)now.tv_sec * (int64_t)NSEC_PER_SEC + now.tv_nsec;
 }
 
+/* touch(1) opens a file and then sets its time: what was found by the one will do for the other.
+ * Longer ago than this, another client may well have changed it. */
+#define SETATTR_SEEN_NS NSEC_PER_SEC
+
+static bool setattr_seen(struct objectfs *fs, const struct fuse_setattr_in *in, struct node *n)
+{
+	bool seen;
+
+	tree_lock(&fs->tree);
+	seen = !(in->valid & FATTR_SIZE) && n->opens && n->file &&
+	       attr_fresh(fs, n, objectfs_since(loop_now_ns(), SETATTR_SEEN_NS));
+	tree_unlock(&fs->tree);
+	return seen;
+}
+
 /* The cached file that @in is for, with a reference; *@h is its handle or NULL. */
 static int setattr_file(struct objectfs_session *s, const struct fuse_setattr_in *in,
-			struct node *n, struct cache_file **file, struct handle **h)
+			struct node *n, bool known, struct cache_file **file, struct handle **h)
 {
 	struct objectfs *fs = objectfs_of(s);
 	struct objectfs_seen seen;
@@ -186,24 +201,24 @@ static int setattr_file(struct objectfs_session *s, const struct fuse_setattr_in
 		return 0;
 	}
 	/* What is changed must be what is there, or the commit would fail. */
-	ret = objectfs_refresh(fs, n, loop_now_ns(), &seen);
+	ret = known ? 0 : objectfs_refresh(fs, n, loop_now_ns(), &seen);
 	if (ret)
 		return ret == -ENOENT ? -ESTALE : ret;
 	tree_lock(&fs->tree);
 	ret = file_get(fs, n, file);
 	tree_unlock(&fs->tree);
-	if (!ret)
+	if (!ret && !known)
 		cache_file_properties(*file, seen.etag, &seen.properties);
 	return ret;
 }
 
 static int setattr_apply(struct objectfs_session *s, const struct fuse_setattr_in *in,
-			 struct node *n)
+			 struct node *n, bool known)
 {
 	struct objectfs *fs = objectfs_of(s);
 	struct cache_file *file;
 	struct handle *h;
-	int ret = setattr_file(s, in, n, &file, &h);
+	int ret = setattr_file(s, in, n, known, &file, &h);
 
 	if (ret)
 		return ret;
@@ -246,8 +261,13 @@ static int setattr_node(struct objectfs_session *s, struct fs_req *req, struct n
 	if (!ret && gone && !(in->valid & FATTR_FH))
 		ret = -ESTALE;
 	if (!ret && !dir && (in->valid & (FATTR_SIZE | SETATTR_MTIME))) {
+		bool known;
+
 		tree_change_begin(&fs->tree, parent);
-		ret = setattr_apply(s, in, n);
+		known = setattr_seen(fs, in, n);
+		ret = setattr_apply(s, in, n, known);
+		if (ret == -ESTALE && known)
+			ret = setattr_apply(s, in, n, false);
 		tree_change_end(&fs->tree, parent);
 	}
 	if (parent)

@@ -55,6 +55,7 @@
  *	OPEN		STAT when something of the file is cached, or it is opened to be written;
  *			else its first GET is the question (open.c)
  *	READDIR(PLUS)	LIST for each 1000 entries
+ *	SETATTR		of the time: COPY, after a STAT, unless an OPEN has just made it
  *	CREATE		none; the commit: one PUT up to two parts, else a session
  *	MKDIR		PUT
  *	UNLINK		DELETE; LIST once in a while in a directory without a marker

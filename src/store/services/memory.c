@@ -232,7 +232,12 @@ static int memory_copy(struct memory *memory, struct store_op *op)
 	blob->meta.user_mtime_ns = source->meta.user_mtime_ns;
 	memcpy(blob->meta.write_id, source->meta.write_id, sizeof(blob->meta.write_id));
 	memory_set_metadata(blob, op);
-	memory_set_properties(blob, source->properties, source->properties_len);
+	if (op->properties)
+		memory_set_properties(blob, op->properties->text, op->properties->len);
+	else
+		memory_set_properties(blob, source->properties, source->properties_len);
+	if (op->properties && op->write_id)
+		memcpy(blob->meta.write_id, op->write_id, strlen(op->write_id) + 1);
 	op->meta = blob->meta;
 	return memory_store_blob(memory, op->key, blob);
 }

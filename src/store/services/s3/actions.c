@@ -175,12 +175,17 @@ static void add_properties(struct s3_build *b)
 	}
 }
 
-static void add_new_metadata(struct s3_build *b)
+static void add_described(struct s3_build *b)
 {
 	add_properties(b);
 	add_header(b, "content-type", b->op->content_type);
 	add_header(b, S3_HEADER_WRITE_ID, b->op->write_id);
 	add_user_mtime(b);
+}
+
+static void add_new_metadata(struct s3_build *b)
+{
+	add_described(b);
 	add_object_properties(b);
 }
 
@@ -383,8 +388,12 @@ static void build_copy_object(struct s3_build *b)
 {
 	b->method = "PUT";
 	add_copy_source(b);
-	if (b->request->kept_used)
+	if (b->op->properties) {
+		add_header(b, "x-amz-metadata-directive", "REPLACE");
+		add_described(b);
+	} else if (b->request->kept_used) {
 		add_kept_metadata(b);
+	}
 	add_object_properties(b);
 	if (b->op->if_absent)
 		add_header(b, "if-none-match", "*");
@@ -464,7 +473,7 @@ static void (*const builders[STORE_OPCODE_COUNT])(struct s3_build *b) = {
 
 bool s3_request_needs_source(const struct store_op *op)
 {
-	if (op->opcode != STORE_COPY)
+	if (op->opcode != STORE_COPY || op->properties)
 		return false;
 	/* A copy onto itself has to change something: so it replaces what is there by the
 	 * same. */

@@ -441,6 +441,8 @@ static int end_copy(struct s3_request *request)
 	}
 	op->meta.mtime_ns = document->mtime_ns - document->mtime_ns % 1000000000;
 	op->meta.size = request->source_size;
+	if (op->properties && op->write_id)
+		snprintf(op->meta.write_id, sizeof(op->meta.write_id), "%s", op->write_id);
 	op->meta.has_user_mtime = op->set_user_mtime;
 	op->meta.user_mtime_ns = op->set_user_mtime ? op->user_mtime_ns : 0;
 	return 0;
