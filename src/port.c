@@ -390,6 +390,7 @@ void port_halt(struct port *p)
 	loop_timer_disarm(&p->later);
 	port_unlisten(p);
 	virtio_device_halt(p->device);
+	fuse_session_save_window(p->session);
 }
 
 void port_free(struct port *p)

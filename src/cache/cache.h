@@ -150,6 +150,17 @@ void cache_storage_dirty(struct cache_storage *storage, unsigned max,
 /* Drops what is cached and clean: what is read next is fetched. May block for moments. */
 void cache_storage_drop(struct cache_storage *storage);
 
+/* ---- Memory outside of the pool ---- */
+
+/*
+ * Counts @bytes that somebody uses elsewhere as used here: the pool holds that much less, until
+ * cache_reserve_free(). Half of the pool can go so. -ENOMEM when there is no more, or when it
+ * could not be spared within wait_timeout_ns. May block. The storage outlives it.
+ */
+struct cache_reserve;
+int cache_reserve_new(struct cache_reserve **out, struct cache_storage *storage, uint64_t bytes);
+void cache_reserve_free(struct cache_reserve *reserve);
+
 /* ---- Files: life and version ---- */
 
 /*

@@ -43,8 +43,9 @@
 struct cache {
 	struct pool *pool;
 	struct map_layout layout;
-	pthread_mutex_t lock; /* outside of cache_storage.lock */
-	struct list storages; /* lock; cache_storage.link */
+	pthread_mutex_t lock;	   /* outside of cache_storage.lock */
+	struct list storages;	   /* lock; cache_storage.link */
+	_Atomic uint64_t reserved; /* bytes; reserve.c */
 };
 
 /* cache_storage_config; what can be changed while it is used is atomic, and each value a matter

@@ -184,12 +184,16 @@ struct fs_window_file {
  * negative errno.
  */
 struct fs_window_ops {
-	/* @write: the guest wants to write to it; -EROFS, -EACCES, ... if it may not. Without
+	/* For @length bytes of it. @write: the guest wants to write to it; -EROFS, -EACCES, ... if
+	 * it may not. Without
 	 * @write, a file that could be written to is better opened so: a front end cannot
 	 * exchange a mapping under the guest's hands when it does want to. */
-	int (*open)(struct fs_session *session, uint64_t nodeid, bool write,
+	int (*open)(struct fs_session *session, uint64_t nodeid, bool write, uint64_t length,
 		    struct fs_window_file *file);
 	void (*close)(struct fs_session *session, struct fs_window_file *file);
+	/* The guest has opened the file anew: what is read from now on is of the version that it
+	 * opened. NULL: a file has no versions. */
+	void (*reopened)(struct fs_session *session, uint64_t nodeid, struct fs_window_file *file);
 	/* Bytes read, less than @size at the end of the file only. */
 	ssize_t (*read)(struct fs_session *session, struct fs_window_file *file, void *buf,
 			size_t size, uint64_t offset);

@@ -4,7 +4,9 @@
  *
  *	decode.c	the bytes of a request -> struct fs_req, by an opcode table
  *	init.c		what FUSE_INIT agrees on
- *	session.c	whose request it is: the life of an fs_session
+ *	session.c	who answers it
+ *	conn.c		whose request it is: the life of an fs_session
+ *	window*.c	what of files is mapped into the guest's memory
  *	reply.c		the outcome -> the bytes of the reply
  *	metrics.c	counting them
  *

@@ -48,6 +48,9 @@ struct fuse_window_config {
 int fuse_session_set_window(struct fuse_session *session, const struct fuse_window_config *config,
 			    struct workers *workers);
 
+/* Brings what the guest wrote through its window to the driver. Blocks. */
+void fuse_session_save_window(struct fuse_session *session);
+
 /* All requests are completed. */
 void fuse_session_free(struct fuse_session *session);
 

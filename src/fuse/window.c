@@ -2,57 +2,13 @@
 #include "fuse/window.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <linux/falloc.h>
-
 #include "base/log.h"
 #include "base/util.h"
-#include "fuse/window_copy.h"
-
-#define COPY_BUCKETS 64u
-
-enum slot_state {
-	SLOT_FREE,
-	SLOT_BUSY,   /* of whoever set it so */
-	SLOT_MAPPED, /* a mapping begins here */
-	SLOT_TAIL,   /* and goes on here */
-	SLOT_LEFT, /* nobody's; the front end could not be told to unmap it, and has to be first */
-};
-
-struct window_slot {
-	uint8_t state;
-	bool writable; /* the front end has mapped it so */
-	uint32_t span; /* slots, of MAPPED */
-	uint32_t left; /* slots, of LEFT, and of what was LEFT before it was BUSY; else 0 */
-	const void *owner;
-	uint64_t nodeid, offset;
-	struct window_copy *copy; /* NULL: mapped as it is. A reference */
-};
-
-/* What the front end refused once, and need not be asked again. */
-struct window_refused {
-	_Atomic bool beyond_end;
-	_Atomic bool readonly;
-};
-
-struct window {
-	struct fuse_window_config config;
-	struct window_refused refused;
-	struct log_limit log_limit;
-
-	pthread_mutex_t lock;		  /* covers the rest */
-	struct list copies[COPY_BUCKETS]; /* by nodeid */
-	uint64_t next_seq;
-	_Atomic unsigned copy_count;
-	/* Their mappings are undone as soon as they are made. */
-	const void *dropped[FUSE_WINDOW_OWNERS_MAX];
-	size_t slot_count;
-	struct window_slot slots[];
-};
+#include "fuse/window_priv.h"
 
 /* ---- Life ---- */
 
@@ -84,100 +40,6 @@ bool window_ready(const struct window *w)
 	return w->config.ready(w->config.ctx);
 }
 
-/* ---- Copies; the list and references under the lock ---- */
-
-static struct list *copy_bucket(struct window *w, uint64_t nodeid)
-{
-	return &w->copies[nodeid % COPY_BUCKETS];
-}
-
-static bool copy_is(const struct window_copy *copy, const void *owner, uint64_t nodeid)
-{
-	return copy->owner == owner && copy->nodeid == nodeid;
-}
-
-/*
- * The next copy of the file after @seq, with a reference; NULL when there is none. The list may
- * change between two calls.
- */
-static struct window_copy *copy_next(struct window *w, const void *owner, uint64_t nodeid,
-				     uint64_t seq)
-{
-	struct window_copy *found = NULL;
-	struct list *pos;
-
-	pthread_mutex_lock(&w->lock);
-	list_for_each (pos, copy_bucket(w, nodeid)) {
-		struct window_copy *copy = list_entry(pos, struct window_copy, entry);
-
-		if (copy->seq > seq && copy_is(copy, owner, nodeid)) {
-			copy->refs++;
-			found = copy;
-			break;
-		}
-	}
-	pthread_mutex_unlock(&w->lock);
-	return found;
-}
-
-static void copy_put(struct window *w, struct window_copy *copy)
-{
-	bool last;
-
-	pthread_mutex_lock(&w->lock);
-	last = --copy->refs == 0;
-	if (last)
-		list_remove(&copy->entry);
-	pthread_mutex_unlock(&w->lock);
-	if (!last)
-		return;
-	window_copy_free(copy);
-	atomic_fetch_sub(&w->copy_count, 1);
-}
-
-#define for_each_copy(copy, w, owner, nodeid)                                                      \
-	for (uint64_t seq_ = 0; ((copy) = copy_next(w, owner, nodeid, seq_)) != NULL;              \
-	     seq_ = (copy)->seq, copy_put(w, copy))
-
-static struct window_copy *copy_of_all_next(struct window *w, const void *owner, uint64_t *seq)
-{
-	struct window_copy *found = NULL;
-	struct list *pos;
-
-	pthread_mutex_lock(&w->lock);
-	for (unsigned i = 0; i < COPY_BUCKETS; i++) {
-		list_for_each (pos, &w->copies[i]) {
-			struct window_copy *copy = list_entry(pos, struct window_copy, entry);
-
-			if (copy->owner == owner && copy->seq > *seq &&
-			    (!found || copy->seq < found->seq))
-				found = copy;
-		}
-	}
-	if (found) {
-		found->refs++;
-		*seq = found->seq;
-	}
-	pthread_mutex_unlock(&w->lock);
-	return found;
-}
-
-static int copies_write_back_all(struct window *w, const void *owner)
-{
-	struct window_copy *copy;
-	uint64_t seq = 0;
-	int ret = 0;
-
-	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
-		int err = window_copy_write_back(copy);
-
-		copy_put(w, copy);
-		if (ret == 0)
-			ret = err;
-	}
-	return ret;
-}
-
 /* ---- Mapping ---- */
 
 static int front_map(struct window *w, int fd, uint64_t fd_offset, uint64_t window_offset,
@@ -205,11 +67,7 @@ static int map_copy(struct window *w, struct window_slot *slot, size_t first,
 		return ret;
 	copy->owner = slot->owner;
 	copy->nodeid = slot->nodeid;
-	atomic_fetch_add(&w->copy_count, 1);
-	pthread_mutex_lock(&w->lock);
-	copy->seq = ++w->next_seq;
-	list_push_back(copy_bucket(w, copy->nodeid), &copy->entry);
-	pthread_mutex_unlock(&w->lock);
+	copies_add(w, copy);
 	ret = window_copy_fill(copy);
 	if (ret == 0 && (in->flags & FUSE_SETUPMAPPING_FLAG_WRITE))
 		ret = window_copy_make_writable(copy, slot->nodeid);
@@ -235,7 +93,7 @@ static int map_range(struct window *w, struct window_slot *slot, size_t first,
 	bool beyond_end;
 	int ret;
 
-	ret = ops->open(session, slot->nodeid, write, &file);
+	ret = ops->open(session, slot->nodeid, write, in->len, &file);
 	if (ret < 0)
 		return ret;
 	beyond_end = in->foffset + in->len > file.size;
@@ -368,7 +226,7 @@ static int setup_upgrade(struct window *w, struct window_slot *slot, size_t firs
 	if (slot->writable)
 		return 0;
 	/* What it has stays, if it may not. */
-	ret = session->fs->ops->window->open(session, slot->nodeid, true, &file);
+	ret = session->fs->ops->window->open(session, slot->nodeid, true, in->len, &file);
 	if (ret < 0)
 		return ret;
 	session->fs->ops->window->close(session, &file);
@@ -546,150 +404,4 @@ void window_forget(struct window *w, const void *owner)
 			w->dropped[i] = NULL;
 	}
 	pthread_mutex_unlock(&w->lock);
-}
-
-bool window_has_copies(const struct window *w)
-{
-	return atomic_load_explicit(&w->copy_count, memory_order_relaxed) > 0;
-}
-
-/* ---- Requests that a copy has to know of ---- */
-
-enum concern {
-	CONCERN_NONE,
-	CONCERN_WRITE_BACK, /* the file has to have what was written to its copies */
-	CONCERN_REFRESH,    /* and they what it has */
-	CONCERN_ALL,	    /* all files' copies are written back */
-	CONCERN_CHANGE,	    /* they change with it */
-	CONCERN_TARGET,	    /* it reads one file and changes another */
-};
-
-static enum concern concern_of(uint32_t opcode)
-{
-	switch (opcode) {
-	case FUSE_READ:
-	case FUSE_FLUSH:
-	case FUSE_FSYNC:
-	case FUSE_RELEASE:
-	case FUSE_LSEEK:
-		return CONCERN_WRITE_BACK;
-	case FUSE_OPEN:
-		return CONCERN_REFRESH;
-	case FUSE_SYNCFS:
-		return CONCERN_ALL;
-	case FUSE_WRITE:
-	case FUSE_SETATTR:
-	case FUSE_FALLOCATE:
-		return CONCERN_CHANGE;
-	case FUSE_COPY_FILE_RANGE:
-	case FUSE_COPY_FILE_RANGE_64:
-		return CONCERN_TARGET;
-	default:
-		return CONCERN_NONE;
-	}
-}
-
-static bool node_has_copies(struct window *w, const void *owner, uint64_t nodeid)
-{
-	struct window_copy *copy = copy_next(w, owner, nodeid, 0);
-
-	if (copy)
-		copy_put(w, copy);
-	return copy != NULL;
-}
-
-bool window_concerns(struct window *w, const void *owner, const struct fs_req *req)
-{
-	switch (concern_of(req->opcode)) {
-	case CONCERN_NONE:
-		return false;
-	case CONCERN_ALL:
-		return true;
-	case CONCERN_TARGET:
-		return node_has_copies(w, owner, req->nodeid) ||
-		       node_has_copies(w, owner, req->in.copy_file_range.nodeid_out);
-	case CONCERN_WRITE_BACK:
-	case CONCERN_REFRESH:
-	case CONCERN_CHANGE:
-		break;
-	}
-	return node_has_copies(w, owner, req->nodeid);
-}
-
-static ssize_t node_write_back(struct window *w, const void *owner, uint64_t nodeid, bool refresh)
-{
-	struct window_copy *copy;
-	int ret = 0;
-
-	for_each_copy(copy, w, owner, nodeid)
-	{
-		int err = refresh ? window_copy_refresh(copy) : window_copy_write_back(copy);
-
-		if (ret == 0)
-			ret = err;
-	}
-	return ret;
-}
-
-/* Modes of fallocate that do to a copy what zeros would. */
-static bool fallocate_is_simple(uint32_t mode)
-{
-	return !(mode &
-		 ~(uint32_t)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE));
-}
-
-ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req)
-{
-	struct window_copy *copy;
-
-	switch (concern_of(req->opcode)) {
-	case CONCERN_NONE:
-		return 0;
-	case CONCERN_WRITE_BACK:
-		return node_write_back(w, owner, req->nodeid, false);
-	case CONCERN_REFRESH:
-		/* An OPEN does not fail for what is wrong with a mapping. */
-		node_write_back(w, owner, req->nodeid, true);
-		return 0;
-	case CONCERN_ALL:
-		return copies_write_back_all(w, owner);
-	case CONCERN_TARGET:
-		/* The guest's kernel then copies by itself. */
-		if (node_has_copies(w, owner, req->in.copy_file_range.nodeid_out))
-			return -EOPNOTSUPP;
-		return node_write_back(w, owner, req->nodeid, false);
-	case CONCERN_CHANGE:
-		break;
-	}
-	if (req->opcode == FUSE_FALLOCATE && !fallocate_is_simple(req->in.fallocate.mode))
-		return -EOPNOTSUPP;
-	/* The times that are set are to stay; and what is cut off need not be saved later. */
-	if (req->opcode == FUSE_SETATTR)
-		node_write_back(w, owner, req->nodeid, false);
-	for_each_copy(copy, w, owner, req->nodeid) window_copy_begin_change(copy);
-	return 0;
-}
-
-void window_after(struct window *w, const void *owner, const struct fs_req *req,
-		  struct iov_cursor data, ssize_t result)
-{
-	uint64_t offset = 0, size = 0;
-	struct window_copy *copy;
-
-	if (concern_of(req->opcode) != CONCERN_CHANGE)
-		return;
-	if (req->opcode == FUSE_WRITE && result > 0) {
-		offset = req->in.write.offset;
-		size = (uint64_t)result;
-	} else if (req->opcode == FUSE_SETATTR && result == 0 &&
-		   (req->in.setattr.valid & FATTR_SIZE)) {
-		offset = req->out.attr.attr.size;
-		size = UINT64_MAX;
-	} else if (req->opcode == FUSE_FALLOCATE && result == 0 &&
-		   (req->in.fallocate.mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))) {
-		offset = req->in.fallocate.offset;
-		size = req->in.fallocate.length;
-	}
-	for_each_copy(copy, w, owner, req->nodeid) window_copy_end_change(
-		copy, offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
 }

@@ -72,6 +72,9 @@ void window_gone(struct window *w);
 /* All of @owner's requests are done: its address may become another one's. */
 void window_forget(struct window *w, const void *owner);
 
+/* Writes back all copies of all owners; the first error. */
+int window_save(struct window *w);
+
 /* Whether there may be copies; a hint, for the hot path. */
 bool window_has_copies(const struct window *w);
 
@@ -80,6 +83,9 @@ bool window_concerns(struct window *w, const void *owner, const struct fs_req *r
 
 /* What the copies make necessary before the driver sees @req. Not 0: its outcome. */
 ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req);
+
+/* An OPEN of the file succeeded: its copies are brought to what it has. Blocks. */
+void window_refresh(struct window *w, const void *owner, uint64_t nodeid);
 
 /* And after it, with its outcome, whether it was concerned then or not: it is now, perhaps. Waits
  * for a copy's lock at most. @data: the payload of a WRITE. */

@@ -127,7 +127,7 @@ int window_copy_make_writable(struct window_copy *copy, uint64_t nodeid)
 
 	pthread_mutex_lock(&copy->lock);
 	if (!copy->sums && !copy->file.writable) {
-		ret = copy_ops(copy)->open(copy->session, nodeid, true, &file);
+		ret = copy_ops(copy)->open(copy->session, nodeid, true, copy->length, &file);
 		if (ret == 0) {
 			copy_ops(copy)->close(copy->session, &copy->file);
 			copy->file = file;
@@ -281,6 +281,8 @@ int window_copy_refresh(struct window_copy *copy)
 		return -ENOMEM;
 	pthread_mutex_lock(&copy->lock);
 	ret = copy_write_back(copy);
+	if (copy_ops(copy)->reopened)
+		copy_ops(copy)->reopened(copy->session, copy->nodeid, &copy->file);
 	n = ret < 0 ? ret : copy_read(copy, buf, copy->length, copy->offset);
 	if (n >= 0)
 		memset(buf + n, 0, copy->length - (size_t)n);

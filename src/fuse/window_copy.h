@@ -57,7 +57,8 @@ int window_copy_make_writable(struct window_copy *copy, uint64_t nodeid);
 /* Brings what was written to the file. Negative errno: some of it is not there. */
 int window_copy_write_back(struct window_copy *copy);
 
-/* Takes what the file has now, but for what was written and is not there yet. */
+/* The guest has opened the file anew: takes what it has now, but for what was written and is not
+ * there yet. */
 int window_copy_refresh(struct window_copy *copy);
 
 /* A WRITE, or another change of the file, begins and ends; if the copy is written back between,

@@ -75,7 +75,8 @@ static int map_here(struct vuc_window *w, const struct vuc_mmap_msg *m, int fd)
 					.length = m->len,
 					.writable = m->flags & VUC_MMAP_RW,
 					.dev = st.st_dev,
-					.ino = st.st_ino };
+					.ino = st.st_ino,
+					.file_size = (uint64_t)st.st_size };
 	return 0;
 }
 

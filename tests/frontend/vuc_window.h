@@ -43,6 +43,7 @@ struct vuc_window_map {
 	bool writable;
 	dev_t dev;
 	ino_t ino;
+	uint64_t file_size; /* of what was mapped: a front end could map all of it */
 };
 
 struct vuc_window {

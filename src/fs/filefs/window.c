@@ -50,13 +50,14 @@ static int window_open_inode(struct filefs_session *s, struct inode *inode, bool
 	return 0;
 }
 
-static int window_open(struct fs_session *session, uint64_t nodeid, bool write,
+static int window_open(struct fs_session *session, uint64_t nodeid, bool write, uint64_t length,
 		       struct fs_window_file *file)
 {
 	struct filefs_session *s = filefs_session_of(session);
 	struct inode *inode = inode_get(&s->inodes, nodeid);
 	int ret;
 
+	(void)length;
 	if (!inode)
 		return -ESTALE;
 	ret = window_open_inode(s, inode, write, file);

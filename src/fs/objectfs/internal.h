@@ -56,6 +56,7 @@ struct objectfs_session {
 	struct fs_session session;
 	uint32_t number;
 	struct slots handles;
+	_Atomic bool windowed;		   /* its guest has written through its window */
 	struct known *known[SLOTS_CHUNKS]; /* by index of the node; tree.lock */
 };
 
@@ -267,6 +268,12 @@ objectfs_op_fn objectfs_open, objectfs_open_slow, objectfs_create, objectfs_flus
 
 objectfs_op_fn objectfs_read, objectfs_write, objectfs_write_slow, objectfs_fallocate,
 	objectfs_lseek, objectfs_syncfs;
+/* ---- window.c ---- */
+
+extern const struct fs_window_ops objectfs_window_ops;
+/* The guest has written to @h's file by its window, which says so to no handle. */
+bool window_left_dirty(struct objectfs_session *s, struct handle *h);
+
 /* Commits @file and tells @n. Blocks. */
 int io_commit(struct objectfs *fs, struct node *n, struct cache_file *file);
 

@@ -269,6 +269,7 @@ static void objectfs_free(struct fs *base)
 
 static const struct fs_ops objectfs_ops = {
 	.name = "objectfs",
+	.window = &objectfs_window_ops,
 	.sync_at_unmount = true,
 	.init_flags = objectfs_init_flags,
 	.session_new = session_new,

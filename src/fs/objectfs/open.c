@@ -439,7 +439,7 @@ ssize_t objectfs_flush(struct objectfs_session *s, struct fs_req *req)
 		ret = cache_file_error(atomic_load(&h->file), &h->error_seen);
 		tree_unlock(&fs->tree);
 		atomic_store(&h->changed, false);
-	} else if (atomic_load(&h->changed)) {
+	} else if (atomic_load(&h->changed) || window_left_dirty(s, h)) {
 		ret = OP_DEFER;
 	}
 	handle_put(s, h);
@@ -472,7 +472,7 @@ ssize_t objectfs_flush_slow(struct objectfs_session *s, struct fs_req *req)
 
 	if (!h)
 		return -EBADF;
-	if (atomic_load(&h->changed))
+	if (atomic_load(&h->changed) || window_left_dirty(s, h))
 		ret = handle_commit(s, h);
 	handle_put(s, h);
 	return ret;
