@@ -64,7 +64,7 @@ unsigned fuse_thread_shard(void)
 	return mine - 1;
 }
 
-static void fuse_conn_drop_hold(struct fuse_conn *conn)
+void fuse_conn_drop_hold(struct fuse_conn *conn)
 {
 	struct fs_session *fs_session;
 
@@ -101,7 +101,7 @@ void fuse_conn_leave(struct fuse_conn *conn, unsigned shard)
 		fuse_conn_drop_hold(conn);
 }
 
-static bool fuse_conn_pin(struct fuse_conn *conn)
+bool fuse_conn_pin(struct fuse_conn *conn)
 {
 	uint32_t holds = atomic_load_explicit(&conn->holds, memory_order_relaxed);
 

@@ -61,6 +61,10 @@ unsigned fuse_thread_shard(void);
 struct fuse_conn *fuse_conn_enter(struct fuse_session *session, unsigned shard);
 void fuse_conn_leave(struct fuse_conn *conn, unsigned shard);
 
+/* Keeps the fs_session alive for a call from outside of its requests. False: it is not. */
+bool fuse_conn_pin(struct fuse_conn *conn);
+void fuse_conn_drop_hold(struct fuse_conn *conn);
+
 /* Ends what waits in @conn, if it is alive. */
 void fuse_conn_interrupt(struct fuse_conn *conn);
 
