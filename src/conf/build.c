@@ -141,6 +141,10 @@ static void unique_add(struct unique_set *set, const struct conf_section *sectio
 
 		if (!set->same(other->value, value))
 			continue;
+		/* Of the command line, for several mounts: check_options() says that. */
+		if (strcmp(other->key, key) == 0 &&
+		    conf_load_option(conf_section_load(section), key))
+			return;
 		if (other->owner)
 			snprintf(by, sizeof(by), " (mount \"%.64s\")", other->owner);
 		conf_section_place(other->section, other->key, place, sizeof(place));

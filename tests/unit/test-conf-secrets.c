@@ -155,6 +155,7 @@ static void test_environment(void **state)
 	struct target target;
 	struct conf_load *load;
 	size_t count;
+	char *text;
 
 	(void)state;
 	load = load_file(
@@ -174,6 +175,15 @@ static void test_environment(void **state)
 	       "f.toml:2: main.name: expected a name and } behind ${env:");
 	expect("[main]\nname = \"${env:}\"\n",
 	       "f.toml:2: main.name: expected a name and } behind ${env:");
+	expect("[main]\nname = \"${HOME}\"\n",
+	       "f.toml:2: main.name: expected ${env:NAME}, or $${ for ${ itself");
+	expect("[main]\nname = \"$${\"\n", NULL);
+	load = load_file(&target, "[main]\nname = \"$${e}$$$\"\n", 0600);
+	assert_string_equal(target.name, "${e}$$$");
+	text = print(&target);
+	assert_non_null(strstr(text, "name = \"$${e}$$$\"\n"));
+	free(text);
+	end(load, &target);
 	/* A secret that is wrong stays out of the message. */
 	setenv("OVFS_TEST_A", "much too long", 1);
 	expect("[main]\nkind = \"rich\"\nsecret = \"${env:OVFS_TEST_A}\"\n",

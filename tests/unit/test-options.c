@@ -146,6 +146,34 @@ static void test_line_overrides_file(void **state)
 	options_free(&o);
 }
 
+/* What is of one mount cannot be said for several. */
+static void test_line_and_many_mounts(void **state)
+{
+	struct options o;
+
+	(void)state;
+#define MANY(name, path)                                                                           \
+	"[[mount]]\nname = \"" name "\"\n[mount.socket_settings]\nsocket_path = \"" path "\"\n"    \
+	"[mount.storage_settings]\ntype = \"memory\"\n"
+	write_config(MANY("a", "1") MANY("b", "2"));
+	expect_run(&o, "--config-file=config.toml --readonly --log-level=warn");
+	assert_int_equal(o.config.mount_count, 2);
+	assert_true(o.config.mounts[0].backend.storage.readonly);
+	assert_true(o.config.mounts[1].backend.storage.readonly);
+	options_free(&o);
+	expect_error("--config-file=config.toml --tag=t --shared-dir=.",
+		     "ovfs: --shared-dir: is for one mount with one storage, and the configuration "
+		     "has several: say it there\n"
+		     "ovfs: --tag: is for one mount with one storage, and the configuration has "
+		     "several: say it there\n");
+	write_config(MANY("a", "1"));
+	expect_run(&o, "--config-file=config.toml --tag=t --socket-path=3");
+	assert_string_equal(o.config.mounts[0].name, "a");
+	assert_string_equal(o.config.mounts[0].socket.tag, "t");
+	assert_string_equal(o.config.mounts[0].socket.path.item[0], "3");
+	options_free(&o);
+}
+
 static void test_virtiofsd_options(void **state)
 {
 	struct options o;
@@ -311,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_actions),
 		cmocka_unit_test(test_check_config),
 		cmocka_unit_test(test_line_overrides_file),
+		cmocka_unit_test(test_line_and_many_mounts),
 		cmocka_unit_test(test_virtiofsd_options),
 		cmocka_unit_test(test_as_libvirt_calls),
 		cmocka_unit_test(test_compat_list),
