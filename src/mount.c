@@ -188,6 +188,7 @@ static struct err *mount_open(struct mount *m)
 {
 	struct storage_env env = {
 		.workers = m->workers,
+		.context = m->context,
 		.backends = m->env->backends,
 		.proc_self_fd = m->env->proc_self_fd,
 		.files_max = m->env->files_max,

@@ -38,8 +38,10 @@ struct err *mount_prepare(struct mount *m, struct generation *generation,
 	struct err *e = NULL;
 
 	loop_call(m->loop, mount_hold_run, m);
+	log_set_thread_context(m->context);
 	if (m->storage)
 		e = storage_prepare(m->storage, generation, m->config, config, fds->root);
+	log_set_thread_context(NULL);
 	if (!e)
 		return NULL;
 	loop_call(m->loop, mount_release_run, m);
@@ -172,8 +174,10 @@ void mount_commit(struct mount *m, struct generation *generation, const struct o
 {
 	struct mount_change change = { m, generation, config, fds };
 
+	log_set_thread_context(m->context);
 	if (m->storage)
 		storage_commit(m->storage);
+	log_set_thread_context(NULL);
 	loop_call(m->loop, mount_change_run, &change);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cache/cache.h"
 #include "fs/filefs/filefs.h"
 #include "fs/joinfs/joinfs.h"
@@ -211,6 +212,7 @@ struct settling {
 	pthread_t thread;
 	bool started;
 	struct part *part;
+	const char *context;
 	unsigned left;
 };
 
@@ -218,6 +220,7 @@ static void *settle_run(void *arg)
 {
 	struct settling *s = arg;
 
+	log_set_thread_context(s->context);
 	s->left = part_settle(s->part);
 	return NULL;
 }
@@ -230,6 +233,7 @@ unsigned storage_settle(struct storage *storage)
 
 	for (size_t i = 0; i < storage->count; i++) {
 		settling[i].part = storage->parts[i];
+		settling[i].context = storage->env.context;
 		settling[i].started =
 			storage->count > 1 &&
 			pthread_create(&settling[i].thread, NULL, settle_run, &settling[i]) == 0;

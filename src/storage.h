@@ -29,7 +29,8 @@ struct storage;
 struct storage_env {
 	struct workers *workers; /* for the driver */
 	struct backends *backends;
-	int proc_self_fd;   /* see filefs_new() */
+	const char *context; /* of the log, for threads of its own */
+	int proc_self_fd;    /* see filefs_new() */
 	unsigned files_max; /* descriptors, where the configuration leaves that open; 0: likewise */
 };
 
