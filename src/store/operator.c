@@ -43,6 +43,7 @@ static const char *const opcode_names[] = {
 	[STORE_DELETE_BATCH] = "delete_batch",
 	[STORE_COPY] = "copy",
 	[STORE_LIST_SESSIONS] = "list_sessions",
+	[STORE_WRITE] = "write",
 };
 _Static_assert(ARRAY_SIZE(opcode_names) == STORE_OPCODE_COUNT, "one name for each opcode");
 
@@ -156,6 +157,26 @@ static int check_delete_batch(const struct store_caps *caps, const struct store_
 	return 0;
 }
 
+/* What the ranges of a WRITE come to is what is written. */
+static int check_write(const struct store_caps *caps, const struct store_op *op)
+{
+	uint64_t sum = 0;
+
+	if (!caps->write_range)
+		return -EOPNOTSUPP;
+	if (!op->ranges || op->range_count == 0)
+		return -EINVAL;
+	for (size_t i = 0; i < op->range_count; i++) {
+		const struct store_range *range = &op->ranges[i];
+
+		if (range->length == 0 || range->length > op->length - sum ||
+		    range->offset + range->length < range->offset)
+			return -EINVAL;
+		sum += range->length;
+	}
+	return sum == op->length ? check_metadata(caps, op) : -EINVAL;
+}
+
 static int check_copy_source(const struct store_op *op)
 {
 	return check_key(op->source_key, false);
@@ -198,6 +219,8 @@ static int check_by_opcode(const struct store_caps *caps, const struct store_op 
 			return -EOPNOTSUPP;
 		err = check_copy_source(op);
 		return err ? err : check_metadata(caps, op);
+	case STORE_WRITE:
+		return check_write(caps, op);
 	case STORE_OPCODE_COUNT:
 		break;
 	}
@@ -216,7 +239,8 @@ static int store_op_check(const struct store_caps *caps, struct store_op *op)
 	bool prefix = op->opcode == STORE_LIST || op->opcode == STORE_LIST_SESSIONS;
 	int err;
 
-	if (op->opcode == STORE_READ || op->opcode == STORE_PUT || op->opcode == STORE_PART) {
+	if (op->opcode == STORE_READ || op->opcode == STORE_PUT || op->opcode == STORE_PART ||
+	    op->opcode == STORE_WRITE) {
 		size_t room = iov_len(&op->data);
 
 		if (op->length == 0) {
@@ -310,7 +334,7 @@ void store_submit(struct store *store, struct store_op *op)
 {
 	op->result = 0;
 	memset(&op->meta, 0, sizeof(op->meta));
-	op->checksum[0] = op->session_out[0] = '\0';
+	op->checksum[0] = op->session_out[0] = op->former[0] = '\0';
 	op->done = 0;
 	op->entries = 0;
 	op->retry_after_ms = 0;

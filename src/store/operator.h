@@ -80,6 +80,7 @@ enum store_opcode {
 	STORE_DELETE_BATCH,
 	STORE_COPY,	     /* server-side, metadata included unless replaced */
 	STORE_LIST_SESSIONS, /* unfinished write sessions, for cleaning up */
+	STORE_WRITE,	     /* ranges of an object that is there, in place */
 	STORE_OPCODE_COUNT,
 };
 
@@ -132,6 +133,11 @@ struct store_page {
 	char token[STORE_TOKEN_MAX]; /* of the next page when truncated */
 };
 
+/* Of the bytes of an object. */
+struct store_range {
+	uint64_t offset, length;
+};
+
 struct store_op;
 struct store;
 
@@ -157,8 +163,8 @@ struct store_op {
 	const char *if_match;
 	bool if_absent;
 
-	/* PUT, BEGIN, COPY: to be stored with the object. COPY: replaces what the
-	 * source has, when set. */
+	/* PUT, BEGIN, COPY, WRITE: to be stored with the object. COPY: replaces what the
+	 * source has, when set. WRITE: unless its time is later than this. */
 	bool set_user_mtime;
 	int64_t user_mtime_ns;
 	const char *content_type; /* NULL: the service's default */
@@ -173,12 +179,17 @@ struct store_op {
 	 * in an error although it may have happened. */
 	const char *write_id;
 
-	/* READ: where to, PUT and PART: where from; @length bytes, 0 for as many as
+	/* READ: where to, PUT, PART and WRITE: where from; @length bytes, 0 for as many as
 	 * the cursor has. READ: from @offset; short at the end of the object. As all
 	 * above, no service changes these (see store_op_cursor()), and a layer puts
 	 * back what it changes. */
 	struct iov_cursor data;
 	uint64_t offset, length;
+
+	/* WRITE: where to, one after the other; @length bytes in all. Not as one: after a failure
+	 * any of them may be written, or a part of one. */
+	const struct store_range *ranges;
+	size_t range_count;
 
 	const char *session; /* PART, COPY_PART, COMMIT, ABORT: of BEGIN */
 	uint32_t part_number;
@@ -215,10 +226,12 @@ struct store_op {
 	/* ---- Out, valid in complete(). ---- */
 	int result;
 	/* STAT, READ (of the whole object; from the first headers on, also when the
-	 * body then fails), PUT, COMMIT, COPY: as far as the service tells, etag always.
+	 * body then fails), PUT, COMMIT, COPY, WRITE: as far as the service tells, etag always
+	 * (a READ with caps.write_range: no etag).
 	 * PART, COPY_PART: etag. */
 	struct store_meta meta;
 	char checksum[STORE_CHECKSUM_MAX];   /* PART, COPY_PART: for COMMIT; "" for none */
+	char former[STORE_ETAG_MAX];	     /* WRITE: the version that it changed */
 	uint64_t done;			     /* READ: bytes in place, also of a failed one */
 	char session_out[STORE_SESSION_MAX]; /* BEGIN */
 	uint32_t entries;		     /* LIST: delivered by this attempt */
@@ -253,6 +266,9 @@ struct store_caps {
 	bool sessions;	      /* BEGIN, PART, COMMIT, ABORT, LIST_SESSIONS */
 	bool copy;
 	bool copy_part;
+	/* WRITE. Such objects have no versions that a READ could ask for: it gets what there is,
+	 * and zeros for what is not there any more. */
+	bool write_range;
 	bool start_after;
 	bool user_mtime;
 	bool write_id;

@@ -165,6 +165,8 @@ static void nonsense_is_refused_before_the_service(void **state)
 	assert_int_equal(call_op(&env, OP(STORE_COMMIT, "k", .session = "s", .parts = parts,
 					  .part_count = 2)),
 			 -EINVAL);
+	/* There is no such service here; see test-filefs-cache.c for one. */
+	assert_int_equal(call_op(&env, OP(STORE_WRITE, "k")), -EOPNOTSUPP);
 	assert_int_equal(call_op(&env, OP(STORE_COPY, "k")), -EINVAL);
 	assert_int_equal(call_op(&env, OP(STORE_COPY_PART, "k", .session = "s", .part_number = 1,
 					  .source_key = "s")),

@@ -115,7 +115,9 @@ static void metrics_complete(struct store *store, struct store_op *op)
 	add(&by->requests, op->attempts - state->attempts);
 	if (state->opcode == STORE_READ && op->done > state->done)
 		add(&by->bytes_read, op->done - state->done);
-	if ((state->opcode == STORE_PUT || state->opcode == STORE_PART) && op->result == 0)
+	if ((state->opcode == STORE_PUT || state->opcode == STORE_PART ||
+	     state->opcode == STORE_WRITE) &&
+	    op->result == 0)
 		add(&by->bytes_written, op->length);
 	if (op->result == 0)
 		add(&by->entries, op->entries);
