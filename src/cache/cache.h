@@ -188,6 +188,7 @@ struct cache_file_info {
 	uint64_t size;		   /* bytes, changes of ours included */
 	int64_t mtime_ns;	   /* user_mtime where there is one */
 	bool dirty;		   /* the storage does not have all of it yet */
+	uint64_t dirty_blocks;	   /* that hold something of that */
 	bool created;		   /* there is no object yet, */
 	bool doubtful;		   /* or, of a commit that failed, it is not known */
 	bool stale;		   /* somebody else's version took its place, or it is removed */
@@ -242,6 +243,32 @@ void cache_file_restore(struct cache_file *file);
  */
 int cache_file_rename(struct cache_file *file, const char *key, const struct store_meta *meta,
 		      const char *source);
+
+/* ---- Files that are changed in place (caps.write_range). inplace.c ---- */
+
+/*
+ * There cache_file_get() gives the file of @key whatever its version: this says what it was found
+ * to be, by a request sent at @seen_ns. If that is another version than what is cached, what is
+ * clean is dropped; what is dirty will be written over it. False: a commit is under way, so that it
+ * cannot be told; only without @wait. May block with it.
+ */
+bool cache_file_seen(struct cache_file *file, const struct store_meta *meta, uint64_t seen_ns,
+		     bool wait);
+
+/*
+ * The caller is going to do something with the file in the storage himself: returns when all that
+ * was dirty is written, with nobody else in such a section. Or the error of writing it, and then
+ * there is no section. May block.
+ */
+int cache_bypass_begin(struct cache_file *file);
+
+/* It is done. The file was @former and is @meta now, and its bytes [@start, @end) are others; NULL:
+ * not known. Reads that begin from now on see it. */
+void cache_bypass_end(struct cache_file *file, const struct store_meta *former,
+		      const struct store_meta *meta, uint64_t start, uint64_t end);
+
+/* cache_file_info.dirty, without a lock. */
+bool cache_file_dirty(const struct cache_file *file);
 
 /* ---- Data ---- */
 
@@ -302,5 +329,8 @@ void cache_set_mtime(struct cache_file *file, int64_t mtime_ns);
  * is tried again in the background. May block.
  */
 int cache_commit(struct cache_file *file);
+
+/* The same when nobody waits for it: a failure is left for cache_file_error(). */
+int cache_commit_background(struct cache_file *file);
 
 #endif

@@ -169,7 +169,7 @@ static void cleaner_run(struct work *work)
 	commit = cleaner_is_due(f, job->urgent, &due);
 	pthread_mutex_unlock(&f->lock);
 	if (commit) {
-		commit_background(f);
+		cache_commit_background(f);
 		pthread_mutex_lock(&f->lock);
 		cleaner_is_due(f, false, &due);
 		pthread_mutex_unlock(&f->lock);

@@ -6,7 +6,7 @@
  * home when what they wanted was in it. What that is, is a number: write_seq counts the
  * changes, committed_seq says up to which the storage has them all.
  *
- * There are three ways:
+ * There are three ways (and another for files that are changed in place: inplace.c):
  *
  *	PUT	small objects, whole, in one request
  *	session	large ones, by parts and copies (upload.c)
@@ -37,11 +37,6 @@
 
 /* Attempts of one commit at objects that change under it. */
 #define COMMIT_ATTEMPTS 8
-
-static const struct store_caps *file_caps(const struct cache_file *f)
-{
-	return store_caps(f->storage->config.store);
-}
 
 int commit_call(struct cache_file *f, struct store_op *op, bool replaces)
 {
@@ -284,8 +279,11 @@ static int commit_attr(struct cache_file *f)
 static int commit_round(struct cache_file *f)
 {
 	bool conditional = true;
-	int ret = conflict_settle_doubt(f);
+	int ret;
 
+	if (file_in_place(f))
+		return inplace_commit(f);
+	ret = conflict_settle_doubt(f);
 	for (unsigned i = 0; i < COMMIT_ATTEMPTS && ret == 0; i++) {
 		if (commit_is_attr(f))
 			ret = commit_attr(f);
@@ -334,7 +332,7 @@ static int commit_errno(int error)
 	}
 }
 
-static void commit_failed(struct cache_file *f, int error, bool background)
+int commit_failed(struct cache_file *f, int error, bool background)
 {
 	static struct log_limit limit;
 
@@ -348,6 +346,7 @@ static void commit_failed(struct cache_file *f, int error, bool background)
 		    "key=\"%s\" error=\"%s\" failures=%u retry_ms=%llu", f->key, strerror(-error),
 		    f->failures,
 		    (unsigned long long)((file_retry_ns(f, false) - f->failed_ns) / 1000000));
+	return commit_errno(error);
 }
 
 /* Becomes the one who commits, or finds that there is nothing to do (false). Under the lock. */
@@ -411,7 +410,7 @@ int cache_commit(struct cache_file *f)
 	return ret;
 }
 
-int commit_background(struct cache_file *f)
+int cache_commit_background(struct cache_file *f)
 {
 	return commit_file(f, true);
 }

@@ -43,8 +43,9 @@ struct cache_fetch {
 	struct block *block[FETCH_BLOCKS];
 	struct iovec iov[FETCH_BLOCKS + 2];
 	unsigned segments;
-	bool fill;  /* of one block that has something valid in it */
-	void *sink; /* where what is valid already goes, again; or NULL */
+	bool fill;     /* of one block that has something valid in it */
+	void *sink;    /* where what is valid already goes, again; or NULL */
+	bool obsolete; /* fetch_obsolete(); under the lock */
 	char etag[STORE_ETAG_MAX];
 	char key[];
 };
@@ -170,7 +171,7 @@ static int file_base_lost(struct cache_file *f, const char *etag, const char *ke
 		return 0;
 	if (f->doubt[0][0])
 		return -EIO;
-	if (file_is(f, FILE_UNLINKED | FILE_REPLACED))
+	if (file_is(f, FILE_UNLINKED | FILE_REPLACED) || file_in_place(f))
 		return -ESTALE;
 	log_info("object_changed", "key=\"%s\" version=%s", f->key, etag);
 	/* With changes of ours on top it stays, for the commit to find the conflict. */
@@ -209,7 +210,9 @@ static void fetch_complete(struct store_op *op)
 	atomic_fetch_add_explicit(&s->count.fetched, op->done, memory_order_relaxed);
 	list_init(&waiters);
 	pthread_mutex_lock(&f->lock);
-	if (result == 0) {
+	if (result == 0 && cf->obsolete) {
+		fetch_abandon(cf);
+	} else if (result == 0) {
 		fetch_arrive(cf, cf->length);
 		if (op->meta.has_user_mtime &&
 		    !atomic_load_explicit(&f->dirty, memory_order_relaxed))
@@ -258,7 +261,7 @@ static void fetch_submit(struct cache_file *f, struct cache_fetch *cf)
 
 	cf->op.opcode = STORE_READ;
 	cf->op.key = cf->key;
-	cf->op.if_match = cf->etag;
+	cf->op.if_match = file_in_place(f) ? NULL : cf->etag;
 	cf->op.data = iov_cursor(cf->iov, cf->segments);
 	cf->op.offset = cf->start;
 	cf->op.length = cf->length;
@@ -498,6 +501,18 @@ int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end)
 	return 0;
 }
 
+void fetch_obsolete(struct cache_file *f, uint64_t start, uint64_t end)
+{
+	struct list *pos;
+
+	list_for_each (pos, &f->fetches) {
+		struct cache_fetch *cf = list_entry(pos, struct cache_fetch, file_link);
+
+		if (cf->start < end && cf->start + cf->length > start)
+			cf->obsolete = true;
+	}
+}
+
 void fetch_settle(struct cache_file *f, uint64_t start)
 {
 	for (;;) {
@@ -538,9 +553,10 @@ static void revalidated(struct store_op *op)
 
 	list_init(&waiters);
 	pthread_mutex_lock(&f->lock);
-	if (result == -ENOENT || (result == 0 && strcmp(op->meta.etag, r->etag) != 0)) {
+	if (result == 0 && file_in_place(f))
+		inplace_found(f, r->etag, &op->meta);
+	else if (result == -ENOENT || (result == 0 && strcmp(op->meta.etag, r->etag) != 0))
 		result = file_base_lost(f, r->etag, r->key);
-	}
 	if (result == 0 && !strcmp(f->base.etag, op->meta.etag))
 		atomic_store_explicit(&f->validated_ns, r->sent_ns, memory_order_relaxed);
 	f->revalidation = NULL;

@@ -260,6 +260,12 @@ void file_purge(struct cache_file *f, bool dirty);
 /* pool_evict_fn */
 struct pool_owner *file_evict(void *arg, struct block *b);
 
+/* Of a storage whose files are changed in place: inplace.c. */
+static inline bool file_in_place(const struct cache_file *f)
+{
+	return store_caps(f->storage->config.store)->write_range;
+}
+
 /* ---- fetch.c ---- */
 
 /*
@@ -287,8 +293,17 @@ void fetch_settle(struct cache_file *f, uint64_t start);
 /* The same, when the base may be another by now: asks the storage, and wakes @wait. Under the
  * lock. -ENOMEM. */
 int fetch_revalidate(struct cache_file *f, struct cache_wait *wait);
+/* What is being fetched of [@start, @end) is not what is there any more: it is dropped when it
+ * arrives, and who waits for it looks again. Under the lock. */
+void fetch_obsolete(struct cache_file *f, uint64_t start, uint64_t end);
+
 /* Whether the time that the base is believed in has run out. */
 bool fetch_expired(const struct cache_file *f);
+
+/* ---- inplace.c ---- */
+
+/* The file was found to be @meta, by somebody who knew it as @etag. Under the lock. */
+void inplace_found(struct cache_file *f, const char *etag, const struct store_meta *meta);
 
 /* ---- storage.c ---- */
 

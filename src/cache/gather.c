@@ -200,6 +200,49 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 	return ret == -ENODATA && how == GATHER_FETCH ? -ENOMEM : ret;
 }
 
+int gather_dirty(struct cache_file *f, struct gather *g, uint64_t *offset, uint64_t max,
+		 struct store_range *range, size_t room, size_t *count)
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	struct map_place place;
+	uint64_t bytes = 0;
+	int ret = 0;
+
+	*count = 0;
+	while (ret == 0 && *count < room && bytes < max &&
+	       map_next(layout, &f->map, *offset, &place) != BLOCK_NONE) {
+		struct block *b = file_block_find(f, MAX(place.start, *offset), &place);
+		uint64_t start, length;
+
+		*offset = place.start + place.size;
+		if (!b)
+			continue;
+		if (!block_is(b, BLOCK_DIRTY)) {
+			block_unpin(b);
+			continue;
+		}
+		start = place.start + b->dirty_start;
+		length = b->dirty_end - b->dirty_start;
+		ret = gather_hold(g, &(struct gather_block){
+					     .block = b, .offset = place.start, .dirty = true });
+		if (ret < 0) {
+			block_unpin(b);
+			break;
+		}
+		block_set(b, BLOCK_SEALED);
+		ret = gather_add_iov(
+			g, (unsigned char *)pool_data(file_pool(f), b) + b->dirty_start, length);
+		if (*count && range[*count - 1].offset + range[*count - 1].length == start)
+			range[*count - 1].length += length;
+		else
+			range[(*count)++] = (struct store_range){ start, length };
+		bytes += length;
+	}
+	if (ret < 0)
+		gather_release(f, g, GATHER_KEEP);
+	return ret;
+}
+
 bool gather_reserve(struct cache_storage *s, uint64_t bytes)
 {
 	bool may;

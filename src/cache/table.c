@@ -264,7 +264,8 @@ static void file_validated_at(struct cache_file *f, uint64_t seen_ns)
  * storage. Without the file's lock: base.etag is read under the shard's. */
 static bool file_serves(struct cache_file *f, const struct store_meta *meta, uint64_t seen_ns)
 {
-	return file_is(f, FILE_CREATED) || atomic_load_explicit(&f->dirty, memory_order_acquire) ||
+	return file_is(f, FILE_CREATED) || file_in_place(f) ||
+	       atomic_load_explicit(&f->dirty, memory_order_acquire) ||
 	       atomic_load_explicit(&f->committing, memory_order_acquire) ||
 	       atomic_load_explicit(&f->validated_ns, memory_order_relaxed) > seen_ns ||
 	       (meta->etag[0] && !strcmp(f->base.etag, meta->etag));

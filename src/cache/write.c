@@ -15,6 +15,9 @@
  * A block that is being sent (SEALED) keeps its bytes until the commit ends: the write goes into
  * a copy, which takes its place in the map.
  *
+ * Where a commit writes into the file itself (inplace.c), what is dirty of a block has no gaps,
+ * either: a write that would leave one has the file committed first.
+ *
  * Dirty memory is bounded by config.dirty_percent of the pool; without write-back, that of a
  * stream by the parts that it has in flight. Beyond that nothing that is clean may become
  * dirty; who wants it waits for the cleaner, or the stream. Files that were removed while somebody
@@ -54,7 +57,8 @@ struct write_piece {
 struct write_plan {
 	struct write_piece *piece; /* local, or allocated */
 	unsigned count, room;
-	uint64_t fetch_start, fetch_end; /* -EAGAIN for these bytes; empty: for memory */
+	uint64_t fetch_start, fetch_end; /* -EAGAIN for these bytes; empty: for memory, */
+	bool commit;			 /* or for a commit */
 	struct write_piece local[WRITE_PIECES];
 };
 
@@ -155,12 +159,24 @@ static bool block_joins(const struct block *b, uint32_t from, uint32_t to)
 	return start == end || (from <= end && to >= start);
 }
 
+/* Whether [@from, @to) would leave a gap in what is dirty of @b, where there may be none. */
+static bool block_splits(const struct cache_file *f, const struct block *b, uint32_t from,
+			 uint32_t to)
+{
+	return file_in_place(f) && block_is(b, BLOCK_DIRTY) &&
+	       (from > b->dirty_end || to < b->dirty_start);
+}
+
 /* The block at piece->place, when it can take the piece now; pinned. */
 static int write_prepare_block(struct cache_file *f, struct write_piece *piece, struct block *b)
 {
 	if (block_is(b, BLOCK_FILLING)) {
 		block_unpin(b);
 		return -EINPROGRESS;
+	}
+	if (block_splits(f, b, piece->from, piece->to)) {
+		block_unpin(b);
+		return -EBUSY;
 	}
 	if (block_is(b, BLOCK_SEALED)) {
 		struct block *copy = block_copy(f, b, &piece->place);
@@ -269,6 +285,7 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 	plan->room = WRITE_PIECES;
 	plan->count = 0;
 	plan->fetch_start = plan->fetch_end = 0;
+	plan->commit = false;
 	while (offset < end) {
 		struct write_piece *piece;
 		int ret = 0;
@@ -284,8 +301,9 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 			plan->fetch_end = piece->place.start + piece->place.size;
 			return -EAGAIN;
 		}
+		plan->commit = ret == -EBUSY;
 		if (ret < 0)
-			return ret;
+			return plan->commit ? -EAGAIN : ret;
 		plan->count++;
 		grows |= !block_is(piece->block, BLOCK_DIRTY);
 		offset = piece->place.start + piece->to;
@@ -371,7 +389,7 @@ ssize_t cache_write(struct cache_file *f, uint64_t offset, size_t length,
 	pthread_mutex_lock(&f->lock);
 	ret = write_locked(f, &plan, offset, length, src, append);
 	pthread_mutex_unlock(&f->lock);
-	if (ret == -EAGAIN && plan.fetch_start == plan.fetch_end)
+	if (ret == -EAGAIN && plan.fetch_start == plan.fetch_end && !plan.commit)
 		cleaner_kick(f->storage);
 	return ret < 0 ? ret : (ssize_t)length;
 }
@@ -380,6 +398,30 @@ ssize_t cache_write(struct cache_file *f, uint64_t offset, size_t length,
 static int write_timeout(const struct cache_file *f)
 {
 	return f->error ? f->error : -ETIMEDOUT;
+}
+
+/* Waits for what @plan lacks, with the lock dropped: 0, or the error of what it waited for. */
+static int write_await(struct cache_file *f, const struct write_plan *plan, uint64_t deadline)
+{
+	bool time_left = true;
+	int ret = 0;
+
+	if (plan->fetch_start < plan->fetch_end) {
+		ret = fetch_wait(f, plan->fetch_start, plan->fetch_end);
+		time_left = loop_now_ns() < deadline;
+	} else if (plan->commit) {
+		pthread_mutex_unlock(&f->lock);
+		ret = cache_commit(f);
+		pthread_mutex_lock(&f->lock);
+	} else {
+		pthread_mutex_unlock(&f->lock);
+		cleaner_kick(f->storage);
+		time_left = storage_room_wait(f->storage, deadline);
+		pthread_mutex_lock(&f->lock);
+	}
+	if (ret < 0 && ret != -EAGAIN)
+		return ret;
+	return time_left ? 0 : write_timeout(f);
 }
 
 ssize_t cache_write_wait(struct cache_file *f, uint64_t offset, size_t length,
@@ -393,23 +435,9 @@ ssize_t cache_write_wait(struct cache_file *f, uint64_t offset, size_t length,
 		return 0;
 	pthread_mutex_lock(&f->lock);
 	while ((ret = write_locked(f, &plan, offset, length, src, append)) == -EAGAIN) {
-		bool time_left;
-
-		if (plan.fetch_start < plan.fetch_end) {
-			ret = fetch_wait(f, plan.fetch_start, plan.fetch_end);
-			time_left = loop_now_ns() < deadline;
-		} else {
-			pthread_mutex_unlock(&f->lock);
-			cleaner_kick(f->storage);
-			time_left = storage_room_wait(f->storage, deadline);
-			pthread_mutex_lock(&f->lock);
-		}
-		if (ret < 0 && ret != -EAGAIN)
+		ret = write_await(f, &plan, deadline);
+		if (ret < 0)
 			break;
-		if (!time_left) {
-			ret = write_timeout(f);
-			break;
-		}
 	}
 	pthread_mutex_unlock(&f->lock);
 	return ret < 0 ? ret : (ssize_t)length;

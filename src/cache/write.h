@@ -9,6 +9,7 @@
  *	upload.c	multipart: the session, its parts in flight, streaming
  *	plan.c		which bytes are sent, and which copied within the storage
  *	conflict.c	somebody else changed the object
+ *	inplace.c	files that are no objects: commits that write into them
  *	cleaner.c	when, in the background; sweep.c all of a storage at once
  *	leftover.c	write sessions that are not committed: has them aborted
  *	life.c		unlink, rename, errors
@@ -44,6 +45,11 @@ uint64_t storage_size_max(const struct cache_storage *s);
 static inline uint64_t file_region(const struct cache_file *f)
 {
 	return 1ull << f->storage->cache->layout.region_shift;
+}
+
+static inline const struct store_caps *file_caps(const struct cache_file *f)
+{
+	return store_caps(f->storage->config.store);
 }
 
 static inline uint64_t file_region_floor(const struct cache_file *f, uint64_t offset)
@@ -95,6 +101,14 @@ enum gather_end {
 	GATHER_KEEP,  /* it failed, or is not known: what was dirty stays so */
 	GATHER_CLEAN, /* the storage has it: what was not replaced since is clean */
 };
+/*
+ * What is dirty from *@offset on, at most @room ranges of the file in @range, *@count of them, and
+ * not much more than @max bytes: in @g, which is empty, one after the other, sealed and pinned.
+ * Moves *@offset behind it. Under the lock. -ENOMEM: @g is empty.
+ */
+int gather_dirty(struct cache_file *f, struct gather *g, uint64_t *offset, uint64_t max,
+		 struct store_range *range, size_t room, size_t *count);
+
 /* Lets the blocks of @g go, and empties it. Under the lock. */
 void gather_release(struct cache_file *f, struct gather *g, enum gather_end end);
 
@@ -142,8 +156,14 @@ void file_failed(struct cache_file *f, int error);
  * @urgent: when writers wait for memory, a short one. Under the lock. */
 uint64_t file_retry_ns(const struct cache_file *f, bool urgent);
 
-/* As cache_commit(); a failure is left for cache_file_error(). */
-int commit_background(struct cache_file *f);
+/* A commit of @f failed, which is noted, and logged; in the @background left for
+ * cache_file_error(). What a guest is told. Under the lock. */
+int commit_failed(struct cache_file *f, int error, bool background);
+
+/* ---- inplace.c ---- */
+
+/* All that is dirty, by WRITEs. 0 or negative errno. Under the lock, with committing. */
+int inplace_commit(struct cache_file *f);
 
 /* ---- upload.c ---- */
 
