@@ -15,7 +15,7 @@ edges='
 base:
 virtio:		base
 fs:		base
-fs/filefs:	fs base
+fs/filefs:	base store cache fs
 fs/joinfs:	fs base
 fuse:		fs base
 conf:		base

@@ -3,14 +3,20 @@
 
 #include <ftw.h>
 
-struct fx_mode fx_mode = { "/dev/shm", true, false };
+#include "base/loop.h"
+
+struct fx_mode fx_mode = { .base = "/dev/shm", .handles = true };
 
 bool fx_mode_select(unsigned n)
 {
 	static const struct fx_mode modes[] = {
-		{ "/dev/shm", true, false },  { "/var/tmp", true, false },
-		{ "/dev/shm", false, false }, { "/var/tmp", false, false },
+		{ "/dev/shm", true, false },
+		{ "/var/tmp", true, false },
+		{ "/dev/shm", false, false },
+		{ "/var/tmp", false, false },
 		{ "/var/tmp", true, true },
+		{ "/dev/shm", true, false, FX_CACHE_THROUGH },
+		{ "/var/tmp", true, true, FX_CACHE_THROUGH },
 	};
 
 	umask(0);
@@ -18,8 +24,8 @@ bool fx_mode_select(unsigned n)
 	if (n >= ARRAY_SIZE(modes))
 		return false;
 	fx_mode = modes[n];
-	print_message("-- base=%s handles=%d remote=%d\n", fx_mode.base, fx_mode.handles,
-		      fx_mode.remote);
+	print_message("-- base=%s handles=%d remote=%d cache=%d\n", fx_mode.base, fx_mode.handles,
+		      fx_mode.remote, fx_mode.cache);
 	return true;
 }
 
@@ -38,8 +44,59 @@ struct filefs_config fx_config(void)
 	};
 }
 
+static void *fx_loop(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
+/* As storage.c does it, on a small scale. */
+static void fx_cache_new(struct fx_cache *c)
+{
+	const struct pool_config pool = { .size = 12u << 20,
+					  .block_sizes = { 4096, 16384, 65536, 262144, 1u << 20 },
+					  .classes = 5,
+					  .huge_pages = POOL_HUGE_NEVER };
+	struct cache_storage_config files = {
+		.write_back = fx_mode.cache == FX_CACHE_BACK,
+		.write_back_delay_ns = 3600 * 1000000000ull, /* when the test says so */
+		.dirty_percent = 50,
+		.expiration = fx_mode.expiration_ns,
+		.expiration_ns = fx_mode.expiration_ns,
+		.wait_timeout_ns = 60 * 1000000000ull,
+		.read_ahead_max = 1u << 20,
+		.part_size = 5u << 20,
+		.parts_in_flight = 4,
+	};
+
+	assert_null(loop_new(&c->loop));
+	assert_null(filefs_data_new(&c->data, c->loop));
+	assert_int_equal(pthread_create(&c->thread, NULL, fx_loop, c->loop), 0);
+	assert_null(workers_new(&c->flushers, "flush", 4));
+	files.store = filefs_data_store(c->data);
+	files.workers = c->flushers;
+	assert_null(cache_new(&c->cache, &pool));
+	assert_null(cache_storage_new(&c->files, c->cache, &files));
+	filefs_data_start(c->data, c->files, files.write_back);
+}
+
+static void fx_cache_free(struct fx_cache *c)
+{
+	struct store *store = filefs_data_store(c->data);
+
+	cache_storage_free(c->files);
+	filefs_data_free(c->data);
+	workers_free(c->flushers);
+	cache_free(c->cache);
+	loop_stop(c->loop);
+	pthread_join(c->thread, NULL);
+	store_free(store);
+	loop_free(c->loop);
+}
+
 struct fx *fx_new(const struct filefs_config *config, uint64_t flags)
 {
+	struct filefs_config with_cache = *config;
 	struct fx *fx = calloc(1, sizeof(*fx));
 	struct fs_negotiated n = { .minor = 38, .max_write = 1u << 20 };
 
@@ -50,7 +107,10 @@ struct fx *fx_new(const struct filefs_config *config, uint64_t flags)
 	fx->proc = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(fx->dirfd >= 0 && fx->proc >= 0);
 	assert_null(workers_new(&fx->workers, "test", 4));
-	assert_null(filefs_new(&fx->fs, config, dup(fx->dirfd), fx->proc, fx->workers));
+	if (fx_mode.cache)
+		fx_cache_new(&fx->cache);
+	with_cache.data = fx->cache.data;
+	assert_null(filefs_new(&fx->fs, &with_cache, dup(fx->dirfd), fx->proc, fx->workers));
 	n.flags = fx->fs->ops->init_flags(fx->fs) & ~flags;
 	fx->session = fx->fs->ops->session_new(fx->fs, &n);
 	assert_non_null(fx->session);
@@ -73,9 +133,15 @@ void fx_free(struct fx *fx)
 {
 	fx->fs->ops->session_free(fx->session);
 	workers_free(fx->workers);
+	if (fx->cache.data) {
+		assert_int_equal(cache_storage_drain(fx->cache.files, 10 * 1000000000ull), 0);
+		filefs_data_stop(fx->cache.data);
+	}
 	/* What was taken of the budget has been given back. */
 	assert_int_equal(fx_filefs(fx)->fds, 0);
 	fx->fs->ops->free(fx->fs);
+	if (fx->cache.data)
+		fx_cache_free(&fx->cache);
 	close(fx->dirfd);
 	close(fx->proc);
 	nftw(fx->path, fx_remove, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);

@@ -5,7 +5,8 @@
  * operation's outcome.
  *
  * main() runs the tests of a file on each of: a directory on tmpfs and one on
- * disk, inodes by file handle and by descriptor, and as on a remote file system.
+ * disk, inodes by file handle and by descriptor, as on a remote file system, and with data through
+ * the cache.
  */
 #ifndef OVFS_TESTS_FILEFS_FIXTURE_H
 #define OVFS_TESTS_FILEFS_FIXTURE_H
@@ -28,7 +29,18 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
+
+/* The cache of a struct fx, when it has one. */
+struct fx_cache {
+	struct loop *loop;
+	pthread_t thread;
+	struct filefs_data *data;
+	struct workers *flushers;
+	struct cache *cache;
+	struct cache_storage *files;
+};
 
 struct fx {
 	char path[64];
@@ -36,6 +48,7 @@ struct fx {
 	struct workers *workers;
 	struct fs *fs;
 	struct fs_session *session;
+	struct fx_cache cache;
 };
 
 /* What the next fx_new() makes. */
@@ -43,6 +56,8 @@ struct fx_mode {
 	const char *base;
 	bool handles;
 	bool remote; /* as if it were: all that may wait goes to the workers */
+	enum { FX_CACHE_NONE, FX_CACHE_THROUGH, FX_CACHE_BACK } cache;
+	uint64_t expiration_ns; /* 0: none */
 };
 extern struct fx_mode fx_mode;
 

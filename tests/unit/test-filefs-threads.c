@@ -140,7 +140,7 @@ static void many_threads_few_descriptors(void **state)
 	struct fx *fx;
 
 	(void)state;
-	config.fd_limit = 64;
+	config.fd_limit = fx_mode.cache ? 128 : 64; /* with one more for each open file */
 	fx = fx_new(&config, 0);
 	if (!fx_handles(fx)) {
 		fx_free(fx);

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "fs/filefs/creds.h"
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
 
 int filefs_stat_fd(int fd, struct statx *stx)
@@ -37,6 +38,16 @@ static uint32_t attr_rdev(uint32_t major, uint32_t minor)
 	return (minor & 0xff) | (major << 8) | ((minor & ~0xffu) << 12);
 }
 
+/* With a cache: what the host does not have yet. */
+static void attr_show_data(const struct filefs *fs, const struct statx *stx, struct fuse_attr *attr)
+{
+	struct timespec mtime = { (time_t)attr->mtime, attr->mtimensec };
+
+	data_show(fs, stx, &attr->size, &attr->blocks, &mtime);
+	attr->mtime = (uint64_t)mtime.tv_sec;
+	attr->mtimensec = (uint32_t)mtime.tv_nsec;
+}
+
 void filefs_attr_fill(const struct filefs *fs, const struct statx *stx, struct fuse_attr *attr)
 {
 	dev_t dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
@@ -58,6 +69,8 @@ void filefs_attr_fill(const struct filefs *fs, const struct statx *stx, struct f
 		.rdev = attr_rdev(stx->stx_rdev_major, stx->stx_rdev_minor),
 		.blksize = stx->stx_blksize,
 	};
+	if (fs->data)
+		attr_show_data(fs, stx, attr);
 }
 
 static uint64_t attr_cache_ns(const struct filefs *fs, uint64_t configured)
@@ -200,6 +213,13 @@ static void attr_statx_fill(const struct filefs *fs, const struct statx *stx,
 		.dev_major = stx->stx_dev_major,
 		.dev_minor = stx->stx_dev_minor,
 	};
+	if (fs->data) {
+		struct timespec mtime = { stx->stx_mtime.tv_sec, stx->stx_mtime.tv_nsec };
+
+		data_show(fs, stx, &out->size, &out->blocks, &mtime);
+		out->mtime.tv_sec = mtime.tv_sec;
+		out->mtime.tv_nsec = (uint32_t)mtime.tv_nsec;
+	}
 }
 
 ssize_t filefs_statx(struct filefs_session *s, struct fs_req *req)

@@ -65,6 +65,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
 
 /* Descriptors for the rest of the process, when the limit is RLIMIT_NOFILE's. */
@@ -78,6 +79,7 @@ enum {
 	OP_DEVICE = 1 << 1,  /* waits for a device: a worker, unless there is none */
 	OP_LONG = 1 << 2,    /* takes long even in memory, unless it is short: a worker */
 	OP_NEVER = 1 << 3,   /* touches no file system: never a worker */
+	OP_DATA = 1 << 4,    /* waits for the data of one file: a worker of the cache's */
 };
 
 struct filefs_op {
@@ -132,6 +134,39 @@ static const struct filefs_op filefs_op_table[FUSE_OPCODE_COUNT] = {
 	[FUSE_SYNCFS] = { filefs_syncfs, .flags = OP_DEVICE },
 };
 
+/* With a cache: instead of those above. */
+static const struct filefs_op filefs_data_table[FUSE_OPCODE_COUNT] = {
+	[FUSE_SETATTR] = { data_setattr, data_setattr_blocking, OP_CHANGES | OP_DATA },
+	[FUSE_OPEN] = { data_open, data_open_blocking },
+	[FUSE_CREATE] = { data_create, .flags = OP_CHANGES },
+	[FUSE_TMPFILE] = { data_tmpfile, .flags = OP_CHANGES },
+	[FUSE_READ] = { data_read, data_read_blocking, OP_NEVER | OP_DATA },
+	[FUSE_WRITE] = { data_write, data_write_blocking, OP_CHANGES | OP_NEVER | OP_DATA },
+	[FUSE_FLUSH] = { data_flush, data_flush_blocking, OP_NEVER | OP_DATA },
+	[FUSE_FSYNC] = { data_fsync, data_fsync_blocking, OP_DEVICE | OP_DATA },
+	[FUSE_SETLK] = { data_setlk, data_setlk_blocking, OP_DATA },
+	[FUSE_SETLKW] = { data_setlkw, data_setlkw_blocking, OP_DATA },
+	[FUSE_FALLOCATE] = { data_fallocate, data_fallocate_blocking, OP_CHANGES | OP_DATA },
+	[FUSE_LSEEK] = { data_lseek, data_lseek_blocking, OP_DATA },
+	[FUSE_COPY_FILE_RANGE] = { data_copy_file_range, data_copy_file_range_blocking,
+				   OP_CHANGES | OP_DATA },
+	[FUSE_COPY_FILE_RANGE_64] = { data_copy_file_range, data_copy_file_range_blocking,
+				      OP_CHANGES | OP_DATA },
+	[FUSE_SYNCFS] = { data_syncfs, data_syncfs_blocking, OP_NEVER | OP_DATA },
+};
+
+static const struct filefs_op *filefs_op_cached(uint32_t opcode)
+{
+	const struct filefs_op *op = &filefs_data_table[opcode];
+
+	return op->run ? op : &filefs_op_table[opcode];
+}
+
+static const struct filefs_op *filefs_op_of(const struct filefs_session *s, uint32_t opcode)
+{
+	return filefs_of(s)->data ? filefs_op_cached(opcode) : &filefs_op_table[opcode];
+}
+
 bool filefs_fd_take(struct filefs *fs)
 {
 	if (atomic_fetch_add(&fs->fds, 1) < fs->fd_limit)
@@ -149,9 +184,14 @@ void filefs_fd_release(struct filefs *fs)
 static void filefs_work_run(struct work *work)
 {
 	struct fs_req *req = fs_req_resume(work);
-	const struct filefs_op *op = &filefs_op_table[req->opcode];
+	struct filefs_session *s = filefs_session_of(req->session);
+	const struct filefs_op *op = filefs_op_of(s, req->opcode);
 	filefs_op_fn *run = op->run_blocking ? op->run_blocking : op->run;
-	ssize_t result = run(filefs_session_of(req->session), req);
+	ssize_t result;
+
+	if (filefs_of(s)->data)
+		data_begin();
+	result = run(s, req);
 
 	if (result != FS_PENDING)
 		fs_req_complete(req, result);
@@ -159,7 +199,12 @@ static void filefs_work_run(struct work *work)
 
 ssize_t filefs_defer(struct filefs_session *s, struct fs_req *req)
 {
-	fs_req_defer(req, filefs_of(s)->workers, filefs_work_run);
+	struct filefs *fs = filefs_of(s);
+	struct workers *workers = fs->workers;
+
+	if (fs->data && (filefs_op_cached(req->opcode)->flags & OP_DATA))
+		workers = fs->data->io;
+	fs_req_defer(req, workers, filefs_work_run);
 	return FS_PENDING;
 }
 
@@ -206,11 +251,9 @@ static bool filefs_op_waits(struct filefs_session *s, const struct fs_req *req, 
 	return mount->remote || ((flags & OP_DEVICE) && !mount->memory);
 }
 
-static ssize_t filefs_dispatch(struct fs_session *session, struct fs_req *req)
+static ssize_t filefs_dispatch_op(struct filefs_session *s, struct fs_req *req,
+				  const struct filefs_op *op)
 {
-	struct filefs_session *s = filefs_session_of(session);
-	const struct filefs_op *op = &filefs_op_table[req->opcode];
-
 	if (!op->run)
 		return -ENOSYS;
 	if ((op->flags & OP_CHANGES) && filefs_of(s)->config.readonly)
@@ -218,6 +261,17 @@ static ssize_t filefs_dispatch(struct fs_session *session, struct fs_req *req)
 	if (filefs_op_waits(s, req, op->flags))
 		return filefs_defer(s, req);
 	return op->run(s, req);
+}
+
+static ssize_t filefs_dispatch(struct fs_session *session, struct fs_req *req)
+{
+	return filefs_dispatch_op(filefs_session_of(session), req, &filefs_op_table[req->opcode]);
+}
+
+static ssize_t filefs_dispatch_cached(struct fs_session *session, struct fs_req *req)
+{
+	data_begin();
+	return filefs_dispatch_op(filefs_session_of(session), req, filefs_op_cached(req->opcode));
 }
 
 static uint64_t filefs_init_flags(const struct fs *base)
@@ -334,29 +388,26 @@ static void filefs_free(struct fs *base)
 {
 	struct filefs *fs = container_of(base, struct filefs, fs);
 
+	if (fs->data)
+		data_detach(fs);
 	locks_fini(&fs->locks);
 	mounts_fini(&fs->mounts);
 	close(fs->root_fd);
 	free(fs);
 }
 
-#define FILEFS_OPS                                                                                 \
-	{                                                                                          \
-		[0 ... FUSE_OPCODE_COUNT - 1] = filefs_dispatch                                    \
-	}
+#define FILEFS_OPS(dispatch)                                                                       \
+	.name = "filefs", .init_flags = filefs_init_flags, .session_new = filefs_session_new,      \
+	.session_free = filefs_session_free, .session_interrupt = filefs_session_interrupt,        \
+	.describe = filefs_describe, .op = { [0 ... FUSE_OPCODE_COUNT - 1] = (dispatch) },         \
+	.set_readonly = filefs_set_readonly, .free = filefs_free
 
-static const struct fs_ops filefs_ops = {
-	.name = "filefs",
-	.window = &filefs_window_ops,
-	.init_flags = filefs_init_flags,
-	.session_new = filefs_session_new,
-	.session_free = filefs_session_free,
-	.session_interrupt = filefs_session_interrupt,
-	.describe = filefs_describe,
-	.op = FILEFS_OPS,
-	.set_readonly = filefs_set_readonly,
-	.free = filefs_free,
-};
+static const struct fs_ops filefs_ops = { FILEFS_OPS(filefs_dispatch),
+					  .window = &filefs_window_ops };
+
+/* A window would show what the host has, not what is dirty. */
+static const struct fs_ops filefs_cached_ops = { FILEFS_OPS(filefs_dispatch_cached),
+						 .sync_at_unmount = true };
 
 static unsigned filefs_fd_limit(unsigned configured)
 {
@@ -401,7 +452,7 @@ struct err *filefs_new(struct fs **out, const struct filefs_config *config, int 
 		close(path);
 		return err_errno(ENOMEM, "file storage");
 	}
-	fs->fs.ops = &filefs_ops;
+	fs->fs.ops = config->data ? &filefs_cached_ops : &filefs_ops;
 	fs->config = *config;
 	fs->workers = workers;
 	fs->root_fd = path;
@@ -421,6 +472,7 @@ struct err *filefs_new(struct fs **out, const struct filefs_config *config, int 
 	filefs_log_mode(fs, &fs->mounts.table[index]);
 	/* Every session takes a reference of its own; this one finds out now. */
 	mounts_put(&fs->mounts, (unsigned)index);
+	fs->data = config->data;
 	*out = &fs->fs;
 	return NULL;
 }

@@ -3,9 +3,9 @@
  * File storage: forwards every request to a directory of the host.
  *
  * Full POSIX, as far as the host file system has it. Data goes straight
- * between guest memory and the file (preadv2, pwritev2): no copy, no cache of
- * our own. See the comment on top of filefs.c for how inodes, descriptors
- * and the caller's identity are kept.
+ * between guest memory and the file (preadv2, pwritev2), without a copy; or, when that is
+ * configured, through the cache (data.h). See the comment on top of filefs.c for how inodes,
+ * descriptors and the caller's identity are kept.
  */
 #ifndef OVFS_FS_FILEFS_H
 #define OVFS_FS_FILEFS_H
@@ -16,6 +16,11 @@
 #include "base/err.h"
 #include "base/workers.h"
 #include "fs/fs.h"
+
+struct cache_storage;
+struct filefs_data;
+struct loop;
+struct store;
 
 /* What the guest may keep in its caches (virtiofsd's --cache). */
 enum filefs_cache {
@@ -31,15 +36,16 @@ struct filefs_config {
 	uint64_t attr_timeout_ns; /* ignored (0, or a day) by never and always */
 	uint64_t entry_timeout_ns;
 	uint64_t negative_timeout_ns;
-	bool writeback;		 /* FUSE_WRITEBACK_CACHE */
-	bool xattr;		 /* forward extended attributes */
-	bool posix_acl;		 /* FUSE_POSIX_ACL; needs xattr */
-	bool posix_locks;	 /* forward fcntl and flock locks to the host */
-	bool announce_submounts; /* FUSE_SUBMOUNTS */
-	bool allow_direct_io;	 /* honour O_DIRECT of the guest on the host file */
-	bool readdirplus;	 /* FUSE_DO_READDIRPLUS, READDIRPLUS_AUTO */
-	bool inode_file_handles; /* name inodes by file handle when the host can */
-	unsigned fd_limit;	 /* descriptors this mount may use; 0: from RLIMIT_NOFILE */
+	bool writeback;		  /* FUSE_WRITEBACK_CACHE */
+	bool xattr;		  /* forward extended attributes */
+	bool posix_acl;		  /* FUSE_POSIX_ACL; needs xattr */
+	bool posix_locks;	  /* forward fcntl and flock locks to the host */
+	bool announce_submounts;  /* FUSE_SUBMOUNTS */
+	bool allow_direct_io;	  /* honour O_DIRECT of the guest on the host file */
+	bool readdirplus;	  /* FUSE_DO_READDIRPLUS, READDIRPLUS_AUTO */
+	bool inode_file_handles;  /* name inodes by file handle when the host can */
+	unsigned fd_limit;	  /* descriptors this mount may use; 0: from RLIMIT_NOFILE */
+	struct filefs_data *data; /* data goes through the cache; borrowed. NULL: it does not */
 };
 
 /*
@@ -51,5 +57,21 @@ struct filefs_config {
  */
 struct err *filefs_new(struct fs **out, const struct filefs_config *config, int root_fd,
 		       int proc_self_fd, struct workers *workers);
+
+/*
+ * The cached data of a directory. It is made, its store put under a struct cache_storage (maybe
+ * with layers in between), told of that, and then given to filefs_new(), once or more often. In the
+ * end: the drivers are freed, the cache drained, filefs_data_stop(), the cache_storage freed,
+ * filefs_data_free(), and then the store with its @loop. One thread.
+ */
+struct err *filefs_data_new(struct filefs_data **out, struct loop *loop)
+	__attribute__((warn_unused_result));
+struct store *filefs_data_store(struct filefs_data *data);
+void filefs_data_start(struct filefs_data *data, struct cache_storage *cache, bool write_back);
+/* From now on. Any thread. */
+void filefs_data_set_write_back(struct filefs_data *data, bool write_back);
+void filefs_data_stop(struct filefs_data *data);
+/* Accepts NULL. */
+void filefs_data_free(struct filefs_data *data);
 
 #endif

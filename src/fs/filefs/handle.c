@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
 
 int filefs_handle_add(struct filefs_session *s, struct inode *inode, int fd, uint32_t flags,
@@ -19,6 +20,9 @@ int filefs_handle_add(struct filefs_session *s, struct inode *inode, int fd, uin
 	h->mount = atomic_load(&inode->mount);
 	h->dir = dir;
 	atomic_store(&h->flags, flags);
+	atomic_store(&h->data, NULL);
+	h->stream = NULL;
+	h->error_seen = 0;
 	slot_hold(inode);
 	*fh = slot_id(h);
 	slot_publish(h);
@@ -41,6 +45,7 @@ struct handle *filefs_handle_get(struct filefs_session *s, uint64_t fh, bool dir
 /* Gives back what a handle holds. Nobody else uses it. */
 static void handle_teardown(struct filefs_session *s, struct handle *h)
 {
+	data_close(h);
 	if (h->dir)
 		filefs_dir_free(s, h->dir);
 	if (atomic_load(&h->flags) & HANDLE_LOCKED)

@@ -16,6 +16,8 @@
 
 struct filefs_session;
 struct inode;
+struct datafile;
+struct cache_stream;
 
 #define HANDLES_MAX (1u << 24)
 
@@ -24,6 +26,9 @@ enum {
 	HANDLE_SLOW_WRITE = 1 << 1, /* O_DIRECT, O_SYNC, O_DSYNC: for a worker */
 	HANDLE_SLOW_READ = 1 << 2,  /* O_DIRECT */
 	HANDLE_LOCKED = 1 << 3,	    /* flock was used */
+	/* Around the cache, where there is one. */
+	HANDLE_THROUGH_READ = 1 << 4,
+	HANDLE_THROUGH_WRITE = 1 << 5,
 };
 
 struct handle {
@@ -33,6 +38,10 @@ struct handle {
 	uint32_t mount;
 	uint32_t dir; /* directory stream, 0 for a file */
 	_Atomic uint32_t flags;
+	/* With a cache; data.h. Not before OPEN is answered. */
+	struct datafile *_Atomic data;
+	struct cache_stream *stream;
+	uint32_t error_seen; /* filefs_data.lock */
 };
 
 /*

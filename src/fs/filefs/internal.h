@@ -33,6 +33,8 @@ struct filefs {
 	unsigned fd_limit;
 	_Atomic unsigned fds; /* descriptors taken of fd_limit */
 
+	struct filefs_data *data; /* NULL: no cache */
+
 	struct locks locks; /* waiting lock requests of all sessions */
 
 	struct log_limit fd_log, creds_log, stale_log;
@@ -135,6 +137,14 @@ bool filefs_describe(struct fs_session *session, uint64_t nodeid, fs_tell_fn *te
 
 /* lock.c */
 filefs_op_fn filefs_getlk, filefs_setlk, filefs_setlkw;
+
+/* data_io.c: the same with a cache, for handles that have a datafile */
+filefs_op_fn data_read, data_read_blocking, data_write, data_write_blocking, data_open,
+	data_open_blocking, data_create, data_tmpfile, data_flush, data_flush_blocking, data_fsync,
+	data_fsync_blocking, data_setattr, data_setattr_blocking, data_lseek, data_lseek_blocking,
+	data_fallocate, data_fallocate_blocking, data_copy_file_range,
+	data_copy_file_range_blocking, data_syncfs, data_syncfs_blocking, data_setlk, data_setlkw,
+	data_setlk_blocking, data_setlkw_blocking;
 
 /* Hands @req to a worker, which runs @req's operation in its blocking form. */
 ssize_t filefs_defer(struct filefs_session *s, struct fs_req *req);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
 
 #define LOCK_DELAY_MIN_NS 5000000ull
@@ -262,7 +263,11 @@ static int lock_try_flock(struct handle *h, const struct fs_req *req)
 
 static int lock_waiter_try(const struct lock_waiter *w)
 {
-	return w->owner ? lock_try_posix(w->owner, w->req) : lock_try_flock(w->handle, w->req);
+	int ret = w->owner ? lock_try_posix(w->owner, w->req) : lock_try_flock(w->handle, w->req);
+
+	if (ret == 0 && filefs_of(w->s)->data)
+		data_locked(w->s, w->req->in.lk.fh);
+	return ret;
 }
 
 /* The waiter is out of the list. What it holds goes before the request is

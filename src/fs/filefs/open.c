@@ -76,6 +76,8 @@ static uint32_t open_reply_flags(const struct filefs_session *s, struct inode *i
 		reply |= FOPEN_KEEP_CACHE;
 		break;
 	case FILEFS_CACHE_AUTO:
+		if (fs->data) /* data_attach() */
+			break;
 		if (!made && filefs_stat_fd(fd, &stx) == 0)
 			made = &stx;
 		if (made && open_version_same(inode, made))
