@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/workers.h"
+#include "fs/filefs/filefs.h"
 #include "storage_stack.h"
 #include "observe.h"
 
@@ -180,6 +181,8 @@ static struct err *backend_open(struct backend *b, unsigned threads)
 	e = cache_storage_new(&b->files, cache, &files);
 	if (e)
 		return err_wrap(e, "cache");
+	if (backend_data(b))
+		filefs_data_start(backend_data(b), b->files, b->config->cache.write_back);
 	b->observer = observer_storage_new(b->owner->ctl, b->config, b->stack, b->files);
 	return NULL;
 }
@@ -187,6 +190,8 @@ static struct err *backend_open(struct backend *b, unsigned threads)
 static void backend_close(struct backend *b)
 {
 	observer_storage_free(b->observer);
+	if (b->files && backend_data(b))
+		filefs_data_stop(backend_data(b));
 	cache_storage_free(b->files);
 	workers_free(b->flushers);
 	storage_stack_free(b->stack);
@@ -284,6 +289,11 @@ const char *backend_name(const struct backend *b)
 struct store *backend_store(struct backend *b)
 {
 	return storage_stack_store(b->stack);
+}
+
+struct filefs_data *backend_data(struct backend *b)
+{
+	return storage_stack_files(b->stack);
 }
 
 struct cache_storage *backend_files(struct backend *b)

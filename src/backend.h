@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The object storages of the daemon, and the cache that they have in common.
+ * The storages of the daemon that are cached, and the cache that they have in common. That is
+ * object storages, and directories that are configured so.
  *
  *	struct backends		all of them, with the one block pool of the process
  *	struct backend		one: transfer loop, stack of layers, threads for commits, and
@@ -56,6 +57,8 @@ unsigned backends_usage(struct backends *backends, struct pool_usage *out,
 const char *backend_name(const struct backend *backend);
 
 struct store *backend_store(struct backend *backend);
+/* Of type fs: for filefs_new(); else NULL. */
+struct filefs_data *backend_data(struct backend *backend);
 struct cache_storage *backend_files(struct backend *backend);
 
 /* Logs how often the service was asked for what, and how the cache did. */

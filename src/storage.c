@@ -19,7 +19,8 @@
 /* ---- A part ---- */
 
 /* @root stays the caller's, who may need it for another attempt. */
-static struct err *part_open_files(struct part *part, const struct ovfs_mount *mount,
+static struct err *part_open_files(struct part *part, struct generation *generation,
+				   const struct ovfs_mount *mount,
 				   const struct ovfs_backend *backend,
 				   const struct storage_env *env, int root)
 {
@@ -39,8 +40,17 @@ static struct err *part_open_files(struct part *part, const struct ovfs_mount *m
 		.inode_file_handles = mount->fuse.inode_file_handles,
 		.fd_limit = mount->fuse.fd_limit ? mount->fuse.fd_limit : env->files_max,
 	};
-	int fd = fcntl(root, F_DUPFD_CLOEXEC, 0);
+	struct err *e;
+	int fd;
 
+	if (backend->cache.enabled) {
+		e = backend_get(&part->backend, env->backends, generation, backend,
+				mount->worker.threads);
+		if (e)
+			return e;
+		fs_config.data = backend_data(part->backend);
+	}
+	fd = fcntl(root, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return err_errno(errno, "cannot open the shared directory");
 	return filefs_new(&part->fs, &fs_config, fd, env->proc_self_fd, env->workers);
@@ -131,7 +141,7 @@ struct err *part_new(struct part **out, struct generation *generation,
 		}
 	}
 	if (backend->storage.type == OVFS_STORAGE_FS)
-		e = part_open_files(part, mount, backend, env, root);
+		e = part_open_files(part, generation, mount, backend, env, root);
 	else
 		e = part_open_objects(part, generation, mount, backend, env);
 	if (e && part->path)

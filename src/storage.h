@@ -3,7 +3,7 @@
  * What a mount shows, from its configuration: a directory, or objects with all that
  * stands between them and the file system driver.
  *
- *	fs		filefs
+ *	fs		filefs; with a cache -> backend (cache -> stack -> the files)
  *	s3, memory	objectfs -> backend (cache -> stack of layers -> service)
  *
  * or several such parts, each below a name in joinfs ([[mount.directory]]). The drivers are the

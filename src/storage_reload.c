@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "fs/filefs/filefs.h"
 #include "fs/joinfs/joinfs.h"
 #include "fs/objectfs/objectfs.h"
 #include "storage_priv.h"
@@ -86,6 +87,16 @@ void storage_discard(struct storage *storage)
 		part_free(storage->fresh[--storage->fresh_count]);
 }
 
+static void part_set_write_back(struct part *part, bool write_back)
+{
+	struct filefs_data *files = backend_data(part->backend);
+
+	if (files)
+		filefs_data_set_write_back(files, write_back);
+	else
+		objectfs_set_write_back(part->fs, write_back);
+}
+
 static void part_change(struct part *part)
 {
 	bool write_back = part->then->cache.write_back;
@@ -96,10 +107,10 @@ static void part_change(struct part *part)
 		return;
 	/* Before the cache stops to take it, and after it has begun to. */
 	if (!write_back)
-		objectfs_set_write_back(part->fs, false);
+		part_set_write_back(part, false);
 	backend_commit(part->backend);
 	if (write_back)
-		objectfs_set_write_back(part->fs, true);
+		part_set_write_back(part, true);
 }
 
 /* Hides a directory, and lets go of it when nobody is inside any more. */

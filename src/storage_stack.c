@@ -8,6 +8,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "fs/filefs/filefs.h"
 #include "store/layers/limit.h"
 #include "store/layers/metrics.h"
 #include "store/layers/retry.h"
@@ -28,7 +29,7 @@ struct stack_side {
 	struct list link; /* storage_stack.sides */
 	struct store *service;
 	struct store *requests; /* metrics above the service */
-	struct store *retry;
+	struct store *retry;	/* NULL: no layers; a disk has its own ways to be slow */
 	struct store *top;
 };
 
@@ -37,8 +38,9 @@ struct storage_stack {
 	pthread_t thread;
 	bool running;
 	bool s3;
-	struct store *turn; /* the switch above the sides */
-	struct store *top;  /* the whole; metrics */
+	struct filefs_data *files; /* of type fs */
+	struct store *turn;	   /* the switch above the sides */
+	struct store *top;	   /* the whole; metrics */
 	struct stack_side *prepared;
 	pthread_mutex_t lock; /* covers what follows */
 	struct list sides;    /* the last one is current, others finish what they have */
@@ -163,6 +165,16 @@ static struct err *side_add_layers(struct stack_side *side, const struct ovfs_ba
 	return e;
 }
 
+/* Where no layers are wanted. */
+static struct err *side_add_metrics(struct stack_side *side)
+{
+	struct err *e = store_metrics_new(&side->requests, side->service);
+
+	if (!e)
+		side->top = side->requests;
+	return e;
+}
+
 /* Nothing is in flight in it. @service: it goes, too. */
 static void side_free(struct stack_side *side, bool service)
 {
@@ -176,7 +188,8 @@ static void side_free(struct stack_side *side, bool service)
 }
 
 /*
- * A side for @config. A service in memory is its data: all sides have the same, @current's.
+ * A side for @config. A service in memory is its data, that of files their table: all sides have
+ * the same, @current's.
  */
 static struct err *side_new(struct stack_side **out, struct storage_stack *stack,
 			    const struct ovfs_backend *config, const struct stack_side *current)
@@ -191,10 +204,12 @@ static struct err *side_new(struct stack_side **out, struct storage_stack *stack
 		e = side_open_s3(side, stack->loop, config);
 	else if (current)
 		side->service = current->service;
+	else if (stack->files)
+		side->service = filefs_data_store(stack->files);
 	else
 		e = side_open_memory(side, stack->loop, config);
 	if (!e)
-		e = side_add_layers(side, config);
+		e = stack->files ? side_add_metrics(side) : side_add_layers(side, config);
 	if (e) {
 		side_free(side, stack->s3 || !current);
 		return e;
@@ -309,6 +324,8 @@ struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_back
 	pthread_mutex_init(&stack->lock, NULL);
 	stack->s3 = config->storage.type == OVFS_STORAGE_S3;
 	e = loop_new(&stack->loop);
+	if (!e && config->storage.type == OVFS_STORAGE_FS)
+		e = filefs_data_new(&stack->files, stack->loop);
 	if (!e)
 		e = stack_open(stack, config);
 	if (!e)
@@ -321,6 +338,11 @@ struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_back
 	}
 	*out = stack;
 	return NULL;
+}
+
+struct filefs_data *storage_stack_files(struct storage_stack *stack)
+{
+	return stack->files;
 }
 
 struct store *storage_stack_store(struct storage_stack *stack)
@@ -396,6 +418,12 @@ void storage_stack_log(struct storage_stack *stack)
 	}
 }
 
+static void side_stop(struct stack_side *side)
+{
+	if (side->retry)
+		store_retry_stop(side->retry);
+}
+
 void storage_stack_stop(struct storage_stack *stack)
 {
 	struct list *link;
@@ -403,7 +431,7 @@ void storage_stack_stop(struct storage_stack *stack)
 	pthread_mutex_lock(&stack->lock);
 	stack->stopping = true;
 	list_for_each (link, &stack->sides)
-		store_retry_stop(list_entry(link, struct stack_side, link)->retry);
+		side_stop(list_entry(link, struct stack_side, link));
 	pthread_mutex_unlock(&stack->lock);
 }
 
@@ -413,6 +441,7 @@ void storage_stack_free(struct storage_stack *stack)
 
 	if (!stack)
 		return;
+	filefs_data_free(stack->files);
 	if (stack->running) {
 		loop_stop(stack->loop);
 		pthread_join(stack->thread, NULL);
@@ -474,7 +503,7 @@ static void stack_commit_run(void *arg)
 	pthread_mutex_lock(&stack->lock);
 	list_push_back(&stack->sides, &side->link);
 	if (stack->stopping)
-		store_retry_stop(side->retry);
+		side_stop(side);
 	pthread_mutex_unlock(&stack->lock);
 }
 

@@ -4,6 +4,7 @@
  * runs them, as configured.
  *
  *	metrics -> switch -> retry -> throttle -> limit -> timeout -> metrics -> s3 or memory
+ *	metrics -> switch -> metrics -> files of a directory, when their data is cached
  *
  * The upper metrics count what the mount asked for, the lower ones what the service
  * was asked. A reload makes all that is below the switch anew, and exchanges it.
@@ -18,15 +19,19 @@
 #include "store/layers/metrics.h"
 #include "store/operator.h"
 
+struct filefs_data;
 struct storage_stack;
 
 /*
  * Starts the loop on a thread of its own, and has the service answer once: an error
  * says what is wrong with the configuration, the credentials or the way to the service.
- * @config is of type s3 or memory; not kept. Blocks until that answer (or a time-out).
+ * @config is not kept. Blocks until that answer (or a time-out).
  */
 struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
 	__attribute__((warn_unused_result));
+
+/* Of type fs: for filefs_new(), and to be told of the cache; else NULL. Borrowed. */
+struct filefs_data *storage_stack_files(struct storage_stack *stack);
 
 /* The top, borrowed. */
 struct store *storage_stack_store(struct storage_stack *stack);
@@ -56,8 +61,9 @@ void storage_stack_free(struct storage_stack *stack);
 
 /*
  * Builds what @config asks for beside what there is, and has the service answer once; of type
- * memory the data stays. On success exactly one of the other two follows: the exchange, under
- * operations in flight, which end where they began; or not. One thread, not the loop's.
+ * memory the data stays, and of type fs the files. On success exactly one of the other two follows:
+ * the exchange, under operations in flight, which end where they began; or not. One thread, not the
+ * loop's.
  */
 struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
 	__attribute__((warn_unused_result));

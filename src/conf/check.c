@@ -250,11 +250,9 @@ static void check_backend_cache(const struct conf_section *section, struct ovfs_
 
 	if (!conf_section_has(section, "cache_settings.enabled_cache"))
 		backend->cache.enabled = objects;
-	if (backend->cache.enabled && !objects)
-		conf_section_problem(
-			section, "cache_settings.enabled_cache",
-			"not supported for type \"fs\" yet: the host's page cache keeps "
-			"its files");
+	if (!backend->cache.enabled && !objects && backend->cache.write_back)
+		conf_section_problem(section, "cache_settings.enabled_cache_write_back",
+				     "needs enabled_cache = true");
 	if (!backend->cache.enabled && objects)
 		conf_section_problem(
 			section, "cache_settings.enabled_cache",

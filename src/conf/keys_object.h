@@ -27,11 +27,10 @@ static const char *const words_unsupported[] = {
 static const struct conf_key keys_cache[] = {
 	{ .name = "enabled_cache",
 	  .doc = "Keep data in the daemon's memory, beyond what is on its way: always for s3 and "
-		 "memory, never (yet) for fs, where the host's page cache does it. Not set: "
-		 "accordingly.",
+		 "memory. For fs only when it is set to true, which is for network file systems; "
+		 "without it, guests read and write the host's files without a copy.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
-	  .only = ONLY_FS | ONLY_OBJECTS,
 	  .change = CONF_CHANGE_RESTART,
 	  FIELD_BACKEND(cache.enabled) },
 	{ .name = "size",
@@ -54,7 +53,7 @@ static const struct conf_key keys_cache[] = {
 	  .doc = "Answer writes, and close, as soon as the data is in the cache, and write it to "
 		 "the storage later: after write_back_delay, at fsync, or when memory is short. "
 		 "What was not written yet is lost with the host. Without it, close waits for the "
-		 "storage and returns its error.",
+		 "storage and returns its error; of type fs, so does each write.",
 	  .type = CONF_BOOL,
 	  .standard = "false",
 	  FIELD_BACKEND(cache.write_back) },
@@ -99,6 +98,7 @@ static const struct conf_key keys_cache[] = {
 	  .min = 5 * MIB,
 	  .max = GIB,
 	  .change = CONF_CHANGE_RESTART,
+	  .only = ONLY_OBJECTS,
 	  FIELD_BACKEND(cache.part_size) },
 	{ .name = "parts_in_flight",
 	  .doc = "How many parts of one object are sent at a time.",
@@ -107,6 +107,7 @@ static const struct conf_key keys_cache[] = {
 	  .min = 1,
 	  .max = 1024,
 	  .change = CONF_CHANGE_RESTART,
+	  .only = ONLY_OBJECTS,
 	  FIELD_BACKEND(cache.parts_in_flight) },
 	{ .name = "wait_timeout",
 	  .doc = "How long a guest's request waits for memory when all of it holds data that the "
@@ -122,6 +123,7 @@ static const struct conf_key keys_cache[] = {
 	  .type = CONF_CHOICE,
 	  .standard = "fail",
 	  .words = words_conflict,
+	  .only = ONLY_OBJECTS,
 	  FIELD_BACKEND(cache.on_conflict) },
 	{ .name = "drain_timeout",
 	  .doc = "How long the end of the daemon waits for data to reach the storage.",

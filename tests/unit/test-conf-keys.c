@@ -275,9 +275,11 @@ static void test_storage_types(void **state)
 	       "f:7: fuse_settings.xattr: this key is for type = \"fs\", and type is \"s3\"");
 	expect(SOCKET S3 "[fuse_settings]\ncache = \"metadata\"\n",
 	       "f:7: fuse_settings.cache: \"metadata\" is for type \"fs\"");
-	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache = true\n",
-	       "f:6: cache_settings.enabled_cache: not supported for type \"fs\" yet: the host's "
-	       "page cache keeps its files");
+	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache = true\n"
+			      "enabled_cache_write_back = true\nsize = \"1GiB\"\n",
+	       NULL);
+	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache_write_back = true\n",
+	       "f:6: cache_settings.enabled_cache_write_back: needs enabled_cache = true");
 	expect(SOCKET STORAGE "[cache_settings]\nenabled_cache = false\n", NULL);
 	expect(SOCKET S3 "[cache_settings]\nenabled_cache = false\n",
 	       "f:7: cache_settings.enabled_cache: not supported for type \"s3\" and \"memory\": "
