@@ -148,6 +148,7 @@ class Ovfs(Daemon):
     kind = "ovfs"
     # Off by default, and tested nevertheless.
     settings = {"allow_direct_io": True}
+    cache = {}
 
     def argv(self):
         path = self.socket + ".toml"
@@ -163,9 +164,10 @@ class Ovfs(Daemon):
             if in_chroot():
                 # With its own namespaces it says that it cannot, and ends.
                 conf.write("\n[sandbox_settings]\nmode = \"chroot\"\n")
-            if self.settings:
-                conf.write("\n[fuse_settings]\n" + "".join(
-                    f"{key} = {toml(value)}\n" for key, value in self.settings.items()))
+            for table, settings in ("fuse_settings", self.settings), ("cache_settings", self.cache):
+                if settings:
+                    conf.write(f"\n[{table}]\n" + "".join(
+                        f"{key} = {toml(value)}\n" for key, value in settings.items()))
         return [*self.command, f"--config-file={path}"]
 
 
@@ -180,6 +182,13 @@ class OvfsWithWindow(Ovfs):
             conf.write(f"\n[dax_settings]\nenabled = true\n"
                        f"window_size = {toml(self.window_size)}\n")
         return argv
+
+
+class OvfsWithCache(Ovfs):
+    """ovfs with the directory's data in its own cache: small, so that it is full."""
+
+    cache = {"enabled_cache": True, "enabled_cache_write_back": True, "write_back_delay": "1s",
+             "size": "32MiB"}
 
 
 class OvfsByFlags(Ovfs):

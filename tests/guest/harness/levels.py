@@ -12,6 +12,7 @@ import os
 import subprocess
 
 from . import bucket, cases as case_files, qemu
+from .daemon import OvfsWithCache
 from .report import Failure
 from .site import Site
 
@@ -73,6 +74,17 @@ def uml(plan, cases):
     with plan.site("uml") as site:
         site.run_cases("uml", cases)
     plan.play_scenarios("uml")
+
+
+def uml_cache(plan, cases):
+    """User-mode Linux, with the directory's data going through the cache of the daemon."""
+    if not plan.has(plan.tools.need_uml):
+        return
+    with plan.site("uml-cache") as site:
+        site.daemon_class = OvfsWithCache
+        site.uml_options = {"scale": 5}
+        site.run_cases("uml", [case for case in cases
+                               if plan.patterns or case.name in CACHE_CASES])
 
 
 def uml_s3(plan, _):
@@ -163,7 +175,11 @@ def qemu_new(plan, cases):
 # Cases that put much, or much at a time, through the rings.
 RING_CASES = ("create-and-lookup", "big-file", "random-io", "mmap")
 
-LEVELS = {"local": local, "uml": uml, "uml-s3": uml_s3, "uml-new": uml_new, "qemu": qemu_level,
+# What moves data in all ways that there are, and what looks at its size.
+CACHE_CASES = ("append", "copy-file-range", "direct-io", "fallocate", "kill-privileges", "mmap",
+               "random-io", "sparse", "sqlite", "tar", "truncate", "unlinked-open")
+
+LEVELS = {"local": local, "uml": uml, "uml-cache": uml_cache, "uml-s3": uml_s3, "uml-new": uml_new, "qemu": qemu_level,
           "qemu-new": qemu_new}
 # The longest first, since several run at a time.
 DEFAULT = ("uml", "uml-s3", "qemu", "uml-new", "qemu-new")
