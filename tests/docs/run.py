@@ -28,7 +28,7 @@ import tempfile
 from xml.dom.minidom import parseString
 from xml.parsers.expat import ExpatError
 
-BLOCK_TIMEOUT_S = 60
+BLOCK_TIMEOUT_S = 120
 MINIMUM = '[socket_settings]\nsocket_path = "/run/ovfs/part.sock"\n'
 MINIMUM_STORAGE = '[storage_settings]\ntype = "memory"\n'
 
@@ -50,7 +50,7 @@ class Page:
         self.write("/bin/ovfsctl",
                    "#!/bin/bash\n"
                    f'export OVFS_CTL_SOCKET="${{OVFS_CTL_SOCKET:-{self.dir}/run/ovfs/ctl.sock}}"\n'
-                   "for i in {1..100}; do\n"
+                   "for i in {1..250}; do\n"
                    f'\tsaid=$({ovfsctl} "$@" 2>&1); status=$?\n'
                    '\t[ $status -ne 3 ] && break\n\tsleep 0.2\ndone\n'
                    'echo "$said"\nexit $status\n', 0o755)
@@ -169,18 +169,23 @@ def page_blocks(name):
         raise Failure(f"{name}:{start}: no end of the block")
 
 
-failed = 0
+number = failed = 0
 for file in files:
     page = Page()
     try:
         for line, kind, text in page_blocks(file):
+            number += 1
+            problem = None
             try:
                 block(page, kind, text)
-            except (Failure, subprocess.CalledProcessError, ValueError,
-                    ExpatError) as e:
-                print(f"{file}:{line}: {kind}: {e}")
+            except (Failure, subprocess.CalledProcessError, ValueError, ExpatError) as e:
+                problem = e
+            print(f"{'not ok' if problem else 'ok'} {number} - {os.path.basename(file)}:{line} "
+                  f"{kind}", flush=True)
+            if problem:
+                print(*(f"# {said}" for said in str(problem).splitlines()), sep="\n")
                 failed += 1
     finally:
         page.end()
-print(", ".join(f"{n} {what}" for what, n in counts.items()) + f", {failed} failed")
+print("# " + ", ".join(f"{n} {what}" for what, n in counts.items()) + f", {failed} failed")
 sys.exit(failed > 0)
