@@ -61,6 +61,9 @@ void cache_free(struct cache *cache);
  */
 struct err *cache_resize(struct cache *cache, uint64_t size) __attribute__((warn_unused_result));
 void cache_usage(const struct cache *cache, struct pool_usage *out);
+/* Bytes of memory that it takes to know which block of a file is where; not in the pool's size, but
+ * bounded by it: cache/map.h. */
+uint64_t cache_map_bytes(struct cache *cache);
 
 /* ---- A storage ---- */
 

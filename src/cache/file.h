@@ -42,6 +42,7 @@
 
 struct cache {
 	struct pool *pool;
+	struct map_memory maps;
 	struct map_layout layout;
 	pthread_mutex_t lock;	   /* outside of cache_storage.lock */
 	struct list storages;	   /* lock; cache_storage.link */
@@ -231,6 +232,9 @@ static inline void file_count_dirty(struct cache_file *f, int64_t bytes)
 	atomic_fetch_add_explicit(f->apart ? &s->apart_bytes : &s->dirty_bytes, (uint64_t)bytes,
 				  memory_order_relaxed);
 }
+
+/* pool_get() for @f, under its lock. */
+struct block *file_block_get(struct cache_file *f, unsigned class);
 
 /*
  * A new block for @place, in the map, pinned once, clean, with nothing valid in it: its bytes

@@ -12,11 +12,17 @@
 /* Regions in GROW at the beginning of a file: beyond them half a region is little. */
 #define MAP_GROW_REGIONS 4
 
-#define MAP_LEAF_BITS 6
+/* Regions that were not taken back, and may stay so: of those there are this part. */
+#define MAP_MISSED_MIN 64u
+#define MAP_MISSED_PART 8u
+
+#define MAP_LEAF_BITS 4
 #define MAP_LEAF (1u << MAP_LEAF_BITS)
 
 /* Regions 1 .. MAP_LEAF of a file are in leaf 0, and so on. */
 struct map_leaf {
+	struct map_leaf *next; /* map_memory.leaves */
+	unsigned busy;	       /* regions with slots of any shape; the file's lock */
 	struct map_region region[MAP_LEAF];
 };
 
@@ -28,15 +34,119 @@ struct map_directory {
 };
 
 struct map_slots {
-	unsigned count;
+	struct map_slots *next; /* map_memory.slots */
+	unsigned count;		/* the same for ever */
 	_Atomic block_id slot[];
 };
 
-void map_layout_init(struct map_layout *l, const struct pool *pool)
+/* ---- Memory: type-stable, see map.h ---- */
+
+void map_memory_init(struct map_memory *memory)
+{
+	*memory = (struct map_memory){ 0 };
+	pthread_mutex_init(&memory->lock, NULL);
+}
+
+void map_memory_exit(struct map_memory *memory)
+{
+	for (unsigned i = 0; i < MAP_SHAPES; i++) {
+		while (memory->slots[i]) {
+			struct map_slots *slots = memory->slots[i];
+
+			memory->slots[i] = slots->next;
+			free(slots);
+		}
+	}
+	while (memory->leaves) {
+		struct map_leaf *leaf = memory->leaves;
+
+		memory->leaves = leaf->next;
+		free(leaf);
+	}
+	pthread_mutex_destroy(&memory->lock);
+}
+
+uint64_t map_memory_bytes(struct map_memory *memory)
+{
+	uint64_t bytes;
+
+	pthread_mutex_lock(&memory->lock);
+	bytes = memory->bytes;
+	pthread_mutex_unlock(&memory->lock);
+	return bytes;
+}
+
+static void memory_took(struct map_memory *memory, size_t bytes)
+{
+	pthread_mutex_lock(&memory->lock);
+	memory->bytes += bytes;
+	pthread_mutex_unlock(&memory->lock);
+}
+
+/* Empty slots; NULL without memory. */
+static struct map_slots *slots_get(const struct map_layout *l, enum map_shape shape)
+{
+	size_t size = sizeof(struct map_slots) + l->slots[shape] * sizeof(block_id);
+	struct map_slots *slots;
+
+	pthread_mutex_lock(&l->memory->lock);
+	slots = l->memory->slots[shape];
+	if (slots)
+		l->memory->slots[shape] = slots->next;
+	pthread_mutex_unlock(&l->memory->lock);
+	if (slots)
+		return slots;
+	slots = calloc(1, size);
+	if (slots) {
+		slots->count = l->slots[shape];
+		memory_took(l->memory, size);
+	}
+	return slots;
+}
+
+/* They are empty. */
+static void slots_put(const struct map_layout *l, enum map_shape shape, struct map_slots *slots)
+{
+	pthread_mutex_lock(&l->memory->lock);
+	slots->next = l->memory->slots[shape];
+	l->memory->slots[shape] = slots;
+	pthread_mutex_unlock(&l->memory->lock);
+}
+
+static struct map_leaf *leaf_get(const struct map_layout *l)
+{
+	struct map_leaf *leaf;
+
+	pthread_mutex_lock(&l->memory->lock);
+	leaf = l->memory->leaves;
+	if (leaf)
+		l->memory->leaves = leaf->next;
+	pthread_mutex_unlock(&l->memory->lock);
+	if (leaf)
+		return leaf;
+	leaf = calloc(1, sizeof(*leaf));
+	if (leaf)
+		memory_took(l->memory, sizeof(*leaf));
+	return leaf;
+}
+
+/* All of its regions are without slots. */
+static void leaf_put(const struct map_layout *l, struct map_leaf *leaf)
+{
+	pthread_mutex_lock(&l->memory->lock);
+	leaf->next = l->memory->leaves;
+	l->memory->leaves = leaf;
+	pthread_mutex_unlock(&l->memory->lock);
+}
+
+/* ---- The layout ---- */
+
+void map_layout_init(struct map_layout *l, const struct pool *pool, struct map_memory *memory)
 {
 	unsigned slots = 0;
 
 	memset(l, 0, sizeof(*l));
+	l->memory = memory;
 	l->classes = pool_classes(pool);
 	for (unsigned i = 0; i < l->classes; i++)
 		l->shift[i] = (unsigned)__builtin_ctz(pool_class_size(pool, i));
@@ -97,19 +207,30 @@ void map_place(const struct map_layout *l, enum map_shape shape, uint64_t offset
 	place->slot = (uint16_t)(place->slot + l->grow_first[class] - (class ? 1 : 0));
 }
 
+/* ---- Regions ---- */
+
+/* Of a region but the first; NULL: none, or *@place is NULL, too, and there may be none. */
+static struct map_leaf *leaf_find(struct map *map, uint32_t number,
+				  struct map_leaf *_Atomic **place)
+{
+	struct map_directory *d = atomic_load_explicit(&map->others, memory_order_acquire);
+	size_t i = (number - 1) >> MAP_LEAF_BITS;
+
+	*place = NULL;
+	if (!d || i >= d->leaves)
+		return NULL;
+	*place = &d->leaf[i];
+	return atomic_load_explicit(*place, memory_order_acquire);
+}
+
 static struct map_region *region_find(struct map *map, uint32_t number)
 {
-	struct map_directory *d;
+	struct map_leaf *_Atomic *place;
 	struct map_leaf *leaf;
-	size_t i;
 
 	if (number == 0)
 		return &map->first;
-	d = atomic_load_explicit(&map->others, memory_order_acquire);
-	i = (number - 1) >> MAP_LEAF_BITS;
-	if (!d || i >= d->leaves)
-		return NULL;
-	leaf = atomic_load_explicit(&d->leaf[i], memory_order_acquire);
+	leaf = leaf_find(map, number, &place);
 	return leaf ? &leaf->region[(number - 1) & (MAP_LEAF - 1)] : NULL;
 }
 
@@ -132,27 +253,71 @@ static struct map_directory *directory_grow(struct map *map, size_t leaves)
 	return d;
 }
 
-static struct map_region *region_make(struct map *map, uint32_t number)
+/* *@leaf_out: NULL for the first region. */
+static struct map_region *region_make(const struct map_layout *l, struct map *map, uint32_t number,
+				      struct map_leaf **leaf_out)
 {
-	struct map_directory *d = atomic_load_explicit(&map->others, memory_order_relaxed);
+	struct map_leaf *_Atomic *place;
 	struct map_leaf *leaf;
-	size_t i;
 
+	*leaf_out = NULL;
 	if (number == 0)
 		return &map->first;
-	i = (number - 1) >> MAP_LEAF_BITS;
-	if (!d || i >= d->leaves)
-		d = directory_grow(map, i + 1);
-	if (!d)
+	leaf = leaf_find(map, number, &place);
+	if (!place && !directory_grow(map, ((number - 1) >> MAP_LEAF_BITS) + 1ul))
 		return NULL;
-	leaf = atomic_load_explicit(&d->leaf[i], memory_order_relaxed);
 	if (!leaf) {
-		leaf = calloc(1, sizeof(*leaf));
+		leaf_find(map, number, &place);
+		leaf = leaf_get(l);
 		if (!leaf)
 			return NULL;
-		atomic_store_explicit(&d->leaf[i], leaf, memory_order_release);
+		atomic_store_explicit(place, leaf, memory_order_release);
 	}
+	*leaf_out = leaf;
 	return &leaf->region[(number - 1) & (MAP_LEAF - 1)];
+}
+
+/* Whether it had any slots. */
+static bool region_release(const struct map_layout *l, struct map_region *region)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < MAP_SHAPES; i++) {
+		struct map_slots *slots =
+			atomic_load_explicit(&region->slots[i], memory_order_relaxed);
+
+		if (!slots)
+			continue;
+		atomic_store_explicit(&region->slots[i], NULL, memory_order_release);
+		slots_put(l, (enum map_shape)i, slots);
+		any = true;
+	}
+	return any;
+}
+
+static bool region_has_slots(struct map_region *region)
+{
+	for (unsigned i = 0; i < MAP_SHAPES; i++)
+		if (atomic_load_explicit(&region->slots[i], memory_order_relaxed))
+			return true;
+	return false;
+}
+
+void map_reclaim(const struct map_layout *l, struct map *map, uint32_t number)
+{
+	struct map_region *region = region_find(map, number);
+	struct map_leaf *_Atomic *place;
+	struct map_leaf *leaf;
+
+	if (!region || atomic_load_explicit(&region->used, memory_order_acquire) ||
+	    !region_release(l, region) || number == 0)
+		return;
+	map->live--;
+	leaf = leaf_find(map, number, &place);
+	if (--leaf->busy == 0) {
+		atomic_store_explicit(place, NULL, memory_order_release);
+		leaf_put(l, leaf);
+	}
 }
 
 static _Atomic block_id *region_slot(struct map_region *region, enum map_shape shape, unsigned slot)
@@ -204,22 +369,51 @@ enum map_shape map_choose(const struct map_layout *l, struct map *map, uint64_t 
 	return number >= MAP_GROW_REGIONS || region_end <= size ? MAP_WHOLE : MAP_GROW;
 }
 
+void map_reclaim_missed(struct map *map)
+{
+	atomic_fetch_add_explicit(&map->missed, 1, memory_order_relaxed);
+}
+
+/* All regions: a step or so for each that was missed. */
+static void map_reclaim_all(const struct map_layout *l, struct map *map)
+{
+	struct map_directory *d = atomic_load_explicit(&map->others, memory_order_relaxed);
+
+	atomic_store_explicit(&map->missed, 0, memory_order_relaxed);
+	for (size_t i = 0; d && i < d->leaves; i++) {
+		for (uint32_t k = 0; k < MAP_LEAF; k++) {
+			if (!atomic_load_explicit(&d->leaf[i], memory_order_relaxed))
+				break;
+			map_reclaim(l, map, (uint32_t)(i << MAP_LEAF_BITS) + k + 1);
+		}
+	}
+}
+
 int map_insert(const struct map_layout *l, struct map *map, const struct map_place *place,
 	       block_id id)
 {
-	struct map_region *region = region_make(map, place->region);
+	struct map_leaf *leaf;
+	struct map_region *region = region_make(l, map, place->region, &leaf);
 	struct map_slots *slots;
+	uint32_t missed;
 
 	if (!region)
 		return -ENOMEM;
 	slots = atomic_load_explicit(&region->slots[place->shape], memory_order_relaxed);
 	if (!slots) {
-		unsigned count = l->slots[place->shape];
-
-		slots = calloc(1, sizeof(*slots) + count * sizeof(slots->slot[0]));
-		if (!slots)
+		missed = atomic_load_explicit(&map->missed, memory_order_relaxed);
+		if (missed > MAP_MISSED_MIN && missed > map->live / MAP_MISSED_PART)
+			map_reclaim_all(l, map);
+		region = region_make(l, map, place->region, &leaf); /* its leaf may have gone */
+		if (!region)
 			return -ENOMEM;
-		slots->count = count;
+		slots = slots_get(l, (enum map_shape)place->shape);
+		if (!slots)
+			return -ENOMEM; /* a leaf without slots goes with the file */
+		if (leaf && !region_has_slots(region)) {
+			leaf->busy++;
+			map->live++;
+		}
 		atomic_store_explicit(&region->slots[place->shape], slots, memory_order_release);
 	}
 	atomic_store_explicit(&region->shape, place->shape, memory_order_release);
@@ -237,18 +431,23 @@ void map_replace(struct map *map, const struct map_place *place, block_id id)
 	atomic_store_explicit(place_slot(map, place), id, memory_order_release);
 }
 
-bool map_remove(struct map *map, const struct block *b, block_id id)
+bool map_remove(struct map *map, const struct block *b, block_id id, bool *empty)
 {
 	struct map_region *region = region_find(map, b->region);
-	enum map_shape shape = atomic_load_explicit(&region->shape, memory_order_acquire);
-	_Atomic block_id *slot = region_slot(region, shape, b->slot);
+	enum map_shape shape = MAP_WHOLE;
+	_Atomic block_id *slot = NULL;
 
+	if (region) {
+		shape = atomic_load_explicit(&region->shape, memory_order_acquire);
+		slot = region_slot(region, shape, b->slot);
+	}
 	/* It is not there when it was replaced or dropped while somebody had it pinned; the
-	 * region may have another shape by then. */
+	 * region may have another shape by then, or be another file's. */
+	*empty = false;
 	if (!slot || !atomic_compare_exchange_strong_explicit(
 			     slot, &id, BLOCK_NONE, memory_order_acq_rel, memory_order_relaxed))
 		return false;
-	atomic_fetch_sub_explicit(&region->used, 1, memory_order_release);
+	*empty = atomic_fetch_sub_explicit(&region->used, 1, memory_order_acq_rel) == 1;
 	return true;
 }
 
@@ -300,23 +499,20 @@ block_id map_next(const struct map_layout *l, struct map *map, uint64_t offset,
 	return BLOCK_NONE;
 }
 
-static void region_free(struct map_region *region)
-{
-	for (unsigned i = 0; i < MAP_SHAPES; i++)
-		free(atomic_load_explicit(&region->slots[i], memory_order_relaxed));
-}
-
-void map_free(struct map *map)
+void map_free(const struct map_layout *l, struct map *map)
 {
 	struct map_directory *d = atomic_load_explicit(&map->others, memory_order_relaxed);
 
-	region_free(&map->first);
+	region_release(l, &map->first);
 	for (size_t i = 0; d && i < d->leaves; i++) {
 		struct map_leaf *leaf = atomic_load_explicit(&d->leaf[i], memory_order_relaxed);
 
 		for (unsigned k = 0; leaf && k < MAP_LEAF; k++)
-			region_free(&leaf->region[k]);
-		free(leaf);
+			region_release(l, &leaf->region[k]);
+		if (leaf) {
+			leaf->busy = 0;
+			leaf_put(l, leaf);
+		}
 	}
 	while (d) {
 		struct map_directory *former = d->former;

@@ -15,15 +15,20 @@
  * Memory taken is at most 1/4 more than stored for files beyond 4 regions, at most twice
  * below, and one block of the smallest class for the smallest.
  *
- * Finding a block takes no lock: nothing that a reader walks over is freed before the
- * file is. A region changes its shape when all its slots are empty, under the file's lock;
- * it keeps the slots of its former shapes for that reason.
+ * Finding a block takes no lock. A region changes its shape when all its slots are empty, under
+ * the file's lock. Slots of regions without blocks are taken back, and leaves of regions without
+ * slots, and become others, perhaps of another file, but never anything else (map_memory): who
+ * walked over them without the lock finds something else there, or nothing, and with map_holds(),
+ * which begins at the file, that it is not his. So the memory of all maps is bounded by the
+ * blocks there are, not by the files: 1 KiB for each block at worst, that is blocks of 16 KiB,
+ * each 32 MiB from the others; but for the directory, 16 bytes for each 32 MiB of a file.
  *
  * Threads: map_find() any; the others under the lock of the file; map_free() the last.
  */
 #ifndef OVFS_CACHE_MAP_H
 #define OVFS_CACHE_MAP_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -33,8 +38,22 @@
 
 enum map_shape { MAP_WHOLE, MAP_SMALL, MAP_GROW, MAP_SHAPES };
 
+/* Of one cache. Taken from the host when there is none to be used again, and given back with
+ * the cache. */
+struct map_memory {
+	pthread_mutex_t lock; /* innermost */
+	struct map_slots *slots[MAP_SHAPES];
+	struct map_leaf *leaves;
+	uint64_t bytes; /* of these, and of those in use */
+};
+void map_memory_init(struct map_memory *memory);
+/* All maps are free. */
+void map_memory_exit(struct map_memory *memory);
+uint64_t map_memory_bytes(struct map_memory *memory);
+
 /* How offsets become slots; constant, from the classes of the pool. */
 struct map_layout {
+	struct map_memory *memory;
 	unsigned classes;
 	unsigned shift[POOL_CLASSES_MAX]; /* size of class i is 1 << shift[i] */
 	unsigned region_shift;
@@ -42,19 +61,21 @@ struct map_layout {
 	unsigned grow_first[POOL_CLASSES_MAX + 1]; /* slot in GROW where class i begins */
 	unsigned slots[MAP_SHAPES];
 };
-void map_layout_init(struct map_layout *layout, const struct pool *pool);
+void map_layout_init(struct map_layout *layout, const struct pool *pool, struct map_memory *memory);
 
 struct map_slots;
 
 struct map_region {
 	_Atomic uint32_t shape;			     /* of the blocks it has now */
 	_Atomic uint32_t used;			     /* slots that hold a block */
-	struct map_slots *_Atomic slots[MAP_SHAPES]; /* NULL: never had this shape */
+	struct map_slots *_Atomic slots[MAP_SHAPES]; /* NULL: has had no block in it */
 };
 
 struct map {
 	struct map_region first;	      /* of most files the only one */
 	struct map_directory *_Atomic others; /* regions 1 and up */
+	uint32_t live;			      /* of those, that have slots; the lock */
+	_Atomic uint32_t missed;	      /* map_reclaim() that were due */
 };
 
 /* A slot of a region, and the bytes it is for. */
@@ -93,14 +114,20 @@ int map_insert(const struct map_layout *layout, struct map *map, const struct ma
 void map_replace(struct map *map, const struct map_place *place, block_id id);
 
 /* Takes @id, which is @b, out of its slot; says false when it is not there (any more). Any
- * thread that made the block FREE, without the lock. */
-bool map_remove(struct map *map, const struct block *b, block_id id);
+ * thread that made the block FREE, without the lock. *@empty: b->region has no block left,
+ * and map_reclaim() is due. */
+bool map_remove(struct map *map, const struct block *b, block_id id, bool *empty);
+
+/* Takes back the memory of a region, when it has no block. Under the lock. Who cannot have that
+ * says map_reclaim_missed(): map_insert() looks at all regions when that was said often. */
+void map_reclaim(const struct map_layout *layout, struct map *map, uint32_t region);
+void map_reclaim_missed(struct map *map);
 
 /* The first block at or after @offset, and where it is. BLOCK_NONE at the end. */
 block_id map_next(const struct map_layout *layout, struct map *map, uint64_t offset,
 		  struct map_place *place);
 
 /* No blocks are left. */
-void map_free(struct map *map);
+void map_free(const struct map_layout *layout, struct map *map);
 
 #endif

@@ -52,10 +52,23 @@ struct block *file_block_find(struct cache_file *f, uint64_t offset, struct map_
 	}
 }
 
+/* The file whose lock this thread has while it has blocks evicted, for file_evict(). */
+static _Thread_local const struct cache_file *evicting_for;
+
+struct block *file_block_get(struct cache_file *f, unsigned class)
+{
+	struct block *b;
+
+	evicting_for = f;
+	b = pool_get(file_pool(f), class, &f->storage->owner);
+	evicting_for = NULL;
+	return b;
+}
+
 struct block *file_block_new(struct cache_file *f, const struct map_place *place)
 {
 	struct pool *pool = file_pool(f);
-	struct block *b = pool_get(pool, place->class, &f->storage->owner);
+	struct block *b = file_block_get(f, place->class);
 
 	if (!b)
 		return NULL;
@@ -111,8 +124,12 @@ void file_block_zero_tail(struct cache_file *f, struct block *b, const struct ma
 void file_block_drop(struct cache_file *f, struct block *b)
 {
 	struct pool *pool = file_pool(f);
+	uint32_t region = b->region;
+	bool empty;
 
-	map_remove(&f->map, b, pool_block_id(pool, b));
+	map_remove(&f->map, b, pool_block_id(pool, b), &empty);
+	if (empty)
+		map_reclaim(&f->storage->cache->layout, &f->map, region);
 	if (!block_unpin_evict(b))
 		return; /* the evictor's, when nobody has it pinned any more */
 	pool_put(pool, b, &f->storage->owner);
@@ -156,12 +173,21 @@ struct pool_owner *file_evict(void *arg, struct block *b)
 	struct cache *cache = arg;
 	struct pool_owner *owner;
 	struct cache_file *f;
+	bool empty;
 
 	if (!block_try_evict(b))
 		return NULL;
 	f = b->file;
 	owner = &f->storage->owner;
-	map_remove(&f->map, b, pool_block_id(cache->pool, b));
+	map_remove(&f->map, b, pool_block_id(cache->pool, b), &empty);
+	if (empty && f == evicting_for) {
+		map_reclaim(&cache->layout, &f->map, b->region);
+	} else if (empty && pthread_mutex_trylock(&f->lock) == 0) {
+		map_reclaim(&cache->layout, &f->map, b->region);
+		pthread_mutex_unlock(&f->lock);
+	} else if (empty) {
+		map_reclaim_missed(&f->map);
+	}
 	file_put(f);
 	return owner;
 }

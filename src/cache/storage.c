@@ -40,7 +40,8 @@ struct err *cache_new(struct cache **out, const struct pool_config *config)
 		free(cache);
 		return e;
 	}
-	map_layout_init(&cache->layout, cache->pool);
+	map_memory_init(&cache->maps);
+	map_layout_init(&cache->layout, cache->pool, &cache->maps);
 	pthread_mutex_init(&cache->lock, NULL);
 	list_init(&cache->storages);
 	*out = cache;
@@ -52,6 +53,7 @@ void cache_free(struct cache *cache)
 	if (!cache)
 		return;
 	pool_free(cache->pool);
+	map_memory_exit(&cache->maps);
 	pthread_mutex_destroy(&cache->lock);
 	free(cache);
 }
@@ -59,6 +61,11 @@ void cache_free(struct cache *cache)
 void cache_usage(const struct cache *cache, struct pool_usage *out)
 {
 	pool_usage(cache->pool, out);
+}
+
+uint64_t cache_map_bytes(struct cache *cache)
+{
+	return map_memory_bytes(&cache->maps);
 }
 
 /* What follows from the size of the pool. With cache.lock. */

@@ -140,7 +140,7 @@ static struct cache_file *shard_find(struct table_shard *shard, uint64_t hash, c
 static void file_free(struct cache_file *f)
 {
 	atomic_fetch_sub_explicit(&f->storage->count.files, 1, memory_order_relaxed);
-	map_free(&f->map);
+	map_free(&f->storage->cache->layout, &f->map);
 	free(f->properties.text);
 	pthread_cond_destroy(&f->changed);
 	pthread_mutex_destroy(&f->lock);

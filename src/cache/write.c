@@ -124,7 +124,7 @@ static struct block *block_copy(struct cache_file *f, struct block *old,
 				const struct map_place *place)
 {
 	struct pool *pool = file_pool(f);
-	struct block *b = pool_get(pool, place->class, &f->storage->owner);
+	struct block *b = file_block_get(f, place->class);
 	uint64_t valid = atomic_load_explicit(&old->valid, memory_order_acquire);
 	uint32_t start = block_range_start(valid), end = block_range_end(valid);
 	uint32_t dirty = block_is(old, BLOCK_DIRTY) ? BLOCK_DIRTY : 0;
