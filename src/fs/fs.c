@@ -69,7 +69,10 @@ bool fs_dirent_add(struct fs_req *req, size_t *used, uint64_t ino, uint64_t offs
 		   const char *name, size_t namelen)
 {
 	struct fuse_dirent d = {
-		.ino = ino, .off = offset, .namelen = (uint32_t)namelen, .type = type
+		.ino = ino ^ req->nodeid_tag,
+		.off = offset,
+		.namelen = (uint32_t)namelen,
+		.type = type,
 	};
 
 	if (fs_dirent_size(namelen) > req->reply_size - *used)
@@ -84,14 +87,19 @@ bool fs_direntplus_add(struct fs_req *req, size_t *used, const struct fuse_entry
 {
 	struct fuse_direntplus d = {
 		.entry_out = *entry,
-		.dirent = { .ino = ino, .off = offset, .namelen = (uint32_t)namelen, .type = type },
+		.dirent = { .ino = ino ^ req->nodeid_tag,
+			    .off = offset,
+			    .namelen = (uint32_t)namelen,
+			    .type = type },
 	};
 
 	if (fs_direntplus_size(namelen) > req->reply_size - *used)
 		return false;
 	fs_attr_mark(req->session, &d.entry_out.attr);
-	if (d.entry_out.nodeid)
+	if (d.entry_out.nodeid) {
 		d.entry_out.nodeid |= req->nodeid_tag;
+		d.entry_out.attr.ino ^= req->nodeid_tag;
+	}
 	fs_dirent_write(req, used, &d, FUSE_NAME_OFFSET_DIRENTPLUS, name, namelen);
 	return true;
 }

@@ -132,8 +132,8 @@ struct fs_req {
 	struct iov_cursor reply;
 	size_t reply_size;
 
-	/* Set by the caller of fs_submit(). The tag is or-ed into nodeids of the reply that
-	 * only the driver sees, those of READDIRPLUS; 0 but in a driver below another. */
+	/* Set by the caller of fs_submit(). The tag is or-ed into nodeids, and xor-ed into inode
+	 * numbers, of entries of READDIR and READDIRPLUS; 0 but in a driver below another. */
 	void (*complete)(struct fs_req *req, ssize_t result);
 	uint64_t nodeid_tag;
 

@@ -85,11 +85,11 @@ static ssize_t fake_count(struct fs_session *s, struct fs_req *req)
 
 static ssize_t fake_readdirplus(struct fs_session *s, struct fs_req *req)
 {
-	static const struct fuse_entry_out known = { .nodeid = 12 }, unknown;
+	static const struct fuse_entry_out known = { .nodeid = 12, .attr.ino = 40 }, unknown;
 	size_t used = 0;
 
 	(void)s;
-	fs_direntplus_add(req, &used, &known, 1, 1, S_IFREG >> 12, "a", 1);
+	fs_direntplus_add(req, &used, &known, 40, 1, S_IFREG >> 12, "a", 1);
 	fs_direntplus_add(req, &used, &unknown, 2, 2, S_IFREG >> 12, "b", 1);
 	return (ssize_t)used;
 }
@@ -236,7 +236,7 @@ static int setup(void **state)
 	g->a.fs.ops = g->b.fs.ops = &fake_ops;
 	add(g, "a", &g->a);
 	add(g, "deep/b", &g->b);
-	connect_guest(g, FUSE_SUBMOUNTS);
+	connect_guest(g, 0);
 	*state = g;
 	return 0;
 }
@@ -343,7 +343,7 @@ static void paths_that_collide_are_refused(void **state)
 
 /* ---- To a child and back ---- */
 
-static void the_root_of_a_child_is_a_submount_with_its_attributes(void **state)
+static void the_root_of_a_child_has_its_attributes(void **state)
 {
 	struct ground *g = *state;
 	struct call c;
@@ -354,8 +354,7 @@ static void the_root_of_a_child_is_a_submount_with_its_attributes(void **state)
 	assert_int_equal(c.req.opcode, FUSE_LOOKUP);
 	assert_int_equal(c.req.nodeid, FUSE_ROOT_ID | TAG(1));
 	assert_int_equal(c.req.out.entry.nodeid, FUSE_ROOT_ID | TAG(1));
-	assert_int_equal(c.req.out.entry.attr.ino, 99);
-	assert_int_equal(c.req.out.entry.attr.flags, FUSE_ATTR_SUBMOUNT);
+	assert_int_equal(c.req.out.entry.attr.ino, 99 ^ TAG(1));
 	assert_int_equal(c.req.out.entry.attr_valid, 5);
 	assert_int_equal(g->a.seen.opcode, FUSE_GETATTR);
 	assert_int_equal(g->a.seen.nodeid, FUSE_ROOT_ID);
@@ -372,6 +371,9 @@ static void requests_reach_the_child_in_its_own_numbers(void **state)
 	assert_string_equal(g->a.seen.name, "file");
 	assert_int_equal(file, TAG(1) | 3ull << 32 | 7);
 	g->a.result = 4096;
+	call_init(&c, FUSE_GETATTR, file);
+	assert_int_equal(call(g, &c), 0);
+	assert_int_equal(c.req.out.attr.attr.ino, 99 ^ TAG(1));
 	call_init(&c, FUSE_READ, file);
 	c.req.in.read.fh = 77;
 	assert_int_equal(call(g, &c), 4096);
@@ -400,6 +402,8 @@ static void entries_of_readdirplus_are_marked(void **state)
 	assert_true(call(g, &c) > 0);
 	d = (const void *)c.buf;
 	assert_int_equal(d->entry_out.nodeid, TAG(1) | 12);
+	assert_int_equal(d->entry_out.attr.ino, 40 ^ TAG(1));
+	assert_int_equal(d->dirent.ino, 40 ^ TAG(1));
 	d = (const void *)(c.buf + FUSE_DIRENTPLUS_SIZE(d));
 	assert_int_equal(d->entry_out.nodeid, 0);
 }
@@ -569,13 +573,13 @@ static void what_a_later_child_cannot_do_is_not_asked_of_it(void **state)
 	g->a.flags = g->b.flags = FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS;
 	g->join->ops->session_free(g->session);
 	assert_int_equal(g->join->ops->init_flags(g->join),
-			 FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS | FUSE_SUBMOUNTS);
+			 FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS);
 	connect_guest(g, FUSE_WRITEBACK_CACHE | FUSE_POSIX_LOCKS);
 	add(g, "later", &later);
 	lookup(g, FUSE_ROOT_ID, "later", -ENOENT);
 	assert_int_equal(later.calls, 0);
 	/* connected again */
-	assert_int_equal(g->join->ops->init_flags(g->join), FUSE_SUBMOUNTS);
+	assert_int_equal(g->join->ops->init_flags(g->join), 0);
 	g->join->ops->session_free(g->session);
 	connect_guest(g, 0);
 	assert_int_not_equal(lookup(g, FUSE_ROOT_ID, "later", 0), 0);
@@ -664,7 +668,7 @@ int main(void)
 		TEST(the_root_lists_children_and_what_leads_to_them),
 		TEST(our_directories_do_not_change),
 		TEST(paths_that_collide_are_refused),
-		TEST(the_root_of_a_child_is_a_submount_with_its_attributes),
+		TEST(the_root_of_a_child_has_its_attributes),
 		TEST(requests_reach_the_child_in_its_own_numbers),
 		TEST(a_negative_entry_stays_one),
 		TEST(entries_of_readdirplus_are_marked),

@@ -30,7 +30,6 @@ struct joinfs;
 
 struct child {
 	struct fs *fs;		/* NULL: the number is free. Not changed while views != 0 */
-	uint32_t serial;	/* never the same twice: the generation of its root */
 	bool removed;		/* joinfs.lock */
 	_Atomic unsigned views; /* that have not ended, or are being made */
 };
@@ -52,7 +51,6 @@ struct joinfs {
 	uint64_t last_id;
 	struct child children[JOINFS_CHILDREN_MAX + 1]; /* 0 is nobody */
 	unsigned last_child;
-	uint32_t last_serial;
 	struct list sessions;
 	struct timespec changed;
 	struct log_limit log_limit;

@@ -153,7 +153,6 @@ struct err *joinfs_add(struct fs *fs, const char *path, struct fs *child)
 	} else {
 		join->last_child = n;
 		join->children[n].fs = child;
-		join->children[n].serial = ++join->last_serial;
 		join->children[n].removed = false;
 		clock_gettime(CLOCK_REALTIME, &join->changed);
 	}
@@ -246,7 +245,7 @@ uint64_t joinfs_init_flags(const struct fs *fs)
 		any = true;
 	}
 	pthread_mutex_unlock(&join->lock);
-	return (any ? flags : 0) | FUSE_SUBMOUNTS;
+	return any ? flags : 0;
 }
 
 struct fs_session *joinfs_session_new(struct fs *fs, const struct fs_negotiated *negotiated)

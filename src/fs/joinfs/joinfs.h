@@ -12,9 +12,11 @@
  * (fs.h). Handles need no mark, they always come with a nodeid. RENAME, LINK and
  * COPY_FILE_RANGE from one child to another are EXDEV, as between two mounts.
  *
- * The roots of children are announced as submounts: the guest's kernel gives each a device
- * number of its own, so that equal inode numbers in two of them are no hard links, and
- * statfs, sync and quotas are the child's. A guest that knows no submounts sees one device.
+ * It is one device to the guest. Inode numbers have the child's number in their upper byte, too,
+ * so that those of two children that are equal are no hard links; statfs is the child's.
+ * (Children are not announced as submounts. A submount whose directory goes is unmounted by the
+ * guest's kernel while files in it are open, and Linux 6.1, for one, does not live to tell: the
+ * reply to the RELEASE finds no superblock.)
  *
  * Children come and go while guests are connected. What the guest's kernel and a driver
  * agree on once (FUSE_INIT) is what all children at that time can do; a child that came later

@@ -4,8 +4,8 @@
  *
  * A request for a child goes the way it would go without us: the nodeids in it lose their
  * mark, the child's session gets it, and on its way back it passes join_complete(), which
- * marks the nodeid of the reply and counts the request out. (READDIRPLUS has a nodeid for
- * each entry: fs_direntplus_add() marks these.) No copy, no other thread.
+ * marks the nodeid and inode number of the reply and counts the request out. (READDIR and
+ * READDIRPLUS have some for each entry: fs_dirent_add() marks these.) No copy, no other thread.
  *
  * Our own directories are read-only, change only with the configuration, and are answered
  * at once.
@@ -41,9 +41,10 @@ static ssize_t join_unsupported(uint32_t opcode)
 	}
 }
 
-static bool reply_has_entry(uint32_t opcode)
+/* Nodeids and inode numbers of the reply become ours. */
+static void join_mark(struct fs_req *req)
 {
-	switch (opcode) {
+	switch (req->opcode) {
 	case FUSE_LOOKUP:
 	case FUSE_MKNOD:
 	case FUSE_MKDIR:
@@ -51,9 +52,20 @@ static bool reply_has_entry(uint32_t opcode)
 	case FUSE_LINK:
 	case FUSE_CREATE:
 	case FUSE_TMPFILE:
-		return true;
+		if (!req->out.entry.nodeid) /* a negative entry */
+			return;
+		req->out.entry.nodeid |= req->nodeid_tag;
+		req->out.entry.attr.ino ^= req->nodeid_tag;
+		return;
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		req->out.attr.attr.ino ^= req->nodeid_tag;
+		return;
+	case FUSE_STATX:
+		req->out.statx.stat.ino ^= req->nodeid_tag;
+		return;
 	default:
-		return false;
+		return;
 	}
 }
 
@@ -72,8 +84,8 @@ static void join_complete(struct fs_req *req, ssize_t result)
 {
 	if (result == -ENOSYS)
 		result = join_unsupported(req->opcode);
-	if (result >= 0 && reply_has_entry(req->opcode) && req->out.entry.nodeid)
-		req->out.entry.nodeid |= req->nodeid_tag;
+	if (result >= 0)
+		join_mark(req);
 	join_take_back(req);
 	req->complete(req, result);
 }
@@ -118,17 +130,9 @@ static int join_translate(struct fs_req *req)
 
 /* ---- LOOKUP of a child's root ---- */
 
-static uint32_t child_serial(struct fs_req *req)
-{
-	struct view *view = req->outer.ctx;
-
-	return view->child->serial;
-}
-
 /* GETATTR of the root becomes the reply to LOOKUP. */
 static void lookup_complete(struct fs_req *req, ssize_t result)
 {
-	struct joinfs_session *s = req->outer.arg;
 	struct fuse_attr_out attr;
 
 	req->opcode = FUSE_LOOKUP;
@@ -136,27 +140,23 @@ static void lookup_complete(struct fs_req *req, ssize_t result)
 		attr = req->out.attr;
 		req->out.entry = (struct fuse_entry_out){
 			.nodeid = req->nodeid_tag | FUSE_ROOT_ID,
-			.generation = child_serial(req),
 			.entry_valid = JOINFS_VALID_S,
 			.attr_valid = attr.attr_valid,
 			.attr_valid_nsec = attr.attr_valid_nsec,
 			.attr = attr.attr,
 		};
-		if (s->negotiated.flags & FUSE_SUBMOUNTS)
-			req->out.entry.attr.flags |= FUSE_ATTR_SUBMOUNT;
+		req->out.entry.attr.ino ^= req->nodeid_tag;
 	}
 	join_take_back(req);
 	req->complete(req, result);
 }
 
 /* @view is entered. */
-static ssize_t lookup_root(struct joinfs_session *s, struct view *view, unsigned child,
-			   struct fs_req *req)
+static ssize_t lookup_root(struct view *view, unsigned child, struct fs_req *req)
 {
 	req->opcode = FUSE_GETATTR;
 	req->nodeid = (uint64_t)child << NODEID_TAG_SHIFT | FUSE_ROOT_ID;
 	req->in.getattr = (struct fuse_getattr_in){ 0 };
-	req->outer.arg = s;
 	return join_hand_over(view, req, lookup_complete);
 }
 
@@ -170,7 +170,7 @@ static void lookup_first(struct work *work)
 	struct view *view = ret < 0 ? NULL : view_enter(s, child);
 
 	if (view)
-		lookup_root(s, view, child, req);
+		lookup_root(view, child, req);
 	else
 		fs_req_complete(req, ret < 0 ? ret : -ENOENT);
 }
@@ -224,7 +224,7 @@ static ssize_t dir_lookup(struct joinfs_session *s, struct fs_req *req)
 		return FS_PENDING;
 	}
 	atomic_fetch_sub_explicit(&join->children[child].views, 1, memory_order_release);
-	return lookup_root(s, view, child, req);
+	return lookup_root(view, child, req);
 }
 
 static bool dir_put(struct fs_req *req, size_t *used, const struct entry *e)
