@@ -244,6 +244,8 @@ extern "C" void toml_free(struct toml_node *node)
 
 		toml_free(node->child);
 		free(node->key);
+		if (node->text) // it may be a secret
+			explicit_bzero(node->text, strlen(node->text));
 		free(node->text);
 		free(node);
 		node = next;
