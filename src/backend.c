@@ -135,7 +135,8 @@ unsigned backends_usage(struct backends *b, struct pool_usage *out,
 	pthread_mutex_lock(&b->lock);
 	if (b->cache) {
 		cache_usage(b->cache, out);
-		memcpy(sizes, b->block_sizes, sizeof(b->block_sizes));
+		for (unsigned i = 0; i < b->classes; i++)
+			sizes[i] = b->block_sizes[i];
 		classes = b->classes;
 	}
 	pthread_mutex_unlock(&b->lock);
