@@ -99,6 +99,8 @@ static void write_config(const struct daemon *d, const struct daemon_options *o)
 		fprintf(file, "[storage_settings]\ntype = \"fs\"\nroot = \"%s\"\n", d->root);
 	if (o && o->storage)
 		fprintf(file, "%s\n", o->storage);
+	if (getenv("OVFS_TEST_CACHE") && !(o && o->memory))
+		fprintf(file, "[cache_settings]\nenabled_cache = true\nsize = \"32MiB\"\n");
 	fprintf(file, "[log]\nlevel = \"%s\"\n", o && o->log_level ? o->log_level : "debug");
 	if (o && o->extra)
 		fprintf(file, "%s\n", o->extra);

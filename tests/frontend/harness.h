@@ -8,6 +8,8 @@
  * tests themselves against: a shell command in which %S stands for the socket
  * and %R for the shared directory.
  *
+ * With OVFS_TEST_CACHE in the environment, the data of the directory goes through the cache.
+ *
  * daemon_stop() fails the test when the daemon had died, when it does not end
  * with status 0 on SIGTERM, or when a sanitizer complained in its log.
  */

@@ -133,7 +133,7 @@ class Site:
     def suitable(self, kind, cases):
         suitable = []
         for case in cases:
-            if case.debian and (kind == "qemu" or self.uml_options):
+            if case.debian and (kind == "qemu" or "wrapper" in self.uml_options):
                 continue
             if case.readonly and (kind == "local" or not self.daemon_class.can_readonly):
                 self.report.say(f"{self.name}: {case.name} is not for {kind} "
