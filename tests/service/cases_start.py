@@ -4,12 +4,15 @@ of the service's configuration do what they say."""
 
 import os
 import subprocess
+import threading
 import time
+
+import boto3
 
 from harness.report import Failure
 
 from ground.servers import Proxy, make_certificate
-from ground.stage import case, check, equal, fails
+from ground.stage import at_most, case, check, equal, fails
 from ground.tools import pattern
 
 MIB = 1 << 20
@@ -145,6 +148,58 @@ def credentials_from_elsewhere(stage):
                     os.environ[name] = value
         mount.write_file(what, b"x")
         equal(stage.bucket.get(what), b"x")
+
+
+@case("a profile file that is replaced under the daemon, old keys refused at once: no request fails",
+      needs="minio", limit=120)
+def rotated_file(stage):
+    sts = boto3.client("sts", endpoint_url=stage.server.endpoint, region_name="us-east-1",
+                       aws_access_key_id=stage.server.access_key,
+                       aws_secret_access_key=stage.server.secret_key)
+    path = f"{stage.dir}/home/.aws/credentials"
+    os.makedirs(os.path.dirname(path))
+
+    def replace_keys():
+        fresh = sts.assume_role(RoleArn="arn:aws:iam::x:role/any", RoleSessionName="any",
+                                DurationSeconds=3600)["Credentials"]
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(f"[other]\naws_access_key_id = {fresh['AccessKeyId']}\n"
+                       f"aws_secret_access_key = {fresh['SecretAccessKey']}\n"
+                       f"aws_session_token = {fresh['SessionToken']}\n")
+        os.replace(f"{path}.new", path)
+        return fresh["AccessKeyId"], fresh["SessionToken"]
+
+    used = [replace_keys()]
+    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = path
+    try:
+        mount = stage.mount({"storage_settings": {"access_key_id": None, "secret_access_key": None,
+                                                  "disable_config_load": None,
+                                                  "profile": "other"}})
+    finally:
+        del os.environ["AWS_SHARED_CREDENTIALS_FILE"]
+
+    def rotate():
+        for _ in range(8):
+            time.sleep(0.5)
+            used.append(replace_keys())
+            stage.proxy.rule(signer=used[-2][0], status=403, code="InvalidAccessKeyId")
+
+    rotator = threading.Thread(target=rotate)
+    rotator.start()
+    rounds = 0
+    while rotator.is_alive() or rounds < 20:
+        data = pattern(rounds, 1000 + rounds % 3 * 9000000)
+        mount.write_file(f"work{rounds % 5}", data)
+        check(mount.read_file(f"work{rounds % 5}") == data, f"bytes of round {rounds}")
+        mount.unlink(f"work{rounds % 5}")
+        rounds += 1
+    rotator.join()
+    equal(len(used), 9)
+    mount.write_file("last", b"x")
+    equal(stage.bucket.get("last"), b"x")
+    sent = {entry["headers"].get("x-amz-security-token") for entry in stage.proxy.log()}
+    at_most(sum(token not in sent for _, token in used), 4, "keys that nothing was signed with")
+    check(used[-1][1] in sent, "the newest keys are used")
 
 
 @case("https, by a name that is looked up, with a CA bundle of its own", needs="minio")

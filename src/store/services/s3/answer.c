@@ -282,7 +282,7 @@ static void log_failure(const struct s3_request *request, int result, const stru
 		    request->answer.request_id);
 }
 
-static void note_failure(struct s3_request *request, const struct s3_error *error)
+void s3_note_failure(struct s3_request *request, const struct s3_error *error)
 {
 	struct s3_failure *failure = &request->s3->failure;
 
@@ -316,23 +316,6 @@ static bool follow_region(struct s3_request *request, const struct s3_error *err
 	return true;
 }
 
-static bool renew_credentials(struct s3_request *request, const struct s3_error *error)
-{
-	struct s3 *s3 = request->s3;
-
-	if (request->credentials_tried || request->credentials->anonymous)
-		return false;
-	if (s3->watched != request->op)
-		log_limited(&s3->log_limit, LOG_LEVEL_WARN, "s3_credentials_refused",
-			    "bucket=%s source=%s status=%u code=\"%s\"", s3->endpoint.bucket,
-			    request->credentials->source, request->transfer.status, error->code);
-	/* Should there be no others, then this is why. */
-	note_failure(request, error);
-	request->credentials_tried = true;
-	s3_request_renew(request);
-	return true;
-}
-
 /* The service does not know conditional writes. */
 static int refuse_conditions(struct s3_request *request, int result)
 {
@@ -355,15 +338,16 @@ static int answer_failed(struct s3_request *request, const struct s3_error *erro
 	const struct store_op *op = request->op;
 	unsigned status = request->transfer.status;
 	struct s3_verdict verdict = s3_error_judge(error, status, op);
-	/* HEAD has no document to say it in. */
-	bool mute = status == 400 && !error->code[0] && request->credentials->session_token;
 
 	if (verdict.remedy == S3_REMEDY_REGION && follow_region(request, error))
 		return 1;
-	if ((verdict.remedy == S3_REMEDY_CREDENTIALS || mute) && renew_credentials(request, error))
+	if (verdict.remedy == S3_REMEDY_CREDENTIALS && s3_refused_keys(request, error))
+		return 1;
+	if ((op->opcode == STORE_STAT || request->step == STEP_SOURCE) &&
+	    verdict.remedy == S3_REMEDY_NONE && s3_suspected_keys(request, error))
 		return 1;
 	request->op->retry_after_ms = request->answer.retry_after_ms;
-	note_failure(request, error);
+	s3_note_failure(request, error);
 	if (!verdict.expected)
 		log_failure(request, verdict.result, error);
 	return refuse_conditions(request, verdict.result);
@@ -377,7 +361,7 @@ static int answer_document(struct s3_request *request, enum s3_xml_kind wanted)
 	int err = request->xml_used ? s3_xml_end(request->xml) : -EIO;
 
 	if (err) {
-		note_failure(request, &nothing);
+		s3_note_failure(request, &nothing);
 		log_failure(request, err, &nothing);
 		return err;
 	}
@@ -550,7 +534,7 @@ static void on_done(struct s3_transfer *transfer, int error)
 	if (result > 0)
 		return;
 	if (error && error != -ECANCELED && error != -ERANGE && error != -ESTALE) {
-		note_failure(request, &nothing);
+		s3_note_failure(request, &nothing);
 		log_failure(request, error, &nothing);
 	}
 	if (request->step == STEP_SINGLE && error == 0) {

@@ -103,6 +103,9 @@ const char *s3_provider_region(const struct s3_provider *provider);
  */
 struct s3_credentials *s3_provider_get(struct s3_provider *provider);
 
+/* Whether s3_provider_get() would give other keys than @than. Any thread. */
+bool s3_provider_has_others(struct s3_provider *provider, const struct s3_credentials *than);
+
 /* Embedded in whoever waits. */
 struct s3_provider_wait {
 	/*
@@ -111,6 +114,10 @@ struct s3_provider_wait {
 	 * source did not answer), -ENOMEM, -ECANCELED.
 	 */
 	void (*ready)(struct s3_provider_wait *wait, struct s3_credentials *credentials, int error);
+
+	/* The caller's: it is not certain that the service refused the keys; should there be no
+	 * others, then it was something else. */
+	bool suspected;
 
 	/* The provider's. */
 	struct list link;

@@ -56,8 +56,9 @@ struct s3 {
 	struct list idle; /* s3_request.link */
 	unsigned idle_count;
 
-	bool raw_listings;  /* the service does not percent-encode keys */
-	bool unconditional; /* ... does not know conditional writes */
+	bool raw_listings;     /* the service does not percent-encode keys */
+	bool unconditional;    /* ... does not know conditional writes */
+	uint64_t suspected_ns; /* answer.c's: when a HEAD was refused that may be the keys' fault */
 
 	struct store_op *watched; /* whose failure goes to: */
 	struct s3_failure failure;
@@ -158,6 +159,14 @@ bool s3_properties_wanted(const struct s3_request *request);
 void s3_properties_header(struct s3_request *request, const char *name, const char *value);
 void s3_properties_tell(const struct s3_request *request, struct store_properties *out);
 
+/* answer.c: for s3_check(). */
+void s3_note_failure(struct s3_request *request, const struct s3_error *error);
+
+/* refused.c: the service said that it does not take the keys, or may have meant that: true when
+ * the request is on its way again, with others, or will end. */
+bool s3_refused_keys(struct s3_request *request, const struct s3_error *error);
+bool s3_suspected_keys(struct s3_request *request, const struct s3_error *error);
+
 /* list.c: the rows of a listing, and its end: 0 or negative errno. */
 void s3_list_row(void *arg, const struct s3_row *row);
 int s3_list_end(struct s3_request *request);
@@ -173,7 +182,8 @@ void s3_delete_single_end(struct s3_request *request, int result);
 
 /* s3.c: sends the step that is set, or ends the operation; @request is gone then. */
 void s3_request_send(struct s3_request *request);
-void s3_request_renew(struct s3_request *request); /* with other credentials */
+/* With other credentials; @suspected: if there are others, or -EACCES. */
+void s3_request_renew(struct s3_request *request, bool suspected);
 void s3_request_finish(struct s3_request *request, int result);
 
 #endif

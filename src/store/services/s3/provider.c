@@ -173,7 +173,9 @@ static void publish_found(struct s3_provider *p, const struct s3_lookup *l)
 	p->failed = 0;
 
 	list_for_each (at, &p->waiting) {
-		if (same_keys(p->current, list_entry(at, struct s3_provider_wait, link)->refused))
+		const struct s3_provider_wait *wait = list_entry(at, struct s3_provider_wait, link);
+
+		if (!wait->suspected && same_keys(p->current, wait->refused))
 			refused = true;
 	}
 	if (refused) {
@@ -308,6 +310,16 @@ struct s3_credentials *s3_provider_get(struct s3_provider *p)
 		credentials = s3_credentials_get(p->current);
 	pthread_mutex_unlock(&p->lock);
 	return credentials;
+}
+
+bool s3_provider_has_others(struct s3_provider *p, const struct s3_credentials *than)
+{
+	bool others;
+
+	pthread_mutex_lock(&p->lock);
+	others = usable(p->current) && !same_keys(p->current, than);
+	pthread_mutex_unlock(&p->lock);
+	return others;
 }
 
 void s3_provider_wait(struct s3_provider *p, struct s3_provider_wait *wait,

@@ -165,19 +165,22 @@ static void credentials_ready(struct s3_provider_wait *wait, struct s3_credentia
 	}
 	if (s3->watched == request->op && !request->credentials_tried)
 		s3->failure.no_credentials = true;
+	if (wait->suspected && error != -ECANCELED)
+		error = -EACCES; /* it was not the keys */
 	s3_request_finish(request, error);
 }
 
-static void request_wait(struct s3_request *request, struct s3_credentials *refused)
+static void request_wait(struct s3_request *request, struct s3_credentials *refused, bool suspected)
 {
 	request->waiting = true;
+	request->wait.suspected = suspected;
 	request->wait.ready = credentials_ready;
 	s3_provider_wait(request->s3->provider, &request->wait, refused);
 }
 
-void s3_request_renew(struct s3_request *request)
+void s3_request_renew(struct s3_request *request, bool suspected)
 {
-	request_wait(request, request->credentials);
+	request_wait(request, request->credentials, suspected);
 }
 
 /* ---- Operations ---- */
@@ -226,7 +229,7 @@ static void s3_submit(struct store *store, struct store_op *op)
 	if (op->opcode == STORE_DELETE_BATCH && !s3_delete_begin(request))
 		request->step = STEP_SINGLE;
 	if (!request->credentials)
-		request_wait(request, NULL);
+		request_wait(request, NULL, false);
 	else
 		request_go(request);
 }
