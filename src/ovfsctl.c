@@ -2,7 +2,7 @@
 /*
  * ovfsctl: asks a running daemon, over its control socket.
  *
- * A line of JSON goes there, lines of JSON come back (docs/control-protocol.md); this program shows
+ * A line of JSON goes there, lines of JSON come back (docs/operating.md); this program shows
  * them to a person. It shares nothing with the daemon but that protocol.
  *
  * Exit status: 0; 1 when the daemon says no; 2 for a wrong command line; 3 when there is no daemon,

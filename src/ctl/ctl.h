@@ -11,7 +11,7 @@
  * functions here are for the control thread. Callbacks that only tell run on the thread of ctl
  * and must not block; those of jobs may.
  *
- * The protocol is in docs/control-protocol.md.
+ * The protocol is in docs/operating.md.
  */
 #ifndef OVFS_CTL_CTL_H
 #define OVFS_CTL_CTL_H
