@@ -196,6 +196,90 @@ static void test_failure(void **state)
 	assert_int_equal(ox_stat(ox, "e", NULL), -ENOENT);
 }
 
+/* The copy is there, the original cannot be deleted: both are seen, and doing it again completes
+ * it. */
+static void test_file_unfinished(void **state)
+{
+	struct store_fault fault = { .error_permille = 1000, .error = -EACCES };
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "a", "text");
+	store_fault_set(ox->ce.fault, 1u << STORE_DELETE, &fault);
+	assert_int_equal(ox_rename(ox, "a", "b", 0), -EACCES);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	ox_expect(ox, "a", "text");
+	ox_expect(ox, "b", "text");
+	assert_int_equal(ox_rename(ox, "a", "b", 0), 0);
+	assert_int_equal(ox_stat(ox, "a", NULL), -ENOENT);
+	ox_expect(ox, "b", "text");
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 1);
+}
+
+/* The same of a directory: all of it is at the new name, and what is left at the old one can be
+ * removed. */
+static void test_directory_unfinished(void **state)
+{
+	struct store_fault fault = { .error_permille = 1000, .error = -EACCES };
+	struct ox *ox = *state;
+	char key[32];
+
+	ox_bucket_put(ox, "d/", "");
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(key, sizeof(key), "d/%02u", i);
+		ox_bucket_put(ox, key, key);
+	}
+	ox_expect(ox, "d/07", "d/07");
+	store_fault_set(ox->ce.fault, 1u << STORE_DELETE | 1u << STORE_DELETE_BATCH, &fault);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -EACCES);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	for (unsigned i = 0; i < 20; i++) {
+		char copy[32];
+
+		snprintf(key, sizeof(key), "d/%02u", i);
+		snprintf(copy, sizeof(copy), "e/%02u", i);
+		ox_expect(ox, key, key);
+		ox_expect(ox, copy, key);
+	}
+	/* Not by doing it again: there is something by now. */
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -ENOTEMPTY);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(key, sizeof(key), "d/%02u", i);
+		assert_int_equal(ox_unlink(ox, key), 0);
+	}
+	assert_int_equal(ox_rmdir(ox, "d"), 0);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 21);
+	assert_string_equal(ox_bucket(ox, "e/07"), "d/07");
+}
+
+/* Neither the copies nor their removal work out: once they are removed, it can be done again. */
+static void test_undo_fails(void **state)
+{
+	struct store_fault fault = { .error_permille = 1000, .error = -EACCES, .skip = 5 };
+	struct ox *ox = *state;
+	char key[32];
+
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(key, sizeof(key), "d/%02u", i);
+		ox_bucket_put(ox, key, key);
+	}
+	store_fault_set(ox->ce.fault, 1u << STORE_COPY, &fault);
+	fault.skip = 0;
+	store_fault_set(ox->ce.fault, 1u << STORE_DELETE | 1u << STORE_DELETE_BATCH, &fault);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -EACCES);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_string_equal(ox_list(ox, "d/"), "00,01,02,03,04,05,06,07,08,09");
+	assert_string_equal(ox_list(ox, "e/"), "00,01,02,03,04");
+	assert_int_equal(ox_rename(ox, "d", "e", 0), -ENOTEMPTY);
+	for (unsigned i = 0; i < 5; i++) {
+		snprintf(key, sizeof(key), "e/%02u", i);
+		assert_int_equal(ox_unlink(ox, key), 0);
+	}
+	assert_int_equal(ox_rename(ox, "d", "e", 0), 0);
+	assert_int_equal(ox_stat(ox, "d", NULL), -ENOENT);
+	ox_expect(ox, "e/07", "d/07");
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).objects, 11); /* and e/ */
+}
+
 /* An object too large for one COPY. */
 static void test_large(void **state)
 {
@@ -280,10 +364,20 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_file),	  TEST(test_over),	  TEST(test_kinds),
-		TEST(test_open_file),	  TEST(test_directory),	  TEST(test_directory_unwritten),
-		TEST(test_too_many),	  TEST(test_failure),	  cmocka_unit_test(test_large),
-		TEST(test_large_version), TEST(test_over_commit),
+		TEST(test_file),
+		TEST(test_over),
+		TEST(test_kinds),
+		TEST(test_open_file),
+		TEST(test_directory),
+		TEST(test_directory_unwritten),
+		TEST(test_too_many),
+		TEST(test_failure),
+		TEST(test_file_unfinished),
+		TEST(test_directory_unfinished),
+		TEST(test_undo_fails),
+		cmocka_unit_test(test_large),
+		TEST(test_large_version),
+		TEST(test_over_commit),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-rename", tests, NULL, NULL);

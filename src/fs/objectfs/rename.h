@@ -23,7 +23,8 @@ struct rename {
 	struct node *node;   /* with a reference */
 	struct node *target; /* what is there, with a reference, or NULL */
 	struct claim from_claim, to_claim;
-	uint64_t size;				     /* of a file */
+	bool moved;    /* a directory: everything is there, only originals may be left */
+	uint64_t size; /* of a file */
 	char from[NODE_KEY_SIZE], to[NODE_KEY_SIZE]; /* keys; of a directory with the slash */
 };
 

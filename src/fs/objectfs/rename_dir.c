@@ -213,6 +213,7 @@ static int rename_objects(struct rename *r, struct cached_files *c)
 	if (ret) {
 		rename_undo(r, c, move);
 	} else {
+		r->moved = true;
 		ret = move_finish(move);
 		rename_done(r, ret);
 	}
@@ -237,7 +238,8 @@ static int rename_dir_onto(struct rename *r)
 	if (!ret && r->from_dir != r->to_dir)
 		ret = change_keep_dir(fs, r->from_dir, r->from_name, strlen(r->from_name));
 	if (ret)
-		log_limited(&fs->rename_log, LOG_LEVEL_WARN, "rename_failed",
+		log_limited(&fs->rename_log, LOG_LEVEL_WARN,
+			    r->moved ? "rename_unfinished" : "rename_failed",
 			    "from=\"%s\" to=\"%s\" error=\"%s\"", r->from, r->to, strerror(-ret));
 	return ret;
 }
