@@ -203,7 +203,7 @@ def change_in_large(stage):
     file = mount.open("large", os.O_RDWR)
     file.write(500 * MIB + 12345, change)
     file.close()
-    counts = stage.proxy.requests()
+    counts = stage.proxy.counts()
     up = sum(count["up"] for count in counts.values())
     at_most(up, 16 * MIB, f"bytes up for 1 MiB changed ({stage.proxy.requests()})")
     down = sum(count["down"] for count in counts.values())
@@ -233,7 +233,7 @@ def read_once(stage):
         digest.update(call.result())
     file.close()
     equal(digest.hexdigest(), digest_of(GIB, seed=6), "what was read")
-    down = stage.proxy.requests()["GetObject"]["down"]
+    down = stage.proxy.counts()["GetObject"]["down"]
     equal(down, GIB, "bytes fetched")
     at_most(stage.proxy.requests()["GetObject"], 1100, "GETs for 1 GiB")
 
@@ -249,7 +249,7 @@ def random_reads(stage):
         at = (i * 7919 % 65536) * 4096
         equal(file.read(at, 4096), data[at:at + 4096])
     file.close()
-    at_most(stage.proxy.requests()["GetObject"]["down"], 100 * 128 * 1024, "bytes for 400 KiB")
+    at_most(stage.proxy.counts()["GetObject"]["down"], 100 * 128 * 1024, "bytes for 400 KiB")
     at_most(stage.proxy.requests()["GetObject"], 100, "GETs for 100 reads")
 
 
@@ -340,6 +340,6 @@ def stampede(stage):
     for call in calls:
         equal(call.result(), data)
     file.close()
-    equal(stage.proxy.requests()["GetObject"]["down"], 65536, "bytes for 32 readers")
+    equal(stage.proxy.counts()["GetObject"]["down"], 65536, "bytes for 32 readers")
 
 
