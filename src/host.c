@@ -92,14 +92,61 @@ static void host_isolate(struct host *host, const struct ovfs_config *config)
 	}
 }
 
-static struct err *host_add_root(struct host *host, const struct ovfs_backend *backend)
+/* Of host->sealed; sealed_count when it is none. */
+static size_t find_sealed(const struct host *host, const char *mount, const char *path)
 {
-	if (backend->storage.type == OVFS_STORAGE_FS)
+	const size_t len = strlen(mount);
+	size_t i;
+
+	for (i = 0; i < host->sealed_count; i++) {
+		const char *s = host->sealed[i];
+
+		if (strncmp(s, mount, len) == 0 && s[len] == ':' && strcmp(s + len + 1, path) == 0)
+			break;
+	}
+	return i;
+}
+
+bool host_is_sealed(const struct host *host, const char *mount, const char *path)
+{
+	return find_sealed(host, mount, path) < host->sealed_count;
+}
+
+int host_note_root(struct host *host, const char *mount, const char *path, bool readonly)
+{
+	size_t at = find_sealed(host, mount, path);
+	char **grown;
+
+	if (!readonly && at < host->sealed_count) {
+		free(host->sealed[at]);
+		host->sealed[at] = host->sealed[--host->sealed_count];
+	}
+	if (!readonly || at < host->sealed_count)
+		return 0;
+	grown = reallocarray(host->sealed, host->sealed_count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	host->sealed = grown;
+	if (asprintf(&host->sealed[host->sealed_count], "%s:%s", mount, path) < 0)
+		return -ENOMEM;
+	host->sealed_count++;
+	return 0;
+}
+
+static struct err *host_add_root(struct host *host, const struct ovfs_mount *mount,
+				 const struct ovfs_backend *backend)
+{
+	const bool readonly = backend->storage.readonly;
+
+	if (backend->storage.type == OVFS_STORAGE_FS) {
 		host->roots[host->root_count++] = (struct sandbox_root){
 			.path = backend->storage.root,
-			.readonly = backend->storage.readonly,
+			.readonly = readonly,
 			.fd = -1,
 		};
+		if (host_note_root(host, mount->name, backend->storage.root, readonly) < 0)
+			return err_errno(ENOMEM, "sandbox");
+	}
 	return storage_paths_add(&host->paths, backend);
 }
 
@@ -118,7 +165,7 @@ static struct err *host_add_roots(struct host *host, const struct ovfs_config *c
 		const struct ovfs_mount *m = &config->mounts[i];
 
 		for (size_t p = 0; p < storage_part_count(m) && !e; p++)
-			e = host_add_root(host, storage_part(m, p));
+			e = host_add_root(host, m, storage_part(m, p));
 	}
 	return e;
 }
@@ -283,6 +330,9 @@ void host_destroy(struct host *host)
 	operate_close(&host->operate);
 	free(host->operate.control_path);
 	free(host->operate.metrics_path);
+	for (size_t i = 0; i < host->sealed_count; i++)
+		free(host->sealed[i]);
+	free(host->sealed);
 	free(host->sockets);
 	free(host->roots);
 	storage_paths_destroy(&host->paths);

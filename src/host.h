@@ -37,6 +37,8 @@ struct host {
 	size_t root_count;
 	struct host_socket *sockets;
 	size_t socket_count;
+	char **sealed; /* "MOUNT:PATH": directories that are mounted read-only in the sandbox */
+	size_t sealed_count;
 	struct operate_sockets operate;
 };
 
@@ -67,6 +69,11 @@ unsigned host_stop_timeout_s(const struct ovfs_config *config);
  */
 struct err *host_want_socket(struct host *host, const struct ovfs_mount *mount, const char *path,
 			     int *fd) __attribute__((warn_unused_result));
+
+/* Directory @path was given to the daemon for @mount, mounted read-only or not. -ENOMEM. */
+int host_note_root(struct host *host, const char *mount, const char *path, bool readonly);
+/* @mount cannot write to @path, whatever a configuration says. */
+bool host_is_sealed(const struct host *host, const char *mount, const char *path);
 
 /* The new configuration holds: removes sockets that it does not want. */
 void host_keep(struct host *host);

@@ -85,7 +85,6 @@ const char *mount_name(const struct mount *m)
 
 static void closed_accept(struct loop_fd *entry, uint32_t events)
 {
-	struct closed_socket *closed = container_of(entry, struct closed_socket, entry);
 	int fd = accept4(entry->fd, NULL, NULL, SOCK_CLOEXEC);
 	static struct log_limit limit;
 
@@ -94,7 +93,7 @@ static void closed_accept(struct loop_fd *entry, uint32_t events)
 		return;
 	close(fd);
 	log_limited(&limit, LOG_LEVEL_WARN, "guest_turned_away",
-		    "mount=%s reason=\"its storage does not answer yet\"", closed->mount->name);
+		    "reason=\"its storage does not answer yet\"");
 }
 
 void mount_turn_away(struct mount *m)
@@ -102,10 +101,7 @@ void mount_turn_away(struct mount *m)
 	if (m->closed_count)
 		return;
 	for (size_t i = 0; i < m->fds.sockets; i++) {
-		struct closed_socket *closed = &m->closed[m->closed_count];
-
-		closed->mount = m;
-		if (loop_fd_add(m->loop, &closed->entry, m->fds.socket[i].fd, EPOLLIN,
+		if (loop_fd_add(m->loop, &m->closed[m->closed_count], m->fds.socket[i].fd, EPOLLIN,
 				closed_accept) == 0)
 			m->closed_count++;
 	}
@@ -114,7 +110,7 @@ void mount_turn_away(struct mount *m)
 void mount_let_in(struct mount *m)
 {
 	while (m->closed_count)
-		loop_fd_remove(m->loop, &m->closed[--m->closed_count].entry);
+		loop_fd_remove(m->loop, &m->closed[--m->closed_count]);
 }
 
 /* ---- Ports ---- */
@@ -228,7 +224,7 @@ static void mount_attempt(struct mount *m)
 		mount_set(m, MOUNT_FAILED, e); /* until mount_free() */
 		return;
 	}
-	log_warn("mount_waits", "mount=%s retry_in_ms=%llu error=\"%s\"", m->name,
+	log_warn("mount_waits", "retry_in_ms=%llu error=\"%s\"",
 		 (unsigned long long)(m->retry_ns / 1000000), err_msg(e));
 	mount_turn_away(m);
 	mount_set(m, MOUNT_WAITING, e);

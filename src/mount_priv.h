@@ -13,12 +13,6 @@
 /* Before the second attempt to reach a service that did not answer. */
 #define RETRY_FIRST_NS 1000000000ull
 
-/* One that is not served yet: front ends are told so. */
-struct closed_socket {
-	struct loop_fd entry;
-	struct mount *mount;
-};
-
 struct mount {
 	const struct mount_env *env;
 	char *name;
@@ -30,8 +24,8 @@ struct mount {
 	/* ---- Control loop ---- */
 	struct generation *generation;
 	const struct ovfs_mount *config;
-	struct mount_fds fds; /* until the ports have them */
-	struct closed_socket closed[MOUNT_SOCKETS_MAX];
+	struct mount_fds fds;			  /* until the ports have them */
+	struct loop_fd closed[MOUNT_SOCKETS_MAX]; /* not served yet: front ends are told so */
 	size_t closed_count;
 	struct workers *workers;
 	struct storage *storage;

@@ -147,7 +147,7 @@ static void mount_change_ports(struct mount *m, const struct mount_change *chang
 	change->fds->sockets = 0;
 	e = mount_open_ports(m);
 	if (e)
-		log_error("socket_not_served", "mount=%s error=\"%s\"", m->name, err_msg(e));
+		log_error("socket_not_served", "error=\"%s\"", err_msg(e));
 	err_free(e);
 }
 

@@ -119,7 +119,7 @@ static void port_detached(void *ctx)
 
 	fuse_session_reset(p->session);
 	observer_port_guest(p->watched, false);
-	log_info("guest_disconnected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
+	log_info("guest_disconnected", "socket=\"%s\"", p->path ? p->path : "inherited");
 	if (p->halted)
 		return;
 	if (p->retired || p->pending.name)
@@ -142,8 +142,8 @@ static void port_accept(struct loop_fd *entry, uint32_t events)
 		static struct log_limit limit;
 
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_limited(&limit, LOG_LEVEL_WARN, "accept_failed",
-				    "mount=%s error=\"%s\"", p->settings.mount, strerror(errno));
+			log_limited(&limit, LOG_LEVEL_WARN, "accept_failed", "error=\"%s\"",
+				    strerror(errno));
 		return;
 	}
 	/* The next front end waits in the backlog until this one goes. */
@@ -151,13 +151,12 @@ static void port_accept(struct loop_fd *entry, uint32_t events)
 	p->listening = false;
 	ret = virtio_device_attach(p->device, fd);
 	if (ret < 0) {
-		log_warn("attach_failed", "mount=%s error=\"%s\"", p->settings.mount,
-			 strerror(-ret));
+		log_warn("attach_failed", "error=\"%s\"", strerror(-ret));
 		port_listen(p);
 		return;
 	}
 	observer_port_guest(p->watched, true);
-	log_info("guest_connected", "mount=%s fd=%d", p->settings.mount, p->listen_fd);
+	log_info("guest_connected", "socket=\"%s\"", p->path ? p->path : "inherited");
 }
 
 static void port_listen(struct port *p)
@@ -168,8 +167,7 @@ static void port_listen(struct port *p)
 		return;
 	ret = loop_fd_add(p->loop, &p->listen_entry, p->listen_fd, EPOLLIN, port_accept);
 	if (ret < 0)
-		log_error("listen_failed", "mount=%s error=\"%s\"", p->settings.mount,
-			  strerror(-ret));
+		log_error("listen_failed", "error=\"%s\"", strerror(-ret));
 	else
 		p->listening = true;
 }
@@ -275,7 +273,7 @@ static void port_renew(struct port *p)
 		settings_free(&old);
 		return;
 	}
-	log_error("port_not_changed", "mount=%s error=\"%s\"", old.mount, err_msg(e));
+	log_error("port_not_changed", "error=\"%s\"", err_msg(e));
 	err_free(e);
 	port_close_device(p);
 	settings_free(&p->settings);
@@ -360,14 +358,13 @@ void port_reconfigure(struct port *p, const struct port_config *config)
 	if (p->retired || settings_equal(&p->settings, config))
 		return;
 	if (!settings_copy(&p->pending, config)) {
-		log_error("port_not_changed", "mount=%s error=\"out of memory\"",
-			  p->settings.mount);
+		log_error("port_not_changed", "error=\"out of memory\"");
 		return;
 	}
 	if (virtio_device_attached(p->device))
 		log_info("applies_at_next_connection",
-			 "mount=%s socket=\"%s\" keys=\"tag, queues, poll_us, max_write\"",
-			 p->settings.mount, p->path ? p->path : "inherited");
+			 "socket=\"%s\" keys=\"tag, queues, poll_us, max_write\"",
+			 p->path ? p->path : "inherited");
 	else
 		port_renew(p);
 }
@@ -378,8 +375,8 @@ void port_retire(struct port *p)
 	port_unlisten(p);
 	if (virtio_device_attached(p->device))
 		log_info("socket_removed_under_guest",
-			 "mount=%s socket=\"%s\" effect=\"its guest is served until it leaves\"",
-			 p->settings.mount, p->path ? p->path : "inherited");
+			 "socket=\"%s\" effect=\"its guest is served until it leaves\"",
+			 p->path ? p->path : "inherited");
 	else
 		loop_timer_arm(p->loop, &p->later, 0);
 }

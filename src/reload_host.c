@@ -151,7 +151,7 @@ static struct err *check_sandbox(const struct reload_host *r, const struct ovfs_
 				       then->name, files[i]);
 	}
 	if (before && type == OVFS_STORAGE_FS && isolation->stage[SANDBOX_MOUNT] &&
-	    before->storage.readonly && !part->storage.readonly)
+	    !part->storage.readonly && host_is_sealed(r->host, then->name, part->storage.root))
 		return err_new("mount %s: the directory is mounted read-only in the sandbox: to "
 			       "make it writable takes a restart",
 			       then->name);
@@ -173,6 +173,10 @@ static struct err *add_part(struct reload_host *r, struct outgoing *out, size_t 
 	if (e || before || part->storage.type != OVFS_STORAGE_FS)
 		return e;
 	e = sandbox_open_root(&root, &r->host->isolation);
+	if (!e && host_note_root(r->host, then->name, root.path, root.readonly) < 0) {
+		close(root.fd);
+		e = err_errno(ENOMEM, "directory %s", root.path);
+	}
 	return e ? e : outgoing_add(out, mount, CHANNEL_ROOT + index, root.fd, true);
 }
 

@@ -92,6 +92,32 @@ static void every_way_to_save_a_file(void **state)
 	daemon_stop(&daemon_);
 }
 
+/* In the sandbox it is mounted as it was at start, or when it came. */
+static void a_directory_is_readonly_for_a_while(void **state)
+{
+	static const char sealed[] = FILES("sealed", "\"%D/sealed\"", "root", "readonly = true\n");
+	struct daemon files;
+	struct guest g;
+	char text[1000];
+
+	(void)state;
+	begin(ONE ROOT);
+	files = by("files");
+	guest_open(&g, &files, NULL);
+	assert_ok(make(&g, "before"));
+	reload(ONE FILES("root", "\"%D/files\"", "root", "readonly = true\n"), SAVE_RENAMED);
+	assert_int_equal(make(&g, "no"), -EROFS);
+	reload(ONE ROOT, SAVE_RENAMED);
+	assert_ok(make(&g, "after"));
+	snprintf(text, sizeof(text), "%s%s", ONE, sealed);
+	reload(text, SAVE_RENAMED);
+	daemon_configure(&daemon_, ONE FILES("sealed", "\"%D/sealed\"", "root", ""), SAVE_RENAMED);
+	daemon_log_wait(&daemon_, " reload_failed ", 1);
+	daemon_log_wait(&daemon_, "takes a restart", 1);
+	guest_close(&g);
+	daemon_stop(&daemon_);
+}
+
 static void in_dir(char path[200], const char *name)
 {
 	snprintf(path, 200, "%s/%s", daemon_.dir, name);
@@ -483,6 +509,7 @@ int main(void)
 		cmocka_unit_test(a_new_file_with_an_error_is_watched),
 		cmocka_unit_test(a_guest_at_work_notices_nothing),
 		cmocka_unit_test(mounts_come_and_go),
+		cmocka_unit_test(a_directory_is_readonly_for_a_while),
 		cmocka_unit_test(directories_of_one_mount_come_and_go),
 		cmocka_unit_test(a_directory_that_came_later_is_served),
 		cmocka_unit_test(sockets_change_with_the_next_connection),
