@@ -221,6 +221,7 @@ static struct datafile *data_make(struct filefs *fs, const struct handle *h, con
 	list_init(&d->lingerer);
 	d->data = fs->data;
 	d->fs = fs;
+	d->proc_self_fd = fs->proc_self_fd;
 	d->writable = writes;
 	d->memory = mount->memory;
 	d->remote = mount->remote;

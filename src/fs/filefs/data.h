@@ -60,6 +60,7 @@ struct datafile {
 	bool memory;	      /* the host's own cache is where the file is */
 	bool remote;
 	int fd;
+	int proc_self_fd;    /* filefs_new()'s */
 	uint32_t error_seen; /* by OPEN; lock */
 	struct cache_file *file;
 	_Atomic bool suspect; /* look whether it was changed before the next READ */

@@ -9,13 +9,15 @@
  * What was read is in the pool then, so it is dropped from the host's page cache, except where
  * that is the file system itself. READs have no condition: see cache/inplace.c.
  */
-/* #syscalls preadv2 pwritev2 statx utimensat fadvise64 */
+/* #syscalls preadv2 pwritev2 statx utimensat fadvise64 readlinkat */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "fs/filefs/creds.h"
@@ -102,6 +104,20 @@ static void write_time(int fd, int64_t former_ns, int64_t time_ns)
 		futimens(fd, ts);
 }
 
+/* The cache knows no names: which file it is that cannot be written. */
+static void log_failure(const struct datafile *d, int error)
+{
+	static struct log_limit limit;
+	char name[16], path[PATH_MAX];
+	ssize_t n;
+
+	snprintf(name, sizeof(name), "%d", d->fd);
+	n = readlinkat(d->proc_self_fd, name, path, sizeof(path));
+	log_limited(&limit, LOG_LEVEL_WARN, "file_not_written",
+		    "key=\"%s\" path=\"%.*s\" error=\"%s\"", d->key, (int)MAX(n, 0), path,
+		    strerror(-error));
+}
+
 static int job_write(struct data_job *job)
 {
 	struct store_op *op = job->op;
@@ -121,6 +137,7 @@ static int job_write(struct data_job *job)
 	if (ret < 0) {
 		if (kill)
 			atomic_store(&d->kill, true);
+		log_failure(d, ret);
 		return ret;
 	}
 	if (op->set_user_mtime)
