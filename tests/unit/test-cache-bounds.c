@@ -350,8 +350,8 @@ static void test_restored_memory(void **state)
 	cw_fill(f, 0, 1000, 2);
 	env_ok(cache_resize(cw.cache, 3 * MiB));
 	cache_file_restore(f);
+	/* Dirty again, unless the cleaner, for which it is too much, was faster. */
 	assert_int_equal(usage_of(&cw).apart_bytes, 0);
-	assert_int_equal(usage_of(&cw).dirty_files, 1);
 	assert_int_equal(cache_commit(f), 0);
 	cw_expect_object(&cw, "a", 0, 1000, 2);
 	cw_expect_object(&cw, "a", 1000, 1400 * KiB - 1000, 1);
