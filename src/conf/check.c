@@ -250,9 +250,13 @@ static void check_backend_cache(const struct conf_section *section, struct ovfs_
 
 	if (!conf_section_has(section, "cache_settings.enabled_cache"))
 		backend->cache.enabled = objects;
-	if (!backend->cache.enabled && !objects && backend->cache.write_back)
-		conf_section_problem(section, "cache_settings.enabled_cache_write_back",
-				     "needs enabled_cache = true");
+	if (!backend->cache.enabled && !objects && backend->cache.write_back) {
+		/* A default for all mounts is not for those that have no cache. */
+		if (conf_section_says(section, "cache_settings.enabled_cache_write_back"))
+			conf_section_problem(section, "cache_settings.enabled_cache_write_back",
+					     "needs enabled_cache = true");
+		backend->cache.write_back = false;
+	}
 	if (!backend->cache.enabled && objects)
 		conf_section_problem(
 			section, "cache_settings.enabled_cache",

@@ -184,6 +184,9 @@ struct conf_load *conf_section_load(const struct conf_section *section);
 /* Whether a file or the command line set @key for @section. */
 bool conf_section_has(const struct conf_section *section, const char *key);
 
+/* Whether the command line or @section itself did, not one around it. */
+bool conf_section_says(const struct conf_section *section, const char *key);
+
 /* Whether the command line did; then its option, else NULL. */
 const char *conf_load_option(const struct conf_load *load, const char *key);
 

@@ -57,6 +57,16 @@ bool conf_section_has(const struct conf_section *section, const char *name)
 	return provider_of(section, index).section != NULL;
 }
 
+bool conf_section_says(const struct conf_section *section, const char *name)
+{
+	struct provider provider;
+	size_t index;
+
+	conf_load_key(section->load, name, &index);
+	provider = provider_of(section, index);
+	return provider.section && provider.distance <= 0;
+}
+
 const char *conf_load_option(const struct conf_load *load, const char *name)
 {
 	size_t index;

@@ -294,6 +294,11 @@ static void test_selector_of_many(void **state)
 	expect(MOUNT("b", "2") FS("a", "1") "bucket = \"x\"\n",
 	       "f.toml:14: storage_settings.bucket: this key is for type = \"s3\", and type is "
 	       "\"fs\"\n");
+	/* So is write-back for mounts without a cache. */
+	expect("[cache_settings]\nenabled_cache_write_back = true\n" FS("a", "1") MOUNT("b", "2"),
+	       "");
+	expect(FS("a", "1") "[mount.cache_settings]\nenabled_cache_write_back = true\n",
+	       "f.toml:9: cache_settings.enabled_cache_write_back: needs enabled_cache = true\n");
 	expect("[retry_settings]\npause_first = \"1h\"\n" MOUNT("a", "1"),
 	       "f.toml:2: mount \"a\": retry_settings.pause_first: is longer than pause_max\n");
 }
