@@ -55,13 +55,14 @@ static void write_text(const struct daemon *d, const char *path, const char *tex
 	FILE *file = fopen(path, "we");
 
 	assert_non_null(file);
-	write_sandbox(file);
 	for (const char *p = text; *p; p++) {
 		if (p[0] == '%' && p[1] == 'D')
 			fprintf(file, "%s", d->dir), p++;
 		else
 			putc(*p, file);
 	}
+	putc('\n', file);
+	write_sandbox(file);
 	assert_ok(fclose(file));
 }
 

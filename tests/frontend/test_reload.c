@@ -261,7 +261,8 @@ static void a_guest_at_work_notices_nothing(void **state)
 	working = true;
 	assert_ok(pthread_create(&thread, NULL, work, &g));
 	for (size_t i = 0; i < 11; i++) {
-		bool top = settings[i][1] == 'l' || settings[i][1] == 'c';
+		bool top =
+			settings[i][0] == '[' && (settings[i][1] == 'l' || settings[i][1] == 'c');
 
 		/* Directories take a daemon that was started with one. */
 		if (strcmp(settings[i], ROOT) == 0)
