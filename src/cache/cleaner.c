@@ -134,7 +134,7 @@ static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *du
 
 	if (f->commit_wanted)
 		return true;
-	*due = file_retry_ns(f, urgent);
+	*due = MAX(file_retry_ns(f, urgent), f->starved_ns);
 	if (*due > now)
 		return false;
 	if (urgent && f->upload && f->failures == 0) {

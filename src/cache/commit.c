@@ -35,6 +35,9 @@
 #define BACKOFF_SHIFT_MAX 8    /* about a minute */
 #define BACKOFF_SHIFT_URGENT 2 /* a second */
 
+/* Until one in the background is tried again, for which there was no memory. */
+#define COMMIT_STARVED_NS (NSEC_PER_SEC / 20)
+
 /* Attempts of one commit at objects that change under it. */
 #define COMMIT_ATTEMPTS 8
 
@@ -159,9 +162,23 @@ static bool commit_is_small(const struct cache_file *f)
 	return size <= MIN(small, caps->put_max);
 }
 
+/* Waits for memory a little, without the lock. False when it is too late. */
+static bool commit_wait_room(struct cache_file *f, uint64_t deadline)
+{
+	bool time_left;
+
+	pthread_mutex_unlock(&f->lock);
+	cleaner_kick(f->storage);
+	time_left = storage_room_wait(f->storage, deadline);
+	pthread_mutex_lock(&f->lock);
+	return time_left;
+}
+
 /* All of the file, at one moment; *@reserved is memory to be given back in the end. */
 static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size, uint64_t *reserved)
 {
+	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
+
 	for (;;) {
 		int ret;
 
@@ -174,6 +191,10 @@ static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size,
 			*reserved = *size;
 			continue;
 		}
+		/* The pool does not hold it all at once, at this moment. */
+		if (ret == -ENOMEM && *reserved && !f->impatient && !file_is(f, FILE_UNLINKED) &&
+		    commit_wait_room(f, deadline))
+			continue;
 		if (ret < 0)
 			return ret;
 		if (*size == atomic_load_explicit(&f->size, memory_order_relaxed))
@@ -197,7 +218,11 @@ static int commit_put(struct cache_file *f, bool conditional)
 	ret = commit_properties(f, &op);
 	if (ret < 0)
 		return ret;
+	f->impatient = f->background;
 	ret = commit_gather(f, &g, &done.size, &reserved);
+	if (f->impatient && ret == -ENOMEM)
+		ret = -EAGAIN;
+	f->impatient = false;
 	if (ret == 0) {
 		done.seq = f->write_seq;
 		done.set_mtime = file_caps(f)->user_mtime;
@@ -382,6 +407,7 @@ static int commit_file(struct cache_file *f, bool background)
 	pthread_mutex_lock(&f->lock);
 	want = f->write_seq;
 	if (commit_begin(f, want, &ret)) {
+		f->background = background;
 		/* The write was under way when a lookup found another version. */
 		if (file_is(f, FILE_REPLACED))
 			ret = conflict_lost(f);
@@ -389,8 +415,10 @@ static int commit_file(struct cache_file *f, bool background)
 		       !file_is(f, FILE_UNLINKED | FILE_REPLACED))
 			ret = commit_round(f);
 		f->commit_wanted = false;
-		if (ret < 0 && !file_is(f, FILE_UNLINKED) &&
-		    atomic_load_explicit(&f->dirty, memory_order_relaxed))
+		if (ret == -EAGAIN && background)
+			f->starved_ns = loop_now_ns() + COMMIT_STARVED_NS;
+		else if (ret < 0 && !file_is(f, FILE_UNLINKED) &&
+			 atomic_load_explicit(&f->dirty, memory_order_relaxed))
 			commit_failed(f, ret, background);
 		ret = ret < 0 ? commit_errno(ret) : 0;
 		atomic_store_explicit(&f->committing, false, memory_order_release);

@@ -366,9 +366,31 @@ static int fetch_complete_block(struct cache_file *f, struct block *b,
 	return fetch_fill(f, b, place);
 }
 
-int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t must, bool random)
+/* What is in no block yet, from @offset on; *@place says up to where. */
+static int fetch_place(struct cache_file *f, struct cache_fetch **cf, uint64_t offset, bool random,
+		       struct map_place *place)
 {
 	struct map_layout *layout = &f->storage->cache->layout;
+	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
+	enum map_shape shape = map_choose(layout, &f->map, offset, size, random);
+	int ret;
+
+	map_place(layout, shape, offset, place);
+	if (file_base_in(f, place) == 0)
+		return 0;
+	ret = fetch_append(f, cf, place);
+	/* Every slab may have something dirty in it: then there are small blocks, but none of the
+	 * larger ones, and what is dirty may wait for what is to be fetched. */
+	if (ret == -EAGAIN && shape != MAP_SMALL && !*cf &&
+	    map_region_is_empty(layout, &f->map, offset)) {
+		map_place(layout, MAP_SMALL, offset, place);
+		ret = file_base_in(f, place) ? fetch_append(f, cf, place) : 0;
+	}
+	return ret;
+}
+
+int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t must, bool random)
+{
 	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
 	struct cache_fetch *cf = NULL;
 	int ret = 0;
@@ -387,10 +409,7 @@ int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t mus
 			ret = offset < start + must ? fetch_complete_block(f, b, &place) : 0;
 			block_unpin(b);
 		} else {
-			map_place(layout, map_choose(layout, &f->map, offset, size, random), offset,
-				  &place);
-			if (file_base_in(f, &place) > 0)
-				ret = fetch_append(f, &cf, &place);
+			ret = fetch_place(f, &cf, offset, random, &place);
 		}
 		if (ret < 0) {
 			if (offset > start || must == 0)
@@ -411,6 +430,9 @@ void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *w)
 }
 
 /* ---- For workers ---- */
+
+/* See cache_file.impatient. */
+#define FETCH_PATIENCE_NS 200000000ull
 
 struct fetch_sleeper {
 	struct cache_wait wait;
@@ -476,7 +498,8 @@ static int fetch_wait_step(struct cache_file *f, uint64_t offset, uint64_t end, 
 
 int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end)
 {
-	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
+	uint64_t start_ns = loop_now_ns();
+	uint64_t deadline = start_ns + f->storage->config.wait_timeout_ns;
 	uint64_t offset = start, next;
 
 	while (offset < end) {
@@ -485,6 +508,8 @@ int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end)
 		if (ret == -EAGAIN) {
 			bool time_left;
 
+			if (f->impatient && loop_now_ns() >= start_ns + FETCH_PATIENCE_NS)
+				return -EAGAIN;
 			pthread_mutex_unlock(&f->lock);
 			cleaner_kick(f->storage);
 			time_left = storage_room_wait(f->storage, deadline);

@@ -173,6 +173,10 @@ struct cache_file {
 	bool replacing;		 /* the request that makes a new version is under way */
 	bool streaming;		 /* upload_stream() is queued or runs */
 	bool commit_wanted;	 /* at once, by somebody who needs what an upload holds */
+	/* A commit in the background gathers what it needs: it gives up when memory is short, and
+	 * lets others go first, that may need none. With committing. */
+	bool background, impatient;
+	uint64_t starved_ns;	 /* not before that it is tried again, then */
 	bool cleaning;		 /* the cleaner has handed it to a worker; storage lock */
 	uint64_t due_ns;	 /* when the cleaner looks at it; storage lock */
 	uint64_t urgent_ns;	 /* ... when memory is short */

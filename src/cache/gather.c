@@ -174,11 +174,19 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 		 enum gather_missing how)
 {
 	struct gather former = { 0 }, other;
-	uint64_t missing;
+	uint64_t missing, reached = start, until = end;
 	int ret = -ENODATA;
 
 	for (unsigned i = 0; i < GATHER_ATTEMPTS && ret == -ENODATA; i++) {
 		ret = gather_once(f, g, start, end, how, &missing);
+		/* Of what is fetched the first may be evicted for the last, before it is pinned
+		 * here. Then one block after the other: what was reached stays. */
+		if (ret == -ENODATA && missing > reached) {
+			reached = missing;
+			i = 0;
+		} else if (ret == -ENODATA && i > 0) {
+			until = missing + 1;
+		}
 		gather_drop(&former);
 		if (ret == 0)
 			break;
@@ -187,7 +195,7 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 		former = *g;
 		*g = other;
 		if (ret == -ENODATA && how == GATHER_FETCH) {
-			ret = fetch_wait(f, missing, end);
+			ret = fetch_wait(f, missing, MAX(MIN(until, end), missing + 1));
 			if (ret == 0)
 				ret = -ENODATA;
 		} else {
@@ -269,6 +277,10 @@ int gather_reserve_wait(struct cache_file *f, uint64_t bytes)
 	bool time_left = true, may;
 
 	while (!(may = gather_reserve(f->storage, bytes)) && time_left) {
+		if (f->impatient)
+			return -EAGAIN;
+		if (file_is(f, FILE_UNLINKED))
+			return -ECANCELED;
 		pthread_mutex_unlock(&f->lock);
 		time_left = storage_room_wait(f->storage, deadline);
 		pthread_mutex_lock(&f->lock);

@@ -369,6 +369,13 @@ enum map_shape map_choose(const struct map_layout *l, struct map *map, uint64_t 
 	return number >= MAP_GROW_REGIONS || region_end <= size ? MAP_WHOLE : MAP_GROW;
 }
 
+bool map_region_is_empty(const struct map_layout *l, struct map *map, uint64_t offset)
+{
+	struct map_region *region = region_find(map, (uint32_t)(offset >> l->region_shift));
+
+	return !region || !atomic_load_explicit(&region->used, memory_order_acquire);
+}
+
 void map_reclaim_missed(struct map *map)
 {
 	atomic_fetch_add_explicit(&map->missed, 1, memory_order_relaxed);

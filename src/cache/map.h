@@ -107,6 +107,9 @@ bool map_holds(struct map *map, const struct map_place *place, block_id id);
 enum map_shape map_choose(const struct map_layout *layout, struct map *map, uint64_t offset,
 			  uint64_t size, bool random);
 
+/* Whether the region around @offset has no block, and may get any shape. */
+bool map_region_is_empty(const struct map_layout *layout, struct map *map, uint64_t offset);
+
 /* Puts a block where none is (replacing: where @old is). The region takes the shape of @place.
  * -ENOMEM. */
 int map_insert(const struct map_layout *layout, struct map *map, const struct map_place *place,

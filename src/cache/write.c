@@ -219,6 +219,11 @@ static int write_prepare(struct cache_file *f, struct write_piece *piece, uint64
 		map_place(layout, map_choose(layout, &f->map, offset, MAX(size, end), random),
 			  offset, place);
 		b = file_block_new(f, place);
+		/* As fetch_place(). */
+		if (!b && map_region_is_empty(layout, &f->map, offset)) {
+			map_place(layout, MAP_SMALL, offset, place);
+			b = file_block_new(f, place);
+		}
 	}
 	piece->from = (uint32_t)(offset - place->start);
 	piece->to = (uint32_t)MIN(end - place->start, (uint64_t)place->size);

@@ -94,7 +94,8 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
  */
 bool gather_reserve(struct cache_storage *s, uint64_t bytes);
 void gather_unreserve(struct cache_storage *s, uint64_t bytes);
-/* The same, waiting; -ETIMEDOUT. Under the lock of @f, which it drops meanwhile. */
+/* The same, waiting; -ETIMEDOUT; -EAGAIN when @f is impatient; -ECANCELED when it is removed. Under
+ * the lock of @f, which it drops meanwhile. */
 int gather_reserve_wait(struct cache_file *f, uint64_t bytes);
 
 enum gather_end {
