@@ -8,6 +8,7 @@
  *				open, or has changes that are not written yet
  *
  *	data.c		files: descriptors, versions, opening and closing
+ *	data_life.c	all of it, made and freed
  *	data_store.c	the service: STAT, READ, WRITE of keys that name files
  *	data_io.c	READ, WRITE, and what has to go around the cache
  *
@@ -96,6 +97,8 @@ struct datafile *data_find(struct filefs_data *data, const char *key);
 /* The same for @nodeid. */
 struct datafile *data_find_node(struct filefs_session *s, uint64_t nodeid);
 void data_put(struct datafile *d);
+/* Out of the table, and used by nobody. */
+void data_free(struct datafile *d);
 
 /* The open file @fh gets its datafile. @out: flags for the guest. @made: it is new. Negative
  * errno, and then it is open no more. Does not wait for what is being written. */
