@@ -342,11 +342,6 @@ int port_listen_fd(const struct port *p)
 	return p->listen_fd;
 }
 
-bool port_attached(const struct port *p)
-{
-	return virtio_device_attached(p->device);
-}
-
 bool port_retired(const struct port *p)
 {
 	return p->retired;

@@ -51,7 +51,6 @@ struct err *port_new(struct port **out, const struct port_config *config, const 
 /* NULL: an inherited one. */
 const char *port_path(const struct port *port);
 int port_listen_fd(const struct port *port); /* -1: it was retired */
-bool port_attached(const struct port *port);
 bool port_retired(const struct port *port);
 
 /* How the next connection is to be served: at once when there is none. */

@@ -73,8 +73,6 @@ struct sandbox_outside {
 	void (*hangup)(void *arg);
 	/* SIGTERM or SIGINT came, and was passed on. */
 	void (*stopping)(void *arg);
-	/* The other process has ended. */
-	void (*ended)(void *arg);
 	void *arg;
 };
 

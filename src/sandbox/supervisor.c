@@ -267,8 +267,6 @@ static void supervisor_run(struct supervisor *sv)
 	if (outside->start)
 		outside->start(outside->arg, sv->loop, sv->pid);
 	loop_run(sv->loop);
-	if (outside->ended)
-		outside->ended(outside->arg);
 }
 
 _Noreturn void sandbox_supervise(pid_t pid, const struct sandbox_config *config)
