@@ -18,6 +18,12 @@
  * Everything that was written shows at once to everybody who reads through the
  * same cache_storage. It is in the storage after cache_commit().
  *
+ * Drivers share cached data by using one cache_storage: any number of objectfs, each with any
+ * number of sessions; keys are the same for all, so their storage has to have one root. Each
+ * session has a number of its own (cache_storage_session()). cache_storages of one cache share its
+ * memory: each may hold all that nobody else wants, and keeps its part, size / storages, when
+ * others do (test-cache-share.c).
+ *
  * Waiting: functions that say so may block, for worker threads. cache_read() and
  * cache_write() do not: they are for queue threads.
  *
