@@ -59,6 +59,8 @@ void commit_condition(struct cache_file *f, struct store_op *op, char etag[stati
 
 	op->if_match = NULL;
 	op->if_absent = false;
+	if (atomic_load_explicit(&f->storage->unconditional, memory_order_relaxed))
+		return;
 	if (file_is(f, FILE_CREATED)) {
 		op->if_absent = caps->if_absent;
 	} else if (caps->write_if_match) {
@@ -300,6 +302,23 @@ static int commit_attr(struct cache_file *f)
 
 /* ---- A commit ---- */
 
+/*
+ * The service said that it does not do such a thing: that will have been the condition. From then
+ * on the last writer wins (the log has it from the service); but it was something else, when it
+ * says so of a write without a condition.
+ */
+static bool commit_unconditionally(struct cache_file *f, int result)
+{
+	bool before;
+
+	if (result != -EOPNOTSUPP)
+		return false;
+	before = atomic_exchange(&f->storage->unconditional, true);
+	if (before)
+		atomic_store(&f->storage->unconditional, false);
+	return !before;
+}
+
 /* One version more. 1: what remains takes another. */
 static int commit_round(struct cache_file *f)
 {
@@ -316,6 +335,10 @@ static int commit_round(struct cache_file *f)
 			ret = commit_put(f, conditional);
 		else
 			ret = upload_finish(f, conditional);
+		if (commit_unconditionally(f, ret)) {
+			ret = 0;
+			continue;
+		}
 		if (ret != -ESTALE && ret != -EEXIST)
 			return ret;
 		ret = conflict_resolve(f, &conditional);

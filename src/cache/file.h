@@ -75,6 +75,9 @@ struct cache_storage {
 	struct cache *cache;
 	struct list link; /* cache.lock */
 	struct storage_config config;
+	/* The service has turned out not to know conditional writes, whatever its capabilities
+	 * (layers have copied them) say. */
+	_Atomic bool unconditional;
 	struct pool_owner owner;
 	struct table_shard shard[TABLE_SHARDS];
 	uint64_t hash_seed;

@@ -500,6 +500,35 @@ static void test_background_error(void **state)
 	cw_end(&cw);
 }
 
+/* A service that says at the first write that it knows no conditions: the last writer wins then. */
+static void test_unconditional(void **state)
+{
+	struct store_fault unknown = { .error_permille = 1000, .error = -EOPNOTSUPP, .count = 1 };
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	store_fault_set(cw.fault, 1u << STORE_PUT, &unknown);
+	f = cw_create(&cw, "a");
+	cw_fill(f, 0, 500, 1);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 500, 1);
+	assert_int_equal(store_memory_write(cw.env.memory, "a", "theirs", 6, NULL), 0);
+	cw_fill(f, 0, 500, 2);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 500, 2);
+	/* It was not that: nothing is gained without a condition. */
+	unknown.count = 2;
+	store_fault_set(cw.fault, 1u << STORE_PUT, &unknown);
+	cw_fill(f, 0, 500, 3);
+	assert_int_equal(cache_commit(f), -EIO);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 500, 3);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 /* What could not be written at the end is named with the reason, which nobody else was told. */
 static void test_not_written(void **state)
 {
@@ -609,6 +638,7 @@ int main(void)
 		cmocka_unit_test(test_lost_answer),
 		cmocka_unit_test(test_background_error),
 		cmocka_unit_test(test_not_written),
+		cmocka_unit_test(test_unconditional),
 		cmocka_unit_test(test_session_vanishes),
 		cmocka_unit_test(test_cleaner),
 	};

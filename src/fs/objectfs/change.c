@@ -46,7 +46,12 @@ int change_put_marker(struct objectfs *fs, const char *key, bool if_absent)
 		store_write_id(write_id);
 		op.write_id = write_id;
 	}
-	return store_call(fs->store, &op);
+	/* A service that turns out not to know conditions: LOOKUP has just found that it is new. */
+	if (store_call(fs->store, &op) == -EOPNOTSUPP && op.if_absent) {
+		op.if_absent = false;
+		store_call(fs->store, &op);
+	}
+	return op.result;
 }
 
 void change_forget(struct objectfs *fs, struct node *n)
