@@ -111,9 +111,13 @@ static void a_directory_is_readonly_for_a_while(void **state)
 	assert_ok(make(&g, "after"));
 	snprintf(text, sizeof(text), "%s%s", ONE, sealed);
 	reload(text, SAVE_RENAMED);
-	daemon_configure(&daemon_, ONE FILES("sealed", "\"%D/sealed\"", "root", ""), SAVE_RENAMED);
-	daemon_log_wait(&daemon_, " reload_failed ", 1);
-	daemon_log_wait(&daemon_, "takes a restart", 1);
+	/* Under sanitizers and in a chroot nothing was mounted. */
+	if (!daemon_logged(&daemon_, "sandbox_reduced off=mount")) {
+		daemon_configure(&daemon_, ONE FILES("sealed", "\"%D/sealed\"", "root", ""),
+				 SAVE_RENAMED);
+		daemon_log_wait(&daemon_, " reload_failed ", 1);
+		daemon_log_wait(&daemon_, "takes a restart", 1);
+	}
 	guest_close(&g);
 	daemon_stop(&daemon_);
 }
