@@ -305,7 +305,7 @@ static void run(bool with_interrupter)
 	assert_int_equal(fs.made, agreed);
 	assert_int_equal(fs.freed, agreed);
 	/* It was a test of something. */
-	assert_true(agreed > 10);
+	assert_true(agreed > 2); /* it may get little of a busy processor */
 	assert_true(served > 0);
 	assert_true(interrupted > 0);
 	fuse_session_free(session);

@@ -163,7 +163,7 @@ static ssize_t lookup_root(struct view *view, unsigned child, struct fs_req *req
 /* The first of this guest into the child. On a worker: the storage may not answer. */
 static void lookup_first(struct work *work)
 {
-	struct fs_req *req = container_of(work, struct fs_req, work);
+	struct fs_req *req = fs_req_resume(work);
 	struct joinfs_session *s = joinfs_session_of(req->session);
 	unsigned child = *(const unsigned *)(const void *)req->driver;
 	int ret = view_make(s, child);
@@ -219,8 +219,7 @@ static ssize_t dir_lookup(struct joinfs_session *s, struct fs_req *req)
 	view = view_enter(s, child);
 	if (!view) {
 		memcpy(req->driver, &child, sizeof(child));
-		req->work.run = lookup_first;
-		workers_submit(join->workers, &req->work);
+		fs_req_defer(req, join->workers, lookup_first);
 		return FS_PENDING;
 	}
 	atomic_fetch_sub_explicit(&join->children[child].views, 1, memory_order_release);
