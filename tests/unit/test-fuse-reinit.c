@@ -239,6 +239,18 @@ static void *interrupt_thread(void *arg)
 	return NULL;
 }
 
+static int say_init(struct fuse_session *session)
+{
+	void *storage = aligned_alloc(16, fuse_request_size());
+	struct msg init;
+	int err;
+
+	msg_init(&init, 7, 45, 0);
+	err = call(session, storage, &init);
+	free(storage);
+	return err;
+}
+
 /* INIT and DESTROY in turn, or INIT after INIT, until all queues are done. */
 static int say_init_until_done(struct fuse_session *session, _Atomic int *running)
 {
@@ -248,7 +260,7 @@ static int say_init_until_done(struct fuse_session *session, _Atomic int *runnin
 
 	msg_init(&init, 7, 45, 0);
 	msg_begin(&destroy, FUSE_DESTROY);
-	while (*running) {
+	while (*running || agreed <= 10) {
 		err = call(session, storage, &init);
 		if (err == 0)
 			agreed++;
@@ -277,6 +289,9 @@ static void run(bool with_interrupter)
 	pthread_mutex_init(&fs.lock, NULL);
 	pthread_cond_init(&fs.more, NULL);
 	assert_int_equal(pthread_create(&completing, NULL, completer, &fs), 0);
+	/* The first of each queue waits until the next INIT. Without this one, all of them may
+	 * have been refused before the processor comes round to us. */
+	assert_int_equal(say_init(session), 0);
 	for (unsigned i = 0; i < QUEUES; i++) {
 		queues[i] = (struct queue){ .session = session, .running = &running, .id = i + 1 };
 		assert_int_equal(pthread_create(&queues[i].thread, NULL, queue_thread, &queues[i]),
@@ -285,7 +300,7 @@ static void run(bool with_interrupter)
 	if (with_interrupter)
 		assert_int_equal(
 			pthread_create(&interrupting, NULL, interrupt_thread, &interrupter), 0);
-	agreed = say_init_until_done(session, &running);
+	agreed = 1 + say_init_until_done(session, &running);
 	if (with_interrupter)
 		pthread_join(interrupting, NULL);
 	for (unsigned i = 0; i < QUEUES; i++) {
@@ -305,7 +320,7 @@ static void run(bool with_interrupter)
 	assert_int_equal(fs.made, agreed);
 	assert_int_equal(fs.freed, agreed);
 	/* It was a test of something. */
-	assert_true(agreed > 2); /* it may get little of a busy processor */
+	assert_true(agreed > 10);
 	assert_true(served > 0);
 	assert_true(interrupted > 0);
 	fuse_session_free(session);
