@@ -400,8 +400,19 @@ int fuse_session_set_window(struct fuse_session *session, const struct fuse_wind
 
 void fuse_session_save_window(struct fuse_session *session)
 {
-	if (session->window)
-		window_save(session->window);
+	bool pinned[FUSE_CONNS];
+
+	if (!session->window)
+		return;
+	/* A worker may be dropping what a guest has left behind: then the last to hold a copy,
+	 * who closes its file, may be this thread. */
+	for (unsigned i = 0; i < FUSE_CONNS; i++)
+		pinned[i] = fuse_conn_pin(&session->conns[i]);
+	window_save(session->window);
+	for (unsigned i = 0; i < FUSE_CONNS; i++) {
+		if (pinned[i])
+			fuse_conn_drop_hold(&session->conns[i]);
+	}
 }
 
 void fuse_session_reset(struct fuse_session *session)
