@@ -56,9 +56,11 @@ struct s3 {
 	struct list idle; /* s3_request.link */
 	unsigned idle_count;
 
-	bool raw_listings;     /* the service does not percent-encode keys */
-	bool unconditional;    /* ... does not know conditional writes */
-	uint64_t suspected_ns; /* answer.c's: when a HEAD was refused that may be the keys' fault */
+	bool raw_listings;  /* the service does not percent-encode keys */
+	bool unconditional; /* ... does not know conditional writes */
+	/* refused.c's: when, and with which keys, a HEAD was refused that may be their fault. */
+	uint64_t suspected_ns;
+	char suspected_id[64];
 
 	struct store_op *watched; /* whose failure goes to: */
 	struct s3_failure failure;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys that the service does not take: are there others by now? */
+#include <stdio.h>
+#include <string.h>
+
 #include "store/services/s3/internal.h"
 
 /* Between two looks for other keys on mere suspicion; where that asks a service, seldom. */
@@ -24,9 +27,13 @@ bool s3_suspected_keys(struct s3_request *request, const struct s3_error *error)
 	if (used->expires_ns)
 		pause = SUSPECT_SERVICE_NS;
 	if (!s3_provider_has_others(s3->provider, used)) {
-		if (s3->suspected_ns && now - s3->suspected_ns < pause)
+		/* Keys that the last look has found may be old by now, too. */
+		if (s3->suspected_ns && now - s3->suspected_ns < pause &&
+		    strncmp(s3->suspected_id, used->access_key_id, sizeof(s3->suspected_id) - 1) ==
+			    0)
 			return false;
 		s3->suspected_ns = now;
+		snprintf(s3->suspected_id, sizeof(s3->suspected_id), "%s", used->access_key_id);
 	}
 	s3_note_failure(request, error);
 	request->credentials_tried = true;
