@@ -34,9 +34,15 @@ void data_begin(void)
 
 /* ---- Versions ---- */
 
+/* A file may have any time; those that nanoseconds have no room for are at the end of all. */
 static int64_t data_time(const struct statx_timestamp *ts)
 {
-	return ts->tv_sec * (int64_t)NSEC_PER_SEC + ts->tv_nsec;
+	int64_t ns;
+
+	if (__builtin_mul_overflow(ts->tv_sec, (int64_t)NSEC_PER_SEC, &ns) ||
+	    __builtin_add_overflow(ns, (int64_t)ts->tv_nsec, &ns))
+		return ts->tv_sec < 0 ? INT64_MIN : INT64_MAX;
+	return ns;
 }
 
 void data_meta(const struct statx *stx, struct store_meta *meta)
