@@ -512,6 +512,10 @@ void data_show(const struct filefs *fs, const struct statx *stx, uint64_t *size,
 		*blocks += info.dirty_blocks * (POOL_BLOCK_MIN / 512);
 		*mtime = (struct timespec){ info.mtime_ns / (int64_t)NSEC_PER_SEC,
 					    info.mtime_ns % (int64_t)NSEC_PER_SEC };
+		if (mtime->tv_nsec < 0) { /* before 1970 */
+			mtime->tv_sec--;
+			mtime->tv_nsec += (long)NSEC_PER_SEC;
+		}
 	}
 	cache_file_put(file);
 }
