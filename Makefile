@@ -9,7 +9,7 @@ FUZZ_BUILD ?= build-fuzz
 FUZZ_SECONDS ?= 20
 
 .PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan check-spin fuzz lint \
-	bench install deb clean
+	guard bench install deb clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -49,6 +49,10 @@ fuzz:
 
 lint:
 	scripts/lint.sh
+
+# Instructions of the hot paths, against what they were.
+guard: all
+	bench/guard --build $(BUILD)
 
 bench:
 	scripts/install-deps.sh build bench

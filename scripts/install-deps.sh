@@ -48,7 +48,10 @@ PKGS_SERVICE="python3 python3-boto3 rclone openssl ca-certificates"
 # The model checker, for the free lists of the block pool.
 PKGS_MODEL="spin gcc libc6-dev"
 
-PKGS_TEST="$PKGS_MODEL $PKGS_UML $PKGS_QEMU $PKGS_CASES"
+# What counts the instructions of hot paths (bench/guard).
+PKGS_GUARD="valgrind binutils"
+
+PKGS_TEST="$PKGS_MODEL $PKGS_GUARD $PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
 PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3"
 PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc"
