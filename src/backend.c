@@ -164,13 +164,13 @@ static struct cache_storage_config files_config(const struct ovfs_backend *confi
 	};
 }
 
-static struct err *backend_open(struct backend *b, unsigned threads)
+static struct err *backend_open(struct backend *b, unsigned threads, bool may_refuse)
 {
 	struct cache_storage_config files = files_config(b->config);
 	struct cache *cache = NULL;
 	struct err *e;
 
-	e = storage_stack_new(&b->stack, b->config);
+	e = storage_stack_new(&b->stack, b->config, may_refuse);
 	if (!e)
 		e = backends_cache(b->owner, &b->generation->config, &cache);
 	if (!e)
@@ -239,7 +239,7 @@ static void warn_of_twin(struct backends *all, const struct ovfs_backend *config
 }
 
 struct err *backend_get(struct backend **out, struct backends *all, struct generation *generation,
-			const struct ovfs_backend *config, unsigned threads)
+			const struct ovfs_backend *config, unsigned threads, bool may_refuse)
 {
 	struct backend *b;
 	struct err *e;
@@ -266,7 +266,7 @@ struct err *backend_get(struct backend **out, struct backends *all, struct gener
 	list_push_back(&all->all, &b->link);
 	pthread_mutex_unlock(&all->lock);
 
-	e = backend_open(b, threads);
+	e = backend_open(b, threads, may_refuse);
 
 	pthread_mutex_lock(&all->lock);
 	b->opening = false;
@@ -371,7 +371,7 @@ struct err *backend_prepare(struct backend *b, struct generation *generation,
 		return NULL;
 	}
 	if (!backend_same_stack(b->config, config)) {
-		e = storage_stack_prepare(b->stack, config);
+		e = storage_stack_prepare(b->stack, config, backend_same_place(b->config, config));
 		if (e)
 			return e;
 		b->stack_prepared = true;

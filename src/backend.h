@@ -42,12 +42,12 @@ struct err *backends_resize(struct backends *backends, uint64_t size)
 
 /*
  * The backend for @config, which is part of @generation: one that there is, or a new one. Blocks
- * until its service has answered; an error says what is wrong with it. @threads: commits at one
- * time.
+ * until its service has answered, or is known not to; @may_refuse as in storage_stack_new().
+ * @threads: commits at one time.
  */
 struct err *backend_get(struct backend **out, struct backends *backends,
 			struct generation *generation, const struct ovfs_backend *config,
-			unsigned threads) __attribute__((warn_unused_result));
+			unsigned threads, bool may_refuse) __attribute__((warn_unused_result));
 
 /* How the pool is used, and the sizes of its blocks. The number of those; 0: there is no pool. */
 unsigned backends_usage(struct backends *backends, struct pool_usage *out,
@@ -95,7 +95,9 @@ void backend_discard(struct backend *backend);
 
 /* The same objects, wherever and however they are reached. */
 bool backend_same_storage(const struct ovfs_backend *a, const struct ovfs_backend *b);
-/* ... reached in the same way: what storage_stack.c makes of both is the same, */
+/* ... reached in the same place by the same way, whoever asks there for what; */
+bool backend_same_place(const struct ovfs_backend *a, const struct ovfs_backend *b);
+/* ... and in the same manner: what storage_stack.c makes of both is the same, */
 bool backend_same_stack(const struct ovfs_backend *a, const struct ovfs_backend *b);
 /* ... and what is cached of them is treated alike: one backend will do. */
 bool backend_same_settings(const struct ovfs_backend *a, const struct ovfs_backend *b);

@@ -19,6 +19,14 @@ bool backend_same_storage(const struct ovfs_backend *a, const struct ovfs_backen
 	return a->storage.type != OVFS_STORAGE_S3 || SAME_TEXT(storage.s3.bucket);
 }
 
+bool backend_same_place(const struct ovfs_backend *a, const struct ovfs_backend *b)
+{
+	return backend_same_storage(a, b) && SAME_TEXT(storage.s3.endpoint) &&
+	       SAME_TEXT(storage.s3.region) && SAME(storage.s3.enable_virtual_host_style) &&
+	       SAME_TEXT(storage.s3.ca_bundle) && SAME_TEXT(storage.s3.client_certificate) &&
+	       SAME_TEXT(storage.s3.client_key) && SAME_TEXT(storage.s3.proxy);
+}
+
 static bool same_s3(const struct ovfs_s3 *a, const struct ovfs_s3 *b)
 {
 	return SAME_TEXT(bucket) && SAME_TEXT(endpoint) && SAME_TEXT(region) &&

@@ -6,8 +6,9 @@
  * The loop serves no guest, each mount has one of its own: so the daemon hears of signals
  * and answers questions whatever hangs.
  *
- * At start: a mount whose service does not answer is tried again in the background when there
- * are others; alone it ends the daemon with its error, as do all other errors.
+ * At start: a mount whose service refuses is tried again in the background when there are
+ * others; alone it ends the daemon with its error, as do all other errors. One that is not there is
+ * no error (storage_stack.h).
  *
  * At the end all mounts drain at once. One that hangs does not hold up the others; the daemon
  * waits for it as long as it may drain, and some more.

@@ -23,6 +23,17 @@
 #include "reload_host.h"
 #include "sandbox/sandbox.h"
 
+/* Requests to a daemon that is not one yet: they wait until there is a loop. */
+static void signals_defer(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 /* Signals arrive in loops and nowhere else. */
 static struct err *signals_block(void)
 {
@@ -31,8 +42,6 @@ static struct err *signals_block(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
 	signal(SIGPIPE, SIG_IGN);
 	return sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? err_errno(errno, "sigprocmask") : NULL;
 }
@@ -174,6 +183,7 @@ int main(int argc, char **argv)
 	int status;
 	struct err *e;
 
+	signals_defer();
 	status = options_load(&options, argc, argv, stdout, stderr);
 	if (status != OPTIONS_RUN)
 		return status;

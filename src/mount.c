@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 
-/* Between two attempts to reach a service that did not answer. */
+/* Between two attempts with a service that refuses. */
 #define RETRY_MAX_NS 30000000000ull
 
 const char *mount_state_name(enum mount_state state)
@@ -93,7 +93,7 @@ static void closed_accept(struct loop_fd *entry, uint32_t events)
 		return;
 	close(fd);
 	log_limited(&limit, LOG_LEVEL_WARN, "guest_turned_away",
-		    "reason=\"its storage does not answer yet\"");
+		    "reason=\"its storage refuses, see mount_waits\"");
 }
 
 void mount_turn_away(struct mount *m)
@@ -180,6 +180,18 @@ void mount_fds_init(struct mount_fds *fds)
 
 /* ---- The thread ---- */
 
+_Static_assert(STORAGE_PARTS_MAX <= CTL_PARTS_MAX, "all are told");
+
+void mount_tell_parts(struct mount *m)
+{
+	struct backend *backend;
+	const char *path;
+
+	observer_begin_parts(m->observer);
+	for (size_t i = 0; storage_tell(m->storage, i, &path, &backend); i++)
+		observer_add_part(m->observer, path, backend ? backend_name(backend) : "");
+}
+
 static struct err *mount_open(struct mount *m)
 {
 	struct storage_env env = {
@@ -188,14 +200,15 @@ static struct err *mount_open(struct mount *m)
 		.backends = m->env->backends,
 		.proc_self_fd = m->env->proc_self_fd,
 		.files_max = m->env->files_max,
+		.patient = m->patient,
 	};
 	struct err *e = storage_new(&m->storage, m->generation, m->config, &env, m->fds.root);
 
 	if (e)
 		return e;
 	m->observer = observer_new(m->env->ctl, m->name);
-	for (size_t i = 0; storage_backend(m->storage, i); i++)
-		observer_add_storage(m->observer, backend_name(storage_backend(m->storage, i)));
+	observer_set_join(m->observer, storage_join(m->storage));
+	mount_tell_parts(m);
 	mount_let_in(m);
 	e = mount_open_ports(m);
 	mount_fds_close(&m->fds); /* the drivers have their own */

@@ -8,7 +8,7 @@
  * or drains, the others go on.
  *
  *	STARTING --> READY --> STOPPING --> ENDED, or UNWRITTEN
- *	    `-> WAITING (a service does not answer: tried again) --> READY
+ *	    `-> WAITING (its service refuses: tried again) --> READY
  *	    `-> FAILED
  *
  * Threads: the daemon's loop calls all functions here, and is told of changes by mount_env.event
@@ -31,7 +31,7 @@ struct mount;
 
 enum mount_state {
 	MOUNT_STARTING,
-	MOUNT_WAITING, /* its service does not answer; front ends are turned away */
+	MOUNT_WAITING, /* its service refuses; front ends are turned away */
 	MOUNT_READY,
 	MOUNT_FAILED, /* mount_error() says why; it has no thread any more */
 	MOUNT_STOPPING,
@@ -70,7 +70,8 @@ void mount_fds_close(struct mount_fds *fds);
 
 /*
  * Starts; the rest is told by events. @config is part of @generation. @patient: a service that
- * does not answer, or refuses, is asked again and again (WAITING); else that is FAILED.
+ * refuses is asked again and again (WAITING), that of a directory without keeping the others from
+ * being served; else that is FAILED.
  */
 struct err *mount_start(struct mount **out, const struct mount_env *env,
 			struct generation *generation, const struct ovfs_mount *config,

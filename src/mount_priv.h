@@ -10,7 +10,7 @@
 #include "port.h"
 #include "storage.h"
 
-/* Before the second attempt to reach a service that did not answer. */
+/* Before the second attempt with a service that refuses. */
 #define RETRY_FIRST_NS 1000000000ull
 
 struct mount {
@@ -49,6 +49,9 @@ struct mount {
 /* Front ends that connect to sockets in m->fds are told to come again later; or wait for a port. */
 void mount_turn_away(struct mount *m);
 void mount_let_in(struct mount *m);
+
+/* Whoever looks at the mount is told what it shows by now. */
+void mount_tell_parts(struct mount *m);
 
 struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *config);
 

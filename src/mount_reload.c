@@ -161,8 +161,10 @@ static void mount_change_run(void *arg)
 		mount_change_fds(m, change);
 	m->generation = generation_get(change->generation);
 	m->config = change->config;
-	if (m->storage)
+	if (m->storage) {
+		mount_tell_parts(m);
 		mount_change_ports(m, change);
+	}
 	mount_fds_close(change->fds);
 	generation_put(old);
 	m->retry_ns = RETRY_FIRST_NS;

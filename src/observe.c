@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/loop.h"
+#include "fs/joinfs/joinfs.h"
 #include "fuse/metrics.h"
 
 _Static_assert(FUSE_RESULTS <= CTL_RESULTS_MAX, "room for all");
@@ -22,7 +23,11 @@ struct observer {
 	pthread_mutex_t lock; /* covers what follows; held for moments */
 	struct list ports;
 	unsigned numbers;
-	char storage[CTL_STORAGES_MAX][CTL_NAME_MAX];
+	struct fs *join; /* of directories, or NULL */
+	unsigned parts;
+	struct {
+		char path[CTL_NAME_MAX], storage[CTL_NAME_MAX];
+	} part[CTL_PARTS_MAX];
 	struct fuse_opcode_metrics gone[FUSE_OPCODE_COUNT]; /* of ports that are no more */
 };
 
@@ -120,13 +125,40 @@ static void tell_queues(const struct observer_port *port, struct ctl_mount_stats
 	}
 }
 
+static void tell_directory(void *arg, const struct joinfs_usage *usage)
+{
+	struct ctl_mount_stats *out = arg;
+
+	for (unsigned i = 0; i < out->parts; i++) {
+		struct ctl_part *part = &out->part[i];
+
+		if (strncmp(part->path, usage->path, sizeof(part->path) - 1) != 0)
+			continue;
+		part->requests = usage->requests;
+		part->errors = usage->errors;
+		part->in_flight = usage->in_flight;
+		break;
+	}
+}
+
+static void tell_parts(const struct observer *w, struct ctl_mount_stats *out)
+{
+	out->parts = w->parts;
+	for (unsigned i = 0; i < w->parts; i++) {
+		memcpy(out->part[i].path, w->part[i].path, sizeof(out->part[i].path));
+		memcpy(out->part[i].storage, w->part[i].storage, sizeof(out->part[i].storage));
+	}
+	if (w->join)
+		joinfs_each(w->join, tell_directory, out);
+}
+
 static void mount_stats(void *ctx, struct ctl_mount_stats *out)
 {
 	struct observer *w = ctx;
 	struct list *pos;
 
 	pthread_mutex_lock(&w->lock);
-	memcpy(out->storage, w->storage, sizeof(out->storage));
+	tell_parts(w, out);
 	tell_operations(w, &out->operations);
 	list_for_each (pos, &w->ports) {
 		const struct observer_port *port = list_entry(pos, struct observer_port, link);
@@ -254,17 +286,34 @@ void observer_free(struct observer *w)
 	free(w);
 }
 
-void observer_add_storage(struct observer *w, const char *name)
+void observer_begin_parts(struct observer *w)
 {
 	if (!w)
 		return;
 	pthread_mutex_lock(&w->lock);
-	for (unsigned i = 0; i < CTL_STORAGES_MAX; i++) {
-		if (w->storage[i][0])
-			continue;
-		snprintf(w->storage[i], sizeof(w->storage[i]), "%s", name);
-		break;
+	w->parts = 0;
+	pthread_mutex_unlock(&w->lock);
+}
+
+void observer_add_part(struct observer *w, const char *path, const char *storage)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	if (w->parts < CTL_PARTS_MAX) {
+		snprintf(w->part[w->parts].path, CTL_NAME_MAX, "%s", path ? path : "");
+		snprintf(w->part[w->parts].storage, CTL_NAME_MAX, "%s", storage);
+		w->parts++;
 	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+void observer_set_join(struct observer *w, struct fs *join)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->join = join;
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -356,6 +405,20 @@ static void tell_store(const struct observer_storage *ws, struct ctl_operations 
 	}
 }
 
+static void tell_health(const struct observer_storage *ws, struct ctl_storage_stats *out)
+{
+	static const char *const names[] = { [STORE_HEALTH_WELL] = "well",
+					     [STORE_HEALTH_FAILING] = "failing",
+					     [STORE_HEALTH_CLOSED] = "silent" };
+	struct storage_stack_health health;
+
+	storage_stack_health(ws->stack, &health);
+	out->state = names[health.state];
+	if (health.state != STORE_HEALTH_WELL)
+		out->state_age_ns = loop_now_ns() - health.since_ns;
+	snprintf(out->error, sizeof(out->error), "%s", health.error);
+}
+
 static void storage_stats(void *ctx, struct ctl_storage_stats *out)
 {
 	const struct observer_storage *ws = ctx;
@@ -364,6 +427,7 @@ static void storage_stats(void *ctx, struct ctl_storage_stats *out)
 
 	cache_storage_usage(ws->files, &usage);
 	out->type = ws->type;
+	tell_health(ws, out);
 	out->files = usage.files;
 	out->bytes = usage.bytes;
 	out->dirty_files = usage.dirty_files;

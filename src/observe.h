@@ -29,8 +29,13 @@ struct observer *observer_new(struct ctl *ctl, const char *name);
 /* All ports are removed. */
 void observer_free(struct observer *observer);
 
-/* The mount shows the storage of that name. */
-void observer_add_storage(struct observer *observer, const char *name);
+/* What the mount shows, anew: parts are told one by one after observer_begin_parts(). @path: of a
+ * directory, else NULL; @storage: its name, or "". */
+void observer_begin_parts(struct observer *observer);
+void observer_add_part(struct observer *observer, const char *path, const char *storage);
+
+/* The driver of a mount with directories, which outlives the observer. */
+void observer_set_join(struct observer *observer, struct fs *join);
 
 /* A number for a port, which it keeps when its device is made anew. */
 unsigned observer_take_number(struct observer *observer);

@@ -18,6 +18,11 @@
 
 /* ---- A part ---- */
 
+static struct workers *part_workers(const struct part *part, const struct storage_env *env)
+{
+	return part->workers ? part->workers : env->workers;
+}
+
 /* @root stays the caller's, who may need it for another attempt. */
 static struct err *part_open_files(struct part *part, struct generation *generation,
 				   const struct ovfs_mount *mount,
@@ -45,7 +50,7 @@ static struct err *part_open_files(struct part *part, struct generation *generat
 
 	if (backend->cache.enabled) {
 		e = backend_get(&part->backend, env->backends, generation, backend,
-				mount->worker.threads);
+				mount->worker.threads, false);
 		if (e)
 			return e;
 		fs_config.data = backend_data(part->backend);
@@ -53,7 +58,7 @@ static struct err *part_open_files(struct part *part, struct generation *generat
 	fd = fcntl(root, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return err_errno(errno, "cannot open the shared directory");
-	return filefs_new(&part->fs, &fs_config, fd, env->proc_self_fd, env->workers);
+	return filefs_new(&part->fs, &fs_config, fd, env->proc_self_fd, part_workers(part, env));
 }
 
 /* A time-out that the guest's, and our own, knowledge of the tree has. */
@@ -72,7 +77,7 @@ static uint64_t storage_timeout(const struct ovfs_mount *mount, uint64_t configu
 static struct err *part_open_objects(struct part *part, struct generation *generation,
 				     const struct ovfs_mount *mount,
 				     const struct ovfs_backend *backend,
-				     const struct storage_env *env)
+				     const struct storage_env *env, bool may_refuse)
 {
 	const struct objectfs_config fs_config = {
 		.readonly = backend->storage.readonly,
@@ -92,10 +97,11 @@ static struct err *part_open_objects(struct part *part, struct generation *gener
 	};
 	struct err *e;
 
-	e = backend_get(&part->backend, env->backends, generation, backend, mount->worker.threads);
+	e = backend_get(&part->backend, env->backends, generation, backend, mount->worker.threads,
+			may_refuse);
 	if (!e)
 		e = objectfs_new(&part->fs, &fs_config, backend_store(part->backend),
-				 backend_files(part->backend), env->workers);
+				 backend_files(part->backend), part_workers(part, env));
 	return e;
 }
 
@@ -113,6 +119,7 @@ unsigned part_free(struct part *part)
 
 	if (left)
 		return left;
+	workers_free(part->workers);
 	/* The driver first: it lets go of its files, which are then the cache's alone. */
 	if (part->fs)
 		part->fs->ops->free(part->fs);
@@ -125,11 +132,11 @@ unsigned part_free(struct part *part)
 
 struct err *part_new(struct part **out, struct generation *generation,
 		     const struct ovfs_mount *mount, size_t index, const struct storage_env *env,
-		     int root)
+		     int root, bool may_refuse)
 {
 	const struct ovfs_backend *backend = storage_part(mount, index);
 	struct part *part = calloc(1, sizeof(*part));
-	struct err *e;
+	struct err *e = NULL;
 
 	if (!part)
 		return err_errno(ENOMEM, "storage");
@@ -139,11 +146,12 @@ struct err *part_new(struct part **out, struct generation *generation,
 			free(part);
 			return err_errno(ENOMEM, "storage");
 		}
+		e = workers_new(&part->workers, "ovfs", mount->worker.threads);
 	}
-	if (backend->storage.type == OVFS_STORAGE_FS)
+	if (!e && backend->storage.type == OVFS_STORAGE_FS)
 		e = part_open_files(part, generation, mount, backend, env, root);
-	else
-		e = part_open_objects(part, generation, mount, backend, env);
+	else if (!e)
+		e = part_open_objects(part, generation, mount, backend, env, may_refuse);
 	if (e && part->path)
 		e = err_wrap(e, "directory %s", part->path);
 	if (e)
@@ -155,24 +163,77 @@ struct err *part_new(struct part **out, struct generation *generation,
 
 /* ---- All of them ---- */
 
+struct opening {
+	pthread_t thread;
+	bool started;
+	const struct storage *storage;
+	struct generation *generation;
+	const struct ovfs_mount *config;
+	size_t index;
+	int root;
+	struct part *part;
+	struct err *error;
+};
+
+static void *opening_run(void *arg)
+{
+	struct opening *o = arg;
+	const struct storage_env *env = &o->storage->env;
+
+	log_set_thread_context(env->context);
+	o->error = part_new(&o->part, o->generation, o->config, o->index, env, o->root,
+			    env->patient && o->config->directory_count);
+	return NULL;
+}
+
+/* All at once: none has to wait for one whose service is silent. */
+static void storage_open_parts(struct opening *opening, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct opening *o = &opening[i];
+
+		o->started = i + 1 < count && pthread_create(&o->thread, NULL, opening_run, o) == 0;
+		if (!o->started)
+			opening_run(o);
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (opening[i].started)
+			pthread_join(opening[i].thread, NULL);
+	}
+}
+
+/* The first error; the others are like it, or follow from it. */
 static struct err *storage_open(struct storage *storage, struct generation *generation,
 				const struct ovfs_mount *config, const int *roots)
 {
+	struct opening opening[STORAGE_PARTS_MAX] = { 0 };
+	size_t count = storage_part_count(config);
 	struct err *e = NULL;
 
-	if (storage_part_count(config) > STORAGE_PARTS_MAX)
+	if (count > STORAGE_PARTS_MAX)
 		return err_new("a mount has %d directories at most", STORAGE_PARTS_MAX);
 	if (config->directory_count)
 		e = joinfs_new(&storage->join, storage->env.workers);
-	for (size_t i = 0; i < storage_part_count(config) && !e; i++) {
-		struct part *part;
+	if (e)
+		return e;
+	for (size_t i = 0; i < count; i++)
+		opening[i] = (struct opening){ .storage = storage,
+					       .generation = generation,
+					       .config = config,
+					       .index = i,
+					       .root = roots[i] };
+	storage_open_parts(opening, count);
+	for (size_t i = 0; i < count; i++) {
+		struct part *part = opening[i].part;
 
-		e = part_new(&part, generation, config, i, &storage->env, roots[i]);
-		if (e)
-			break;
-		storage->parts[storage->count++] = part;
-		if (storage->join)
+		if (part)
+			storage->parts[storage->count++] = part;
+		if (part && storage->join && !e)
 			e = joinfs_add(storage->join, part->path, part->fs);
+		if (e)
+			err_free(opening[i].error);
+		else
+			e = opening[i].error;
 	}
 	return e;
 }
@@ -201,13 +262,19 @@ struct fs *storage_fs(struct storage *storage)
 	return storage->join ? storage->join : storage->parts[0]->fs;
 }
 
-struct backend *storage_backend(struct storage *storage, size_t index)
+struct fs *storage_join(struct storage *storage)
 {
-	for (size_t i = 0; i < storage->count; i++) {
-		if (storage->parts[i]->backend && index-- == 0)
-			return storage->parts[i]->backend;
-	}
-	return NULL;
+	return storage->join;
+}
+
+bool storage_tell(struct storage *storage, size_t index, const char **path,
+		  struct backend **backend)
+{
+	if (index >= storage->count)
+		return false;
+	*path = storage->parts[index]->path;
+	*backend = storage->parts[index]->backend;
+	return true;
 }
 
 void storage_log(struct storage *storage)

@@ -27,11 +27,12 @@ struct storage;
 
 /* What a storage uses of others; all of it borrowed, and outlives it. */
 struct storage_env {
-	struct workers *workers; /* for the driver */
+	struct workers *workers; /* for the driver; directories have their own */
 	struct backends *backends;
 	const char *context; /* of the log, for threads of its own */
 	int proc_self_fd;    /* see filefs_new() */
 	unsigned files_max; /* descriptors, where the configuration leaves that open; 0: likewise */
+	bool patient;	    /* a directory whose service says no is shown all the same */
 };
 
 /* What a mount is made of: its backend, or those of its directories. */
@@ -47,7 +48,8 @@ static inline const struct ovfs_backend *storage_part(const struct ovfs_mount *c
 
 /*
  * @config is part of @generation. @roots: for each part of type fs, its directory; they stay the
- * caller's. Asks the services whether they can be used, and blocks until it knows.
+ * caller's. Asks the services whether they can be used, all at once, and blocks until it knows, or
+ * for some seconds: what a service that is not there is asked for fails until it is.
  */
 struct err *storage_new(struct storage **out, struct generation *generation,
 			const struct ovfs_mount *config, const struct storage_env *env,
@@ -56,8 +58,13 @@ struct err *storage_new(struct storage **out, struct generation *generation,
 /* The driver, borrowed. */
 struct fs *storage_fs(struct storage *storage);
 
-/* The @index-th that is used; NULL: there are no more. */
-struct backend *storage_backend(struct storage *storage, size_t index);
+/* The driver of a mount with directories, borrowed; NULL: it has none. */
+struct fs *storage_join(struct storage *storage);
+
+/* The @index-th part: its path if it is a directory, else NULL, and its backend, if it has one.
+ * False: there are no more. */
+bool storage_tell(struct storage *storage, size_t index, const char **path,
+		  struct backend **backend);
 
 /*
  * Reload, from @now to @config; see backend.h. Directories may come, go, and become others; a mount

@@ -8,7 +8,9 @@
 struct part {
 	char *path; /* of a directory; NULL: it is all there is */
 	struct fs *fs;
-	struct backend *backend; /* of objects only */
+	struct backend *backend; /* of objects, and of directories that are cached */
+	/* Of a directory, so that one which hangs takes no thread from another; else NULL. */
+	struct workers *workers;
 	bool settled;
 	/* While a configuration is being applied: what it says; NULL: the part goes. */
 	const struct ovfs_backend *then;
@@ -24,10 +26,10 @@ struct storage {
 	size_t fresh_count;
 };
 
-/* The @index-th part of @mount, which is part of @generation. */
+/* The @index-th part of @mount, which is part of @generation. @may_refuse: see backend_get(). */
 struct err *part_new(struct part **out, struct generation *generation,
 		     const struct ovfs_mount *mount, size_t index, const struct storage_env *env,
-		     int root) __attribute__((warn_unused_result));
+		     int root, bool may_refuse) __attribute__((warn_unused_result));
 
 /* Writes what it has, and frees. The number of files that could not be written: then
  * nothing is freed. */

@@ -60,7 +60,7 @@ struct err *storage_prepare(struct storage *storage, struct generation *generati
 
 		if (!part) {
 			e = part_new(&storage->fresh[storage->fresh_count], generation, config, i,
-				     &storage->env, roots[i]);
+				     &storage->env, roots[i], false);
 			storage->fresh_count += !e;
 			continue;
 		}

@@ -3,35 +3,33 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/list.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "fs/filefs/filefs.h"
-#include "store/layers/limit.h"
 #include "store/layers/metrics.h"
 #include "store/layers/retry.h"
 #include "store/layers/switch.h"
-#include "store/layers/throttle.h"
-#include "store/layers/timeout.h"
-#include "store/services/memory.h"
+#include "storage_side.h"
 #include "store/services/s3/s3.h"
 
 #define MS_NS 1000000u
 
-/* For the answer of the first request, once a connection stands, however patient the
- * configuration is otherwise: a person or a boot waits for it. */
-#define STACK_CHECK_NS (20000ull * MS_NS)
+/* For the answer of the first request, however patient the configuration is otherwise: a boot, and
+ * the other directories of the mount, wait for it. */
+#define STACK_CHECK_NS (5000ull * MS_NS)
 
-/* What a reload exchanges: a service and its layers. */
-struct stack_side {
-	struct list link; /* storage_stack.sides */
-	struct store *service;
-	struct store *requests; /* metrics above the service */
-	struct store *retry;	/* NULL: no layers; a disk has its own ways to be slow */
-	struct store *top;
-};
+/* Of another place: a person waits, and what is not there by then is refused. */
+#define STACK_RELOAD_CHECK_NS (20000ull * MS_NS)
+
+/* A service that does not answer is asked again. */
+#define PROBE_FIRST_NS (1000ull * MS_NS)
+#define PROBE_MAX_NS (10000ull * MS_NS)
+#define PROBE_PATIENCE_NS (10000ull * MS_NS)
 
 struct storage_stack {
 	struct loop *loop;
@@ -40,6 +38,7 @@ struct storage_stack {
 	bool s3;
 	struct filefs_data *files; /* of type fs */
 	struct store *turn;	   /* the switch above the sides */
+	struct store *health;	   /* above it; NULL: nothing can be wrong with it */
 	struct store *top;	   /* the whole; metrics */
 	struct stack_side *prepared;
 	pthread_mutex_t lock; /* covers what follows */
@@ -47,176 +46,8 @@ struct storage_stack {
 	bool stopping;
 	struct store_metrics_opcode gone[STORE_OPCODE_COUNT]; /* of sides that are no more */
 	uint64_t gone_retries;
+	char trouble[256]; /* at the last check that failed */
 };
-
-static const char *const checksum_names[] = {
-	[OVFS_CHECKSUM_OFF] = "off",
-	[OVFS_CHECKSUM_CRC32C] = "crc32c",
-	[OVFS_CHECKSUM_CRC64NVME] = "crc64nvme",
-	[OVFS_CHECKSUM_MD5] = "md5",
-};
-
-static const char *const encryption_names[] = {
-	[OVFS_ENCRYPTION_BUCKET] = NULL,
-	[OVFS_ENCRYPTION_AES256] = "AES256",
-	[OVFS_ENCRYPTION_KMS] = "aws:kms",
-	[OVFS_ENCRYPTION_KMS_DSSE] = "aws:kms:dsse",
-};
-
-static struct err *side_open_s3(struct stack_side *side, struct loop *loop,
-				const struct ovfs_backend *config)
-{
-	const struct ovfs_s3 *s3 = &config->storage.s3;
-	const struct s3_config service = {
-		.root = config->storage.root,
-		.bucket = s3->bucket,
-		.endpoint = s3->endpoint,
-		.region = s3->region,
-		.enable_virtual_host_style = s3->enable_virtual_host_style,
-		.profile = s3->profile,
-		.access_key_id = s3->access_key_id,
-		.secret_access_key = s3->secret_access_key,
-		.session_token = s3->session_token,
-		.role_arn = s3->role_arn,
-		.external_id = s3->external_id,
-		.role_session_name = s3->role_session_name,
-		.assume_role_duration_seconds = s3->role_arn ? s3->assume_role_duration_seconds : 0,
-		.disable_config_load = s3->disable_config_load,
-		.disable_ec2_metadata = s3->disable_ec2_metadata,
-		.skip_signature = s3->skip_signature,
-		.allow_anonymous = s3->allow_anonymous,
-		.server_side_encryption = encryption_names[s3->server_side_encryption],
-		.server_side_encryption_aws_kms_key_id = s3->server_side_encryption_aws_kms_key_id,
-		.server_side_encryption_bucket_key_enabled =
-			s3->server_side_encryption_bucket_key_enabled,
-		.server_side_encryption_customer_algorithm =
-			s3->server_side_encryption_customer_algorithm,
-		.server_side_encryption_customer_key = s3->server_side_encryption_customer_key,
-		.server_side_encryption_customer_key_md5 =
-			s3->server_side_encryption_customer_key_md5,
-		.default_storage_class = s3->default_storage_class,
-		.default_acl = s3->default_acl,
-		.checksum_algorithm = checksum_names[s3->checksum_algorithm],
-		.enable_request_payer = s3->enable_request_payer,
-		.disable_list_objects_v2 = s3->disable_list_objects_v2,
-		.disable_write_with_if_match = s3->disable_write_with_if_match,
-		.disable_stat_with_override = s3->disable_stat_with_override,
-		.delete_max_size = s3->delete_max_size,
-		.ca_bundle = s3->ca_bundle,
-		.client_certificate = s3->client_certificate,
-		.client_key = s3->client_key,
-		.proxy = s3->proxy,
-		.connections_max = s3->connections_max,
-		.connect_timeout_ms = (uint32_t)(s3->connect_timeout_ns / MS_NS),
-		.sign_payload = s3->sign_payload,
-	};
-
-	return s3_new(&side->service, loop, &service);
-}
-
-static struct err *side_open_memory(struct stack_side *side, struct loop *loop,
-				    const struct ovfs_backend *config)
-{
-	struct store_memory_options options = store_memory_defaults;
-
-	options.bytes_max = config->storage.capacity;
-	return store_memory_new(&side->service, loop, &options);
-}
-
-/* The layers, from the service outwards; side->top is what there is so far. */
-static struct err *side_add_layers(struct stack_side *side, const struct ovfs_backend *config)
-{
-	const struct store_timeout_options timeout = {
-		.silence_min_ns = config->timeout.silence_min_ns,
-		.silence_max_ns = config->timeout.silence_max_ns,
-		.server_max_ns = config->timeout.server_max_ns,
-		.bytes_per_second_min = config->timeout.bytes_per_second_min,
-	};
-	const struct store_limit_options limit = {
-		.in_flight_max = { [STORE_LIMIT_DATA] = config->limit.data_requests,
-				   [STORE_LIMIT_METADATA] = config->limit.metadata_requests },
-	};
-	const struct store_throttle_options throttle = {
-		.up.bytes_per_second = config->limit.upload_bandwidth,
-		.down.bytes_per_second = config->limit.download_bandwidth,
-	};
-	const struct store_retry_options retry = {
-		.attempts_max = config->retry.attempts,
-		.pause_first_ns = config->retry.pause_first_ns,
-		.pause_max_ns = config->retry.pause_max_ns,
-		.total_ns = config->retry.total_ns,
-	};
-	struct err *e;
-
-	side->top = side->service;
-	e = store_metrics_new(&side->requests, side->top);
-	if (!e) {
-		side->top = side->requests;
-		e = store_timeout_new(&side->top, side->top, &timeout);
-	}
-	if (!e)
-		e = store_limit_new(&side->top, side->top, &limit);
-	if (!e)
-		e = store_throttle_new(&side->top, side->top, &throttle);
-	if (!e)
-		e = store_retry_new(&side->retry, side->top, &retry);
-	if (!e)
-		side->top = side->retry;
-	return e;
-}
-
-/* Where no layers are wanted. */
-static struct err *side_add_metrics(struct stack_side *side)
-{
-	struct err *e = store_metrics_new(&side->requests, side->service);
-
-	if (!e)
-		side->top = side->requests;
-	return e;
-}
-
-/* Nothing is in flight in it. @service: it goes, too. */
-static void side_free(struct stack_side *side, bool service)
-{
-	struct store *top = side->top ? side->top : side->service;
-
-	if (!service && side->requests)
-		side->requests->next = NULL;
-	if (service || side->requests)
-		store_free(top);
-	free(side);
-}
-
-/*
- * A side for @config. A service in memory is its data, that of files their table: all sides have
- * the same, @current's.
- */
-static struct err *side_new(struct stack_side **out, struct storage_stack *stack,
-			    const struct ovfs_backend *config, const struct stack_side *current)
-{
-	struct stack_side *side = calloc(1, sizeof(*side));
-	struct err *e = NULL;
-
-	if (!side)
-		return err_errno(ENOMEM, "storage");
-	list_init(&side->link);
-	if (stack->s3)
-		e = side_open_s3(side, stack->loop, config);
-	else if (current)
-		side->service = current->service;
-	else if (stack->files)
-		side->service = filefs_data_store(stack->files);
-	else
-		e = side_open_memory(side, stack->loop, config);
-	if (!e)
-		e = stack->files ? side_add_metrics(side) : side_add_layers(side, config);
-	if (e) {
-		side_free(side, stack->s3 || !current);
-		return e;
-	}
-	*out = side;
-	return NULL;
-}
 
 /* ---- The whole ---- */
 
@@ -269,7 +100,7 @@ static struct err *stack_open(struct storage_stack *stack, const struct ovfs_bac
 {
 	const struct store_switch_options turn = { .released = stack_side_released, .arg = stack };
 	struct stack_side *side;
-	struct err *e = side_new(&side, stack, config, NULL);
+	struct err *e = side_new(&side, stack->loop, stack->files, config, NULL);
 
 	if (e)
 		return e;
@@ -280,6 +111,19 @@ static struct err *stack_open(struct storage_stack *stack, const struct ovfs_bac
 	}
 	list_push_back(&stack->sides, &side->link);
 	stack->top = stack->turn;
+	if (stack->s3) {
+		const struct store_health_options health = {
+			.name = config->storage.s3.bucket,
+			.probe_first_ns = PROBE_FIRST_NS,
+			.probe_max_ns = PROBE_MAX_NS,
+			.probe_patience_ns = PROBE_PATIENCE_NS,
+		};
+
+		e = store_health_new(&stack->health, stack->top, &health);
+		if (e)
+			return e;
+		stack->top = stack->health;
+	}
 	return store_metrics_new(&stack->top, stack->top);
 }
 
@@ -302,18 +146,46 @@ static struct err *stack_start(struct storage_stack *stack)
 	return NULL;
 }
 
-/* How long the check at start may take. */
-static uint32_t stack_check_ms(const struct ovfs_backend *config)
+/* How long a check may take that is to end after @ns. */
+static uint32_t stack_check_ms(const struct ovfs_backend *config, uint64_t ns)
 {
-	uint64_t ns = config->storage.s3.connect_timeout_ns +
-		      MIN(config->timeout.silence_max_ns, STACK_CHECK_NS);
-
+	ns = MIN(ns, config->storage.s3.connect_timeout_ns + config->timeout.silence_max_ns);
 	if (config->retry.total_ns)
 		ns = MIN(ns, config->retry.total_ns);
 	return (uint32_t)MAX(ns / MS_NS, 1u);
 }
 
-struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
+static void stack_close_run(void *arg)
+{
+	struct storage_stack *stack = arg;
+
+	store_health_close(stack->health, stack->trouble);
+}
+
+static void stack_trouble(struct storage_stack *stack, const struct err *e)
+{
+	pthread_mutex_lock(&stack->lock);
+	snprintf(stack->trouble, sizeof(stack->trouble), "%s", err_msg(e));
+	pthread_mutex_unlock(&stack->lock);
+}
+
+static struct err *stack_check(struct storage_stack *stack, const struct ovfs_backend *config,
+			       bool may_refuse)
+{
+	bool absent;
+	struct err *e = s3_check(stack_current(stack)->service,
+				 stack_check_ms(config, STACK_CHECK_NS), &absent);
+
+	if (!e || (!absent && !may_refuse))
+		return e;
+	stack_trouble(stack, e);
+	err_free(e);
+	loop_call(stack->loop, stack_close_run, stack);
+	return NULL;
+}
+
+struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config,
+			      bool may_refuse)
 {
 	struct storage_stack *stack = calloc(1, sizeof(*stack));
 	struct err *e;
@@ -331,7 +203,7 @@ struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_back
 	if (!e)
 		e = stack_start(stack);
 	if (!e && stack->s3)
-		e = s3_check(stack_current(stack)->service, stack_check_ms(config));
+		e = stack_check(stack, config, may_refuse);
 	if (e) {
 		storage_stack_free(stack);
 		return e;
@@ -370,6 +242,19 @@ void storage_stack_sent(struct storage_stack *stack, enum store_opcode opcode,
 				   &one);
 		metrics_add(out, &one);
 	}
+	pthread_mutex_unlock(&stack->lock);
+}
+
+void storage_stack_health(struct storage_stack *stack, struct storage_stack_health *out)
+{
+	*out = (struct storage_stack_health){ .state = STORE_HEALTH_WELL };
+	if (!stack->health)
+		return;
+	out->state = store_health_read(stack->health, &out->since_ns);
+	if (out->state != STORE_HEALTH_CLOSED)
+		return;
+	pthread_mutex_lock(&stack->lock);
+	memcpy(out->error, stack->trouble, sizeof(out->error));
 	pthread_mutex_unlock(&stack->lock);
 }
 
@@ -443,6 +328,8 @@ void storage_stack_free(struct storage_stack *stack)
 		return;
 	filefs_data_free(stack->files);
 	if (stack->running) {
+		if (stack->health)
+			store_health_stop(stack->health);
 		loop_stop(stack->loop);
 		pthread_join(stack->thread, NULL);
 	}
@@ -459,18 +346,36 @@ void storage_stack_free(struct storage_stack *stack)
 
 /* ---- Reload ---- */
 
-struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
+/* Whether what is prepared can be used. */
+static struct err *stack_check_prepared(struct storage_stack *stack,
+					const struct ovfs_backend *config, bool same_place)
+{
+	bool absent;
+	uint64_t ns = same_place ? STACK_CHECK_NS : STACK_RELOAD_CHECK_NS;
+	struct err *e = s3_check(stack->prepared->service, stack_check_ms(config, ns), &absent);
+
+	if (!e || !absent || !same_place)
+		return e;
+	log_warn("storage_unchecked",
+		 "storage=\"%s\" error=\"%s\" effect=\"the new settings are taken unseen\"",
+		 config->storage.s3.bucket, err_msg(e));
+	err_free(e);
+	return NULL;
+}
+
+struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config,
+				  bool same_place)
 {
 	struct err *e;
 
-	e = side_new(&stack->prepared, stack, config, stack_current(stack));
+	e = side_new(&stack->prepared, stack->loop, stack->files, config, stack_current(stack));
 	if (e)
 		return e;
 	if (!store_switch_fits(stack->turn, stack->prepared->top))
 		e = err_new("the service can do other things with these settings: they take a "
 			    "restart");
 	if (!e && stack->s3)
-		e = s3_check(stack->prepared->service, stack_check_ms(config));
+		e = stack_check_prepared(stack, config, same_place);
 	if (e)
 		storage_stack_discard(stack);
 	return e;
@@ -505,6 +410,8 @@ static void stack_commit_run(void *arg)
 	if (stack->stopping)
 		side_stop(side);
 	pthread_mutex_unlock(&stack->lock);
+	if (stack->health)
+		store_health_look(stack->health);
 }
 
 void storage_stack_commit(struct storage_stack *stack)

@@ -3,7 +3,8 @@
  * The object storage of a mount: a service with its layers and the transfer loop that
  * runs them, as configured.
  *
- *	metrics -> switch -> retry -> throttle -> limit -> timeout -> metrics -> s3 or memory
+ *	metrics -> health -> switch -> retry -> throttle -> limit -> timeout -> metrics -> s3
+ *	metrics -> switch -> retry -> throttle -> limit -> timeout -> metrics -> memory
  *	metrics -> switch -> metrics -> files of a directory, when their data is cached
  *
  * The upper metrics count what the mount asked for, the lower ones what the service
@@ -16,6 +17,7 @@
 
 #include "base/err.h"
 #include "conf/conf.h"
+#include "store/layers/health.h"
 #include "store/layers/metrics.h"
 #include "store/operator.h"
 
@@ -24,11 +26,12 @@ struct storage_stack;
 
 /*
  * Starts the loop on a thread of its own, and has the service answer once: an error
- * says what is wrong with the configuration, the credentials or the way to the service.
- * @config is not kept. Blocks until that answer (or a time-out).
+ * says what is wrong with the configuration or the credentials. @config is not kept. Blocks until
+ * that answer, or some seconds: a service that is not there is none of these, what it is asked for
+ * fails until it is (store/layers/health.h). With @may_refuse so does one that says no.
  */
-struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config)
-	__attribute__((warn_unused_result));
+struct err *storage_stack_new(struct storage_stack **out, const struct ovfs_backend *config,
+			      bool may_refuse) __attribute__((warn_unused_result));
 
 /* Of type fs: for filefs_new(), and to be told of the cache; else NULL. Borrowed. */
 struct filefs_data *storage_stack_files(struct storage_stack *stack);
@@ -50,6 +53,14 @@ struct storage_stack_usage {
 	uint64_t retries;			/* tries after one that failed */
 	unsigned connections, connections_busy; /* that there may be; with a request on them */
 };
+struct storage_stack_health {
+	enum store_health_state state;
+	uint64_t since_ns; /* loop_now_ns() */
+	char error[256];   /* unless it is well: why; "" when nobody knows */
+};
+/* Any thread. */
+void storage_stack_health(struct storage_stack *stack, struct storage_stack_health *out);
+
 /* Any thread. */
 void storage_stack_usage(struct storage_stack *stack, struct storage_stack_usage *out);
 
@@ -61,12 +72,13 @@ void storage_stack_free(struct storage_stack *stack);
 
 /*
  * Builds what @config asks for beside what there is, and has the service answer once; of type
- * memory the data stays, and of type fs the files. On success exactly one of the other two follows:
+ * memory the data stays, and of type fs the files. @same_place: as the one that there is; then its
+ * silence says nothing of @config. On success exactly one of the other two follows:
  * the exchange, under operations in flight, which end where they began; or not. One thread, not the
  * loop's.
  */
-struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config)
-	__attribute__((warn_unused_result));
+struct err *storage_stack_prepare(struct storage_stack *stack, const struct ovfs_backend *config,
+				  bool same_place) __attribute__((warn_unused_result));
 void storage_stack_commit(struct storage_stack *stack);
 void storage_stack_discard(struct storage_stack *stack);
 

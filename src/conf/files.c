@@ -128,7 +128,8 @@ static struct conf_file *conf_files_get(struct conf_files *files, enum conf_file
 
 static int file_read(struct conf_file *file, size_t max)
 {
-	CLEANUP_CLOSE int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* A fifo whose other end nobody opens would hold up whoever waits for us. */
+	CLEANUP_CLOSE int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
 	char *fit;
 	ssize_t n;
@@ -139,7 +140,9 @@ static int file_read(struct conf_file *file, size_t max)
 		return errno;
 	if (S_ISDIR(st.st_mode))
 		return EISDIR;
-	file->exposed = S_ISREG(st.st_mode) && (st.st_mode & S_IROTH);
+	if (!S_ISREG(st.st_mode))
+		return ENXIO;
+	file->exposed = st.st_mode & S_IROTH;
 	file->dev = st.st_dev;
 	file->id = st.st_ino;
 	file->text = malloc(max + 2); /* a byte too many, and the NUL */
@@ -159,6 +162,11 @@ static int file_read(struct conf_file *file, size_t max)
 	if (fit)
 		file->text = fit;
 	return 0;
+}
+
+const char *conf_file_strerror(int error)
+{
+	return error == ENXIO ? "it is no regular file" : strerror(error);
 }
 
 const struct conf_file *conf_files_read(struct conf_files *files, const char *path, size_t max)

@@ -31,7 +31,7 @@ struct conf_files;
 #define CONF_FILES_BYTES_MAX (64u << 20)
 
 enum conf_file_kind {
-	CONF_FILE,   /* a regular file, or what else can be read */
+	CONF_FILE,   /* a regular file */
 	CONF_FOLDER, /* .text: the names in it that end in .toml, sorted, a NUL behind each */
 	CONF_GROUP,  /* .path: its name; .id: its number */
 };
@@ -54,9 +54,13 @@ void conf_files_free(struct conf_files *files);
 
 /*
  * The file at @path: at most @max bytes of it, or one more when it is longer. A folder
- * has the error EISDIR. Owned by @files. NULL for lack of memory.
+ * has the error EISDIR, what else is no regular file ENXIO, without any waiting. Owned by @files.
+ * NULL for lack of memory.
  */
 const struct conf_file *conf_files_read(struct conf_files *files, const char *path, size_t max);
+
+/* What to tell of the error of a file. */
+const char *conf_file_strerror(int error);
 
 /* The folder at @path. */
 const struct conf_file *conf_files_list(struct conf_files *files, const char *path);

@@ -397,7 +397,7 @@ static bool load_file(struct conf_load *load, const char *path, const struct con
 
 	if (error && by) {
 		conf_problem_at(load, by, line, "include: cannot read \"%s\": %s", path,
-				strerror(error));
+				conf_file_strerror(error));
 		return false;
 	}
 	for (size_t i = 0; by && i < load->source_count; i++) {
@@ -411,7 +411,7 @@ static bool load_file(struct conf_load *load, const char *path, const struct con
 		return false;
 	if (error) {
 		conf_problem_at(load, source, 0, "cannot read the configuration: %s",
-				strerror(error));
+				conf_file_strerror(error));
 		return false;
 	}
 	source->exposed = file->exposed;

@@ -204,7 +204,7 @@ static void fill_from_file(struct conf_section *section, const char *name,
 	file = conf_files_read(load->files, path, CONF_VALUE_FILE_MAX);
 	if (!file || file->error) {
 		conf_section_problem(section, name, "cannot read \"%s\": %s", path,
-				     strerror(file ? file->error : ENOMEM));
+				     conf_file_strerror(file ? file->error : ENOMEM));
 		return;
 	}
 	len = file->len;

@@ -63,7 +63,8 @@ static json_t *run_inode(const struct request *r)
 	const json_t *nodeid = json_object_get(r->line, "nodeid");
 	json_t *found;
 
-	if (!mount || !json_is_integer(nodeid) || json_integer_value(nodeid) <= 0)
+	/* The upper half of the numbers is negative in JSON's integers. */
+	if (!mount || !json_is_integer(nodeid) || json_integer_value(nodeid) == 0)
 		return answer_error("inode: needs \"mount\", a name, and \"nodeid\", a number");
 	found = status_inode(r->ctl, mount, (uint64_t)json_integer_value(nodeid));
 	return found ? answer_result(found) : answer_error("there is no mount \"%s\"", mount);

@@ -89,9 +89,9 @@ static bool job_add_mount(struct job *job, const char *name)
 
 	if (stats) {
 		ctl_mount_of(mount)->ops->stats(mount->ctx, stats);
-		for (unsigned i = 0; i < CTL_STORAGES_MAX && stats->storage[i][0]; i++) {
-			struct ctl_entry *entry =
-				ctl_entry_find(job->ctl, &job->ctl->storages, stats->storage[i]);
+		for (unsigned i = 0; i < stats->parts; i++) {
+			struct ctl_entry *entry = ctl_entry_find(job->ctl, &job->ctl->storages,
+								 stats->part[i].storage);
 
 			if (entry)
 				job_add(job, entry);

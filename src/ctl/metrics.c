@@ -247,6 +247,25 @@ static void put_queue(FILE *out, const char *name, const struct mount_snapshot *
 	put_number(out, value);
 }
 
+/* One sample for each directory of a mount. */
+#define FOR_DIRECTORIES(function, member)                                                          \
+	static void function(FILE *out, const char *name, const struct snapshot *s)                \
+	{                                                                                          \
+		for (const struct mount_snapshot *m = s->mounts; m; m = m->next) {                 \
+			for (unsigned i = 0; i < m->stats.parts; i++) {                            \
+				if (!m->stats.part[i].path[0])                                     \
+					continue;                                                  \
+				put_start(out, name, "", "mount", m->name);                        \
+				put_label(out, "directory", m->stats.part[i].path);                \
+				put_number(out, m->stats.part[i].member);                          \
+			}                                                                          \
+		}                                                                                  \
+	}
+
+FOR_DIRECTORIES(write_directory_requests, requests)
+FOR_DIRECTORIES(write_directory_errors, errors)
+FOR_DIRECTORIES(write_directory_in_flight, in_flight)
+
 FOR_MOUNTS(write_guests, m->stats.guests)
 FOR_MOUNTS(write_sockets, m->stats.ports)
 FOR_MOUNTS(write_read_bytes, bytes_read(&m->stats.operations))
@@ -257,6 +276,7 @@ FOR_QUEUES(write_queue_waiting, waiting)
 FOR_QUEUES(write_queue_in_flight, in_flight)
 FOR_QUEUES(write_queue_orphans, orphans)
 
+FOR_STORAGES(write_up, strcmp(m->stats.state, "well") == 0)
 FOR_STORAGES(write_hits, m->stats.hits)
 FOR_STORAGES(write_misses, m->stats.misses)
 FOR_STORAGES(write_fetched, m->stats.fetched_bytes)
@@ -344,6 +364,12 @@ static const struct family families[] = {
 	{ "ovfs_oldest_request_age_seconds", GAUGE,
 	  "For how long the oldest request under way has been; without waits for locks.",
 	  write_oldest },
+	{ "ovfs_directory_requests_total", COUNTER,
+	  "Requests that a directory of the mount answered.", write_directory_requests },
+	{ "ovfs_directory_errors_total", COUNTER, "Those of them that ended in an I/O error.",
+	  write_directory_errors },
+	{ "ovfs_directory_requests_in_flight", GAUGE, "Requests under way in a directory.",
+	  write_directory_in_flight },
 	{ "ovfs_queue_size", GAUGE, "Entries of the virtqueue's ring.", write_queue_size },
 	{ "ovfs_queue_waiting", GAUGE,
 	  "Requests in the ring that were not taken yet; of a packed ring whether there are any.",
@@ -373,6 +399,8 @@ static const struct family families[] = {
 	{ "ovfs_pool_blocks", GAUGE, "Blocks by size, in use and free.", write_pool_blocks },
 	{ "ovfs_pool_evictions_total", COUNTER, "Blocks given up for others.", write_evictions },
 
+	{ "ovfs_storage_up", GAUGE,
+	  "0: it has not answered yet, or several operations in a row failed.", write_up },
 	{ "ovfs_storage_operations_total", COUNTER,
 	  "What the storage was asked for, retries not counted.", write_operations },
 	{ "ovfs_storage_operation_duration_seconds", HISTOGRAM,

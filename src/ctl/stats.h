@@ -16,7 +16,7 @@
 #define CTL_BUCKETS_MAX 32
 #define CTL_OPERATIONS_MAX 64
 #define CTL_QUEUES_MAX 256
-#define CTL_STORAGES_MAX 16
+#define CTL_PARTS_MAX 64
 
 /* Results of operations of one kind of owner: "ok" is the first. */
 struct ctl_results {
@@ -52,16 +52,29 @@ struct ctl_queue_stats {
 	unsigned size, waiting, in_flight, orphans;
 };
 
+/* What a mount shows: its storage, or a directory of several. */
+struct ctl_part {
+	char path[CTL_NAME_MAX];    /* of the directory, "": it is all there is */
+	char storage[CTL_NAME_MAX]; /* that is behind it, as it is registered; "": none is */
+	/* Of directories only. */
+	uint64_t requests, errors;
+	unsigned in_flight;
+};
+
 struct ctl_mount_stats {
-	unsigned ports, guests;			      /* sockets; those with a guest on them */
-	char storage[CTL_STORAGES_MAX][CTL_NAME_MAX]; /* names, "" after the last */
+	unsigned ports, guests; /* sockets; those with a guest on them */
+	unsigned parts;
+	struct ctl_part part[CTL_PARTS_MAX];
 	struct ctl_operations operations;
 	unsigned queues;
 	struct ctl_queue_stats queue[CTL_QUEUES_MAX];
 };
 
 struct ctl_storage_stats {
-	const char *type; /* "s3", "memory" */
+	const char *type;      /* "s3", "memory", "fs" */
+	const char *state;     /* "well", "failing", "silent": it has not answered yet */
+	uint64_t state_age_ns; /* unless it is well, for so long */
+	char error[256];       /* ... and why; "" when nobody knows */
 	uint64_t files, bytes, dirty_files, dirty_bytes;
 	uint64_t hits, misses, fetched_bytes, commits, commit_failures;
 	uint64_t retries;

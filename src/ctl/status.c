@@ -207,10 +207,36 @@ static json_t *queue(const struct ctl_queue_stats *q)
 	return object;
 }
 
+/* Names of storages, and directories with what they are asked for. */
+static void set_parts(json_t *object, const struct ctl_mount_stats *stats)
+{
+	json_t *storages = json_array(), *directories = json_array();
+
+	for (unsigned i = 0; i < stats->parts; i++) {
+		const struct ctl_part *part = &stats->part[i];
+		json_t *directory;
+
+		if (part->storage[0])
+			json_array_append_new(storages, text(part->storage));
+		if (!part->path[0])
+			continue;
+		directory = json_object();
+		json_object_set_new(directory, "path", text(part->path));
+		json_object_set_new(directory, "storage",
+				    part->storage[0] ? text(part->storage) : json_null());
+		set(directory, "requests", part->requests);
+		set(directory, "errors", part->errors);
+		set(directory, "in_flight", part->in_flight);
+		json_array_append_new(directories, directory);
+	}
+	json_object_set_new(object, "storages", storages);
+	json_object_set_new(object, "directories", directories);
+}
+
 static json_t *mount(struct ctl_entry *entry, struct ctl_mount_stats *stats)
 {
 	struct listing l = { .mount = entry->name, .array = json_array() };
-	json_t *object = json_object(), *storages = json_array(), *queues = json_array();
+	json_t *object = json_object(), *queues = json_array();
 
 	memset(stats, 0, sizeof(*stats));
 	ctl_mount_of(entry)->ops->stats(entry->ctx, stats);
@@ -218,9 +244,7 @@ static json_t *mount(struct ctl_entry *entry, struct ctl_mount_stats *stats)
 	json_object_set_new(object, "name", text(entry->name));
 	set(object, "sockets", stats->ports);
 	set(object, "guests", stats->guests);
-	for (unsigned i = 0; i < CTL_STORAGES_MAX && stats->storage[i][0]; i++)
-		json_array_append_new(storages, text(stats->storage[i]));
-	json_object_set_new(object, "storages", storages);
+	set_parts(object, stats);
 	for (unsigned i = 0; i < stats->queues; i++) {
 		if (stats->queue[i].started || stats->queue[i].orphans)
 			json_array_append_new(queues, queue(&stats->queue[i]));
@@ -240,6 +264,9 @@ static json_t *storage(struct ctl_entry *entry, struct ctl_storage_stats *stats)
 	ctl_storage_of(entry)->ops->stats(entry->ctx, stats);
 	json_object_set_new(object, "name", text(entry->name));
 	json_object_set_new(object, "type", text(stats->type));
+	json_object_set_new(object, "state", text(stats->state));
+	set_seconds(object, "state_seconds", stats->state_age_ns);
+	json_object_set_new(object, "error", stats->error[0] ? text(stats->error) : json_null());
 	set(object, "files", stats->files);
 	set(object, "cached_bytes", stats->bytes);
 	set(object, "dirty_files", stats->dirty_files);

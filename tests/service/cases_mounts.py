@@ -71,12 +71,32 @@ def dead_at_start(stage):
     good = stage.mount_of(daemon)
     good.write_file("a", b"x")
     equal(stage.bucket.get("a"), b"x")
-    eventually(lambda: " mount_waits " in daemon.log(), 60, "the other one waits")
+    eventually(lambda: " storage_does_not_answer " in daemon.log(), 60, "the log says so")
+    dead = stage.mount_of(daemon, socket=stage.socket_of(daemon, "dead"))
+    with fails("EIO", "ETIMEDOUT"):
+        dead.list()
     good.write_file("b", b"y")
     hole.clear()
-    eventually(lambda: " ready mount=dead " in daemon.log(), 60, "the other one is ready")
-    dead = stage.mount_of(daemon, socket=stage.socket_of(daemon, "dead"))
+    eventually(lambda: " storage_answers " in daemon.log(), 60, "it has come to life")
     equal(dead.read_file("b"), b"y")
+
+
+@case("a mount whose storage says no at the start turns its guests away until it does not",
+      needs="minio")
+def refused_at_start(stage):
+    late = f"{stage.bucket.name}-late"
+    daemon = stage.many({"good": {}, "late": {"storage_settings": {"bucket": late}}})
+    eventually(lambda: " mount_waits " in daemon.log(), 60, "it waits")
+    check("no bucket" in daemon.log(), "and says for what")
+    stage.mount_of(daemon).write_file("a", b"x")
+    stage.bucket.client.create_bucket(Bucket=late)
+    try:
+        eventually(lambda: " ready mount=late " in daemon.log(), 60, "it is ready")
+        mount = stage.mount_of(daemon, socket=stage.socket_of(daemon, "late"))
+        mount.write_file("a", b"y")
+        mount.unlink("a")
+    finally:
+        stage.bucket.client.delete_bucket(Bucket=late)
 
 
 @case("a mount whose storage hangs later takes nothing from another, nor at the end")

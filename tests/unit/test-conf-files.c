@@ -102,6 +102,20 @@ static struct conf_files *pass(const struct conf_files *files)
 	return copy;
 }
 
+/* Nothing else is opened for good, or waited for. */
+static void test_what_is_no_file(void **state)
+{
+	struct conf_files *files = conf_files_new();
+
+	(void)state;
+	assert_int_equal(mkfifo("fifo", 0600), 0);
+	assert_int_equal(conf_files_read(files, "fifo", 100)->error, ENXIO);
+	assert_int_equal(conf_files_read(files, "/dev/zero", 100)->error, ENXIO);
+	assert_null(conf_files_read(files, "fifo", 100)->text);
+	assert_non_null(strstr(conf_file_strerror(ENXIO), "regular"));
+	conf_files_free(files);
+}
+
 static void test_pass(void **state)
 {
 	struct conf_files *files = conf_files_new(), *copy, *later;
@@ -278,9 +292,9 @@ static void test_reload_with_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_is_kept),	   cmocka_unit_test(test_pass),
-		cmocka_unit_test(test_receive_refuses),	   cmocka_unit_test(test_reload),
-		cmocka_unit_test(test_reload_with_errors),
+		cmocka_unit_test(test_what_is_kept), cmocka_unit_test(test_what_is_no_file),
+		cmocka_unit_test(test_pass),	     cmocka_unit_test(test_receive_refuses),
+		cmocka_unit_test(test_reload),	     cmocka_unit_test(test_reload_with_errors),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -56,7 +56,12 @@ static void mount_stats(void *ctx, struct ctl_mount_stats *out)
 	(void)ctx;
 	out->ports = 2;
 	out->guests = 1;
-	strcpy(out->storage[0], "bucket");
+	out->parts = 2;
+	strcpy(out->part[0].storage, "bucket");
+	strcpy(out->part[0].path, "deep/one");
+	out->part[0].requests = 12;
+	out->part[0].errors = 3;
+	strcpy(out->part[1].path, "two");
 	out->operations.results = (struct ctl_results){ .count = 2, .name = { "ok", "error" } };
 	out->operations.histogram = (struct ctl_histogram){ .first_shift = 10, .buckets = 4 };
 	out->operations.count = 1;
@@ -115,6 +120,9 @@ static void storage_stats(void *ctx, struct ctl_storage_stats *out)
 	struct world *w = ctx;
 
 	out->type = "s3";
+	out->state = "silent";
+	out->state_age_ns = 3 * NSEC_PER_SEC;
+	strcpy(out->error, "nobody is there");
 	out->hits = 11;
 	out->dirty_bytes = 4096;
 	out->bytes = atomic_load(&w->cached);
@@ -401,7 +409,14 @@ static void test_status(void **state)
 	assert_true(is_ok(a));
 	assert_string_equal(json_string_value(at(a, "result.version")), "1.2.3");
 	assert_int_equal(json_integer_value(at(a, "result.mounts.0.guests")), 1);
+	assert_int_equal(json_array_size(at(a, "result.mounts.0.storages")), 1);
 	assert_string_equal(json_string_value(at(a, "result.mounts.0.storages.0")), "bucket");
+	assert_string_equal(json_string_value(at(a, "result.mounts.0.directories.0.path")),
+			    "deep/one");
+	assert_int_equal(json_integer_value(at(a, "result.mounts.0.directories.0.errors")), 3);
+	assert_true(json_is_null(at(a, "result.mounts.0.directories.1.storage")));
+	assert_string_equal(json_string_value(at(a, "result.storages.0.state")), "silent");
+	assert_string_equal(json_string_value(at(a, "result.storages.0.error")), "nobody is there");
 	/* The one that is not started is left out. */
 	assert_int_equal(json_array_size(at(a, "result.mounts.0.queues")), 1);
 	assert_int_equal(json_integer_value(at(a, "result.mounts.0.queues.0.waiting")), 3);
@@ -440,7 +455,7 @@ static void test_inode(void **state)
 	json_decref(a);
 	expect(w, "{\"command\": \"inode\", \"mount\": \"date\", \"nodeid\": 42}", false);
 	expect(w, "{\"command\": \"inode\", \"mount\": \"data\"}", false);
-	expect(w, "{\"command\": \"inode\", \"mount\": \"data\", \"nodeid\": -1}", false);
+	expect(w, "{\"command\": \"inode\", \"mount\": \"data\", \"nodeid\": 0}", false);
 	expect(w, "{\"command\": \"inode\", \"mount\": 1, \"nodeid\": \"x\"}", false);
 }
 
@@ -809,6 +824,9 @@ static void test_metrics(void **state)
 		"ovfs_requests_in_flight{mount=\"data\"} 2",
 		"ovfs_oldest_request_age_seconds{mount=\"data\"} 40.000000000",
 		"ovfs_read_bytes_total{mount=\"data\"} 77",
+		"ovfs_directory_requests_total{mount=\"data\",directory=\"deep/one\"} 12",
+		"ovfs_directory_errors_total{mount=\"data\",directory=\"two\"} 0",
+		"ovfs_storage_up{storage=\"bucket\"} 0",
 		"ovfs_queue_waiting{mount=\"data\",socket=\"0\",queue=\"1\"} 3",
 		"ovfs_cache_hits_total{storage=\"bucket\"} 11",
 		"ovfs_cache_hits_total{storage=\"q\\\"\\\\\\n\"} 11",

@@ -121,12 +121,23 @@ static void fake_session_interrupt(struct fs_session *s, uint64_t unique)
 	atomic_fetch_add(&fake_of(s)->interrupts, 1);
 }
 
+static bool fake_describe(struct fs_session *s, uint64_t nodeid, fs_tell_fn *tell, void *arg)
+{
+	(void)s;
+	if (nodeid != 12)
+		return false;
+	tell(arg, "key", "file", 0);
+	tell(arg, "ino", NULL, 99);
+	return true;
+}
+
 static const struct fs_ops fake_ops = {
 	.name = "fake",
 	.init_flags = fake_flags,
 	.session_new = fake_session_new,
 	.session_free = fake_session_free,
 	.session_interrupt = fake_session_interrupt,
+	.describe = fake_describe,
 	.op = {
 		[FUSE_LOOKUP] = fake_op,
 		[FUSE_FORGET] = fake_op,
@@ -662,6 +673,79 @@ static void children_come_and_go_under_requests(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- What is told ---- */
+
+struct told {
+	char text[512];
+};
+
+static void hear_fact(void *arg, const char *name, const char *text, uint64_t number)
+{
+	char *to = ((struct told *)arg)->text;
+	size_t len = strlen(to);
+
+	if (text)
+		snprintf(to + len, 512 - len, "%s=%s ", name, text);
+	else
+		snprintf(to + len, 512 - len, "%s=%#llx ", name, (unsigned long long)number);
+}
+
+static void nodes_are_described_by_whose_they_are(void **state)
+{
+	struct ground *g = *state;
+	struct told told = { "" };
+	uint64_t deep = lookup(g, FUSE_ROOT_ID, "deep", 0), b = lookup(g, deep, "b", 0);
+	uint64_t tag = b & ~UINT64_C(0xffffffffffffff);
+	char expected[128];
+
+	assert_true(g->join->ops->describe(g->session, deep, hear_fact, &told));
+	assert_non_null(strstr(told.text, "path=deep "));
+	told.text[0] = '\0';
+	assert_true(g->join->ops->describe(g->session, tag | 12, hear_fact, &told));
+	snprintf(expected, sizeof(expected), "key=file ino=%#llx directory=deep/b ",
+		 (unsigned long long)(tag ^ 99));
+	assert_string_equal(told.text, expected);
+	assert_false(g->join->ops->describe(g->session, tag | 13, hear_fact, &told));
+	assert_false(g->join->ops->describe(g->session, 12345, hear_fact, &told));
+	assert_false(g->join->ops->describe(g->session, UINT64_C(99) << 56 | 12, hear_fact, &told));
+}
+
+static void hear_usage(void *arg, const struct joinfs_usage *usage)
+{
+	char *to = ((struct told *)arg)->text;
+	size_t len = strlen(to);
+
+	snprintf(to + len, 512 - len, "%s %llu %llu %u,", usage->path,
+		 (unsigned long long)usage->requests, (unsigned long long)usage->errors,
+		 usage->in_flight);
+}
+
+static void children_count_what_they_are_asked(void **state)
+{
+	struct ground *g = *state;
+	uint64_t a = lookup(g, FUSE_ROOT_ID, "a", 0);
+	struct told told = { "" };
+	struct call c, held;
+
+	g->a.result = -ENOENT;
+	call_init(&c, FUSE_WRITE, a);
+	call(g, &c);
+	g->a.result = -EIO;
+	call_init(&c, FUSE_WRITE, a);
+	call(g, &c);
+	g->a.hold = true;
+	call_init(&held, FUSE_WRITE, a);
+	fs_submit(g->session, &held.req);
+	joinfs_each(g->join, hear_usage, &told);
+	assert_string_equal(told.text, "a 3 1 1,deep/b 0 0 0,");
+	fs_req_complete(g->a.held, 0);
+	call_wait(&held);
+	joinfs_remove(g->join, &g->b.fs);
+	told.text[0] = '\0';
+	joinfs_each(g->join, hear_usage, &told);
+	assert_string_equal(told.text, "a 4 1 0,");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -682,6 +766,8 @@ int main(void)
 		TEST(there_is_room_for_so_many),
 		TEST(what_a_later_child_cannot_do_is_not_asked_of_it),
 		TEST(children_come_and_go_under_requests),
+		TEST(nodes_are_described_by_whose_they_are),
+		TEST(children_count_what_they_are_asked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -231,10 +231,12 @@ static void check_says(const char *status, const char *headers, const char *body
 {
 	struct s3_env e;
 	struct err *err;
+	bool absent;
 
 	s3_begin(&e, NULL);
 	fake_says(&e, status, headers, body);
-	err = s3_check(e.env.top, 5000);
+	err = s3_check(e.env.top, 5000, &absent);
+	assert_false(absent);
 	if (word) {
 		assert_non_null(err);
 		if (!strstr(err_msg(err), word))
@@ -276,12 +278,14 @@ static void the_check_knows_dead_endpoints(void **state)
 	};
 	struct s3_env e;
 	struct err *err;
+	bool absent;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		s3_begin(&e, &(struct s3_config){ .endpoint = cases[i].endpoint });
-		err = s3_check(e.env.top, 20000);
+		err = s3_check(e.env.top, 20000, &absent);
 		assert_non_null(err);
+		assert_true(absent);
 		if (!strstr(err_msg(err), cases[i].word))
 			fail_msg("\"%s\" is not in \"%s\"", cases[i].word, err_msg(err));
 		err_free(err);
@@ -290,9 +294,19 @@ static void the_check_knows_dead_endpoints(void **state)
 	/* No answer at all. */
 	s3_begin(&e, NULL);
 	fake_bytes(&e, "")->wait = true;
-	err = s3_check(e.env.top, 100);
+	err = s3_check(e.env.top, 100, &absent);
 	assert_non_null(err);
+	assert_true(absent);
 	assert_non_null(strstr(err_msg(err), "no answer"));
+	err_free(err);
+	s3_end(&e);
+	/* Somebody who has no time. */
+	s3_begin(&e, NULL);
+	for (int i = 0; i < 3; i++)
+		fake_says(&e, "503 Slow Down", "", CODE("SlowDown"));
+	err = s3_check(e.env.top, 5000, &absent);
+	assert_non_null(err);
+	assert_true(absent);
 	err_free(err);
 	s3_end(&e);
 }

@@ -66,7 +66,7 @@ static void test_layers(void **state)
 
 	(void)state;
 	configure(&config, HEAD "type = \"memory\"\n");
-	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend, false));
 	for (store = storage_stack_store(stack); store; store = store->next) {
 		assert_true(n < ARRAY_SIZE(names));
 		assert_string_equal(store->ops->name, names[n++]);
@@ -83,7 +83,7 @@ static void test_memory(void **state)
 
 	(void)state;
 	configure(&config, HEAD "type = \"memory\"\ncapacity = \"1MiB\"\n");
-	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend, false));
 	assert_int_equal(put(storage_stack_store(stack), "a", 600000), 0);
 	assert_int_equal(put(storage_stack_store(stack), "b", 600000), -ENOSPC);
 	storage_stack_log(stack);
@@ -112,7 +112,7 @@ static void expect_error(const char *text, const char *word)
 	struct err *e;
 
 	configure(&config, text);
-	e = storage_stack_new(&stack, &config.mounts[0].backend);
+	e = storage_stack_new(&stack, &config.mounts[0].backend, false);
 	if (!e)
 		fail_msg("no error for %s", text);
 	if (!strstr(err_msg(e), word))
@@ -126,16 +126,46 @@ static void expect_error(const char *text, const char *word)
 
 static void test_service_that_cannot_be_used(void **state)
 {
-	char text[512];
-
 	(void)state;
-	snprintf(text, sizeof(text), S3 KEYS "endpoint = \"http://127.0.0.1:%u\"\n", closed_port());
-	expect_error(text, "endpoint");
 	expect_error(S3 KEYS "server_side_encryption_customer_algorithm = \"AES256\"\n"
 			     "server_side_encryption_customer_key = \"short\"\n",
 		     "server_side_encryption_customer_key");
 	expect_error(S3 KEYS "ca_bundle = \"/dev/null\"\n", "ca_bundle");
 	expect_error(S3 KEYS "default_storage_class = \"a\\r\\nb\"\n", "default_storage_class");
+}
+
+/* Fails at once what it is asked for, and says why; settings are taken unless they say where. */
+static void test_service_that_is_not_there(void **state)
+{
+	struct storage_stack_health health;
+	struct ovfs_config config, other, elsewhere;
+	struct storage_stack *stack;
+	char text[512];
+	struct err *e;
+
+	(void)state;
+	snprintf(text, sizeof(text), S3 KEYS "endpoint = \"http://127.0.0.1:%u\"\n", closed_port());
+	configure(&config, text);
+	strcat(text, "session_token = \"t\"\n");
+	configure(&other, text);
+	snprintf(text, sizeof(text), S3 KEYS "endpoint = \"http://127.0.0.1:%u\"\n", 1);
+	configure(&elsewhere, text);
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend, false));
+	storage_stack_health(stack, &health);
+	assert_int_equal(health.state, STORE_HEALTH_CLOSED);
+	assert_non_null(strstr(health.error, "does not accept connections"));
+	assert_int_equal(put(storage_stack_store(stack), "a", 10), -EIO);
+	assert_null(storage_stack_prepare(stack, &other.mounts[0].backend, true));
+	storage_stack_commit(stack);
+	e = storage_stack_prepare(stack, &elsewhere.mounts[0].backend, false);
+	assert_non_null(e);
+	err_free(e);
+	assert_int_equal(put(storage_stack_store(stack), "a", 10), -EIO);
+	storage_stack_stop(stack);
+	storage_stack_free(stack);
+	ovfs_config_free(&config);
+	ovfs_config_free(&other);
+	ovfs_config_free(&elsewhere);
 }
 
 static int quiet(void **state)
@@ -162,14 +192,14 @@ static void test_exchange(void **state)
 	(void)state;
 	configure(&config, HEAD "type = \"memory\"\n");
 	configure(&other, HEAD "type = \"memory\"\n[limit_settings]\ndata_requests = 1\n");
-	assert_null(storage_stack_new(&stack, &config.mounts[0].backend));
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend, false));
 	assert_int_equal(put(storage_stack_store(stack), "a", 10), 0);
-	assert_null(storage_stack_prepare(stack, &other.mounts[0].backend));
+	assert_null(storage_stack_prepare(stack, &other.mounts[0].backend, true));
 	storage_stack_discard(stack);
 	for (unsigned i = 0; i < 50; i++) {
 		const struct ovfs_config *next = i % 2 ? &config : &other;
 
-		assert_null(storage_stack_prepare(stack, &next->mounts[0].backend));
+		assert_null(storage_stack_prepare(stack, &next->mounts[0].backend, true));
 		assert_int_equal(put(storage_stack_store(stack), "b", i + 1), 0);
 		storage_stack_commit(stack);
 		assert_int_equal(put(storage_stack_store(stack), "c", i + 1), 0);
@@ -188,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_exchange),
 		cmocka_unit_test(test_service_that_cannot_be_used),
+		cmocka_unit_test(test_service_that_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, quiet, NULL);

@@ -41,6 +41,7 @@ static void begin(struct env *env)
 			getenv("OVFS_TEST_S3_CUSTOMER_KEY") ? "AES256" : NULL,
 		.root = root,
 	};
+	bool absent;
 
 	if (!is_s3()) {
 		env_memory(env, NULL);
@@ -53,7 +54,7 @@ static void begin(struct env *env)
 	env_ok(loop_new(&env->loop));
 	env_ok(s3_new(&env->top, env->loop, &config));
 	env_run(env);
-	env_ok(s3_check(env->top, 20000));
+	env_ok(s3_check(env->top, 20000, &absent));
 }
 
 /* ---- Cleaning up, by which listing and deleting are tried, too ---- */

@@ -5,6 +5,7 @@
  *	joinfs.c	the tree of entries, children that come and go, sessions
  *	view.c		one session's share of one child, and who is inside of it
  *	ops.c		whose a request is; what is answered here
+ *	tell.c		counters, and what is known of a node
  *
  * Lock: joinfs.lock covers entries, children, the list of sessions, and which views there are.
  * It is not held while a child is called, but to end a view in joinfs_remove().
@@ -16,6 +17,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "base/counter.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "fs/joinfs/joinfs.h"
@@ -28,10 +30,17 @@
 
 struct joinfs;
 
+/* Of one thread, see base/counter.h. */
+struct child_counts {
+	_Alignas(COUNTER_LINE) counter requests;
+	counter errors;
+};
+
 struct child {
-	struct fs *fs;		/* NULL: the number is free. Not changed while views != 0 */
-	bool removed;		/* joinfs.lock */
-	_Atomic unsigned views; /* that have not ended, or are being made */
+	struct child_counts *counts; /* COUNTER_SLOTS of them; as fs */
+	struct fs *fs;		     /* NULL: the number is free. Not changed while views != 0 */
+	bool removed;		     /* joinfs.lock */
+	_Atomic unsigned views;	     /* that have not ended, or are being made */
 };
 
 /* A name in one of our own directories. */
@@ -111,6 +120,13 @@ void view_leave(struct view *view);
 
 /* Nobody enters any more; ends what waits inside. */
 void view_close(struct view *view);
+
+/* ---- tell.c ---- */
+
+/* A request inside of @child has ended. */
+void joinfs_count(struct child *child, ssize_t result);
+
+bool joinfs_describe(struct fs_session *session, uint64_t nodeid, fs_tell_fn *tell, void *arg);
 
 /* ---- ops.c ---- */
 

@@ -141,18 +141,25 @@ static unsigned child_number(struct joinfs *join)
 struct err *joinfs_add(struct fs *fs, const char *path, struct fs *child)
 {
 	struct joinfs *join = container_of(fs, struct joinfs, fs);
+	struct child_counts *counts =
+		aligned_alloc(_Alignof(struct child_counts), COUNTER_SLOTS * sizeof(*counts));
 	struct err *e;
 	unsigned n;
 
+	if (!counts)
+		return err_errno(ENOMEM, "directory \"%s\"", path);
+	memset(counts, 0, COUNTER_SLOTS * sizeof(*counts));
 	pthread_mutex_lock(&join->lock);
 	n = child_number(join);
 	e = n ? path_add(join, path, n)
 	      : err_new("directory \"%s\": there are %d already", path, JOINFS_CHILDREN_MAX);
 	if (e) {
 		entries_prune(join);
+		free(counts);
 	} else {
 		join->last_child = n;
 		join->children[n].fs = child;
+		join->children[n].counts = counts;
 		join->children[n].removed = false;
 		clock_gettime(CLOCK_REALTIME, &join->changed);
 	}
@@ -168,6 +175,13 @@ static unsigned child_find(const struct joinfs *join, const struct fs *child)
 			return n;
 	}
 	return 0;
+}
+
+static void child_clear(struct child *child)
+{
+	free(child->counts);
+	child->counts = NULL;
+	child->fs = NULL;
 }
 
 static void views_close(struct joinfs *join, unsigned n)
@@ -221,7 +235,7 @@ bool joinfs_unused(struct fs *fs, struct fs *child)
 		unused = join->children[n].removed &&
 			 atomic_load_explicit(&join->children[n].views, memory_order_acquire) == 0;
 		if (unused)
-			join->children[n].fs = NULL;
+			child_clear(&join->children[n]);
 	}
 	pthread_mutex_unlock(&join->lock);
 	return unused;
@@ -322,6 +336,8 @@ void joinfs_free(struct fs *fs)
 	assert(list_empty(&join->sessions));
 	while (!list_empty(&join->entries))
 		entry_drop(list_entry(join->entries.next, struct entry, link));
+	for (unsigned n = 1; n <= JOINFS_CHILDREN_MAX; n++)
+		child_clear(&join->children[n]);
 	pthread_mutex_destroy(&join->lock);
 	free(join);
 }

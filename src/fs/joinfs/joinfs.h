@@ -22,7 +22,8 @@
  * agree on once (FUSE_INIT) is what all children at that time can do; a child that came later
  * and cannot do it is shown to that guest when it connects again.
  *
- * Threads: joinfs_add(), joinfs_remove() and joinfs_unused() any thread; the rest as fs.h.
+ * Threads: joinfs_add(), joinfs_remove(), joinfs_unused() and joinfs_each() any thread; the rest as
+ * fs.h.
  * Requests take no lock, except LOOKUP and READDIR in our own directories.
  */
 #ifndef OVFS_FS_JOINFS_JOINFS_H
@@ -54,5 +55,18 @@ void joinfs_remove(struct fs *join, struct fs *child);
 /* After joinfs_remove(): no request is inside of @child any more, and none of our sessions uses
  * it. Interrupts what waits there without bound; to be asked again until true. */
 bool joinfs_unused(struct fs *join, struct fs *child);
+
+#define JOINFS_PATH_MAX 1024 /* bytes of a path that is told, with the NUL; its end */
+
+struct joinfs_usage {
+	const char *path;
+	uint64_t requests, errors; /* that were answered; errors: -EIO, -ETIMEDOUT */
+	unsigned in_flight;
+};
+
+typedef void joinfs_tell_fn(void *arg, const struct joinfs_usage *usage);
+
+/* Tells of each child that is shown; @tell must not call back. */
+void joinfs_each(struct fs *join, joinfs_tell_fn *tell, void *arg);
 
 #endif

@@ -86,6 +86,7 @@ static void join_complete(struct fs_req *req, ssize_t result)
 		result = join_unsupported(req->opcode);
 	if (result >= 0)
 		join_mark(req);
+	joinfs_count(((struct view *)req->outer.ctx)->child, result);
 	join_take_back(req);
 	req->complete(req, result);
 }
@@ -147,6 +148,7 @@ static void lookup_complete(struct fs_req *req, ssize_t result)
 		};
 		req->out.entry.attr.ino ^= req->nodeid_tag;
 	}
+	joinfs_count(((struct view *)req->outer.ctx)->child, result);
 	join_take_back(req);
 	req->complete(req, result);
 }
@@ -473,6 +475,7 @@ const struct fs_ops joinfs_ops = {
 	.session_new = joinfs_session_new,
 	.session_free = joinfs_session_free,
 	.session_interrupt = joinfs_session_interrupt,
+	.describe = joinfs_describe,
 	.op = {
 		[FUSE_LOOKUP ... FUSE_OPCODE_COUNT - 1] = joinfs_any,
 	},

@@ -109,7 +109,7 @@ def write_tables(conf, prefix, tables):
 
 class Ovfs(Daemon):
     """The daemon under test, with a configuration given as {table: {key: value}}; "mount": a list
-    of such, for [[mount]]s, with their name."""
+    of such, for [[mount]]s, with their name, and perhaps a "directory": {path: tables}."""
 
     kind = "ovfs"
 
@@ -124,7 +124,10 @@ class Ovfs(Daemon):
             for mount in self.tables.get("mount", []):
                 conf.write(f"[[mount]]\nname = {toml(mount['name'])}\n")
                 write_tables(conf, "mount.", {table: keys for table, keys in mount.items()
-                                              if table != "name"})
+                                              if table not in ("name", "directory")})
+                for name, own in mount.get("directory", {}).items():
+                    conf.write(f"[[mount.directory]]\npath = {toml(name)}\n")
+                    write_tables(conf, "mount.directory.", own)
         os.chmod(path, 0o600)
 
     def argv(self):
@@ -274,6 +277,20 @@ class Stage:
             for name, own in mounts.items()]}
         daemon.socket = self.socket_of(daemon, next(iter(mounts)))
         return daemon.start()
+
+    def joined(self, directories, start=True, **tables):
+        """A daemon with one mount of several directories: {path: tables}, each with the storage of
+        the stage where it says nothing else."""
+        daemon = self.daemon({"storage_settings": {}, **tables}, start=False)
+        daemon.tables.pop("storage_settings")
+        daemon.tables["mount"] = [{"name": "joined",
+                                   "socket_settings": daemon.tables.pop("socket_settings"),
+                                   "directory": self.directories(directories)}]
+        return daemon.start() if start else daemon
+
+    def directories(self, directories):
+        """The same, for a reload."""
+        return {path: merge(self.storage(), own) for path, own in directories.items()}
 
     @staticmethod
     def socket_of(daemon, name):

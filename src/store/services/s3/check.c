@@ -182,7 +182,29 @@ static void check_begin(struct loop_task *task)
 	store_submit(&s3->store, &check->op);
 }
 
-/* A storm, or a cut connection: worth another try. What the configuration has wrong is not. */
+/* Nobody there, or nobody who has time: says nothing of the configuration but the endpoint. */
+static bool check_absent(const struct check *check)
+{
+	const struct s3_failure *failure = &check->s3->failure;
+
+	if (check->timed_out)
+		return true;
+	switch (failure->curl_code) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_COULDNT_CONNECT:
+	case CURLE_OPERATION_TIMEDOUT:
+	case CURLE_GOT_NOTHING:
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_PARTIAL_FILE:
+		return true;
+	default:
+		return failure->status >= 500 || failure->status == 429;
+	}
+}
+
+/* A storm, or a cut connection: worth another try at once. */
 static bool check_passing(const struct check *check)
 {
 	const struct s3_failure *failure = &check->s3->failure;
@@ -195,7 +217,7 @@ static bool check_passing(const struct check *check)
 }
 
 /* One try. *@again: it failed for a reason that may pass. */
-static struct err *check_once(struct store *service, uint32_t timeout_ms, bool *again)
+static struct err *check_once(struct store *service, uint32_t timeout_ms, bool *again, bool *absent)
 {
 	struct s3 *s3 = s3_of(service);
 	struct check check = {
@@ -219,16 +241,17 @@ static struct err *check_once(struct store *service, uint32_t timeout_ms, bool *
 	pthread_cond_destroy(&check.cond);
 	pthread_mutex_destroy(&check.lock);
 	*again = check.op.result && check_passing(&check);
+	*absent = check.op.result && check_absent(&check);
 	return check.op.result ? explain(&check) : NULL;
 }
 
-struct err *s3_check(struct store *service, uint32_t timeout_ms)
+struct err *s3_check(struct store *service, uint32_t timeout_ms, bool *absent)
 {
 	struct timespec pause = { .tv_nsec = CHECK_PAUSE_NS };
 
 	for (unsigned tries = 1;; tries++) {
 		bool again;
-		struct err *e = check_once(service, timeout_ms, &again);
+		struct err *e = check_once(service, timeout_ms, &again, absent);
 
 		if (!e || !again || tries == CHECK_TRIES)
 			return e;

@@ -116,9 +116,10 @@ struct err *s3_new(struct store **out, struct loop *loop, const struct s3_config
  * says which it is: the key id, the secret, the bucket, the region, the clock, a name that
  * does not resolve, an endpoint that refuses, TLS, missing permission, or no answer.
  * @service is what s3_new() gave. Blocks until the answer or @timeout_ms; not on the transfer
- * loop, which has to run.
+ * loop, which has to run. *@absent: the service is not there, or not able to answer, for now;
+ * else it was, and something is wrong with what it was asked, or with whom.
  */
-struct err *s3_check(struct store *service, uint32_t timeout_ms)
+struct err *s3_check(struct store *service, uint32_t timeout_ms, bool *absent)
 	__attribute__((warn_unused_result));
 
 /* Connections with a request on them, of those that there may be. @service is what s3_new()
