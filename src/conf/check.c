@@ -145,6 +145,12 @@ static void check_modcaps(const struct conf_section *section, const char *caps)
 	}
 }
 
+/* A secret, or if its file could not be read, which was said, the name of that. */
+static const char *secret_or_file(const char *secret, const char *file)
+{
+	return secret ? secret : file;
+}
+
 /* @key of @name is set although @other, which it goes with, is not. */
 static void check_pair(const struct conf_section *section, const char *key, const char *value,
 		       const char *other_name, const char *other)
@@ -208,7 +214,8 @@ static void check_s3(const struct conf_section *section, struct ovfs_s3 *s3)
 			s3->bucket);
 	check_endpoint(section, s3->endpoint);
 	check_pair(section, "storage_settings.access_key_id", s3->access_key_id,
-		   "secret_access_key", s3->secret_access_key);
+		   "secret_access_key",
+		   secret_or_file(s3->secret_access_key, s3->secret_access_key_file));
 	check_pair(section, "storage_settings.secret_access_key", s3->secret_access_key,
 		   "access_key_id", s3->access_key_id);
 	check_pair(section, "storage_settings.session_token", s3->session_token, "access_key_id",
@@ -224,7 +231,9 @@ static void check_s3(const struct conf_section *section, struct ovfs_s3 *s3)
 		   s3->server_side_encryption_customer_algorithm);
 	check_pair(section, "storage_settings.server_side_encryption_customer_algorithm",
 		   s3->server_side_encryption_customer_algorithm,
-		   "server_side_encryption_customer_key", s3->server_side_encryption_customer_key);
+		   "server_side_encryption_customer_key",
+		   secret_or_file(s3->server_side_encryption_customer_key,
+				  s3->server_side_encryption_customer_key_file));
 	check_pair(section, "storage_settings.client_key", s3->client_key, "client_certificate",
 		   s3->client_certificate);
 	check_file(section, "storage_settings.ca_bundle", &s3->ca_bundle);

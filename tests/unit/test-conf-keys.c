@@ -297,6 +297,11 @@ static void test_s3_checks(void **state)
 	       "belongs into root");
 	expect(SOCKET S3 "access_key_id = \"a\"\n", "f:6: storage_settings.access_key_id: goes "
 						    "with secret_access_key, which is not set");
+	/* What could not be read is one problem, not two. */
+	expect(SOCKET S3 "access_key_id = \"a\"\nsecret_access_key_file = \"/none\"\n",
+	       "f:7: storage_settings.secret_access_key_file: cannot read \"/none\": No such file "
+	       "or "
+	       "directory");
 	expect(SOCKET S3 "endpoint = \"ftp://x\"\n",
 	       "f:6: storage_settings.endpoint: expected https:// or http:// and a host, such as "
 	       "\"https://s3.amazonaws.com\"");
