@@ -402,9 +402,6 @@ void backend_commit(struct backend *b)
 	left = cache_storage_reconfigure(b->files, &files, b->wanted->cache.drain_timeout_ns);
 	if (left)
 		log_warn("write_back_off_undrained", "files=%u", left);
-	if (files.part_size != b->config->cache.part_size ||
-	    files.parts_in_flight != b->config->cache.parts_in_flight)
-		log_warn("applies_at_restart", "keys=\"part_size, parts_in_flight\"");
 	pthread_mutex_lock(&b->owner->lock);
 	b->generation = b->wanted_generation;
 	b->config = b->wanted;

@@ -100,9 +100,8 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 	__attribute__((warn_unused_result));
 
 /*
- * From now on what @config says of write_back, write_back_delay_ns, dirty_percent, expiration,
- * expiration_ns, wait_timeout_ns, read_ahead_max, sparse_max and conflict; the rest of it is
- * ignored. Requests under way may see a part of the change.
+ * From now on what @config says, but for store and workers. Requests under way may see a part of
+ * the change.
  *
  * When write_back goes off, everything that was dirty at the call is brought to the storage before
  * it returns, for which it tries for @drain_ns. Returns the number of files that this failed with

@@ -54,8 +54,8 @@ struct cache {
 struct storage_config {
 	struct store *store;
 	struct workers *workers;
-	uint32_t part_size;
-	unsigned parts_in_flight;
+	_Atomic uint32_t part_size; /* of the next part: those of one upload may differ */
+	_Atomic unsigned parts_in_flight;
 	_Atomic bool write_back, expiration;
 	_Atomic unsigned dirty_percent;
 	_Atomic uint64_t write_back_delay_ns, expiration_ns, wait_timeout_ns, read_ahead_max;

@@ -112,6 +112,8 @@ static void storage_configure(struct cache_storage *s, const struct cache_storag
 	s->config.wait_timeout_ns = config->wait_timeout_ns;
 	s->config.read_ahead_max = config->read_ahead_max;
 	s->config.sparse_max = config->sparse_max;
+	s->config.part_size = config->part_size;
+	s->config.parts_in_flight = config->parts_in_flight;
 	s->config.conflict = config->conflict;
 }
 
@@ -165,8 +167,6 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 	s->cache = cache;
 	s->config.store = config->store;
 	s->config.workers = config->workers;
-	s->config.part_size = config->part_size;
-	s->config.parts_in_flight = config->parts_in_flight;
 	storage_configure(s, config);
 	list_init(&s->dirty);
 	leftover_init(s);

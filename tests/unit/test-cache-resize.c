@@ -317,9 +317,11 @@ static void test_other_settings(void **state)
 	config = config_of(&options);
 	config.dirty_percent = 25;
 	config.read_ahead_max = 123;
+	config.part_size = 3 * MiB;
 	assert_int_equal(cache_storage_reconfigure(cw.storage, &config, 0), 0);
 	assert_in_range(cw.storage->dirty_max, before / 2 - 1, before / 2 + 1);
 	assert_int_equal(cw.storage->config.read_ahead_max, 123);
+	assert_int_equal(cw.storage->config.part_size, 3 * MiB);
 	cw_other(&cw, "a", 1000, 1);
 	f = cw_open(&cw, "a");
 	cw_expect(f, 0, 1000, 1);
@@ -365,6 +367,8 @@ static void *load_run(void *arg)
 		assert_int_equal(cw_read(f, 0, buf, LOAD_SIZE), LOAD_SIZE);
 		assert_memory_equal(buf, want, LOAD_SIZE);
 	}
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(load->cw, key, 0, LOAD_SIZE, load->number * 1000 + load->rounds);
 	cache_file_put(f);
 	free(buf);
 	free(want);
@@ -395,6 +399,8 @@ static void test_under_load(void **state)
 		config.dirty_percent = 30 + i % 4 * 10;
 		config.write_back_delay_ns = i % 5 * 10 * MSEC;
 		config.expiration = i % 3 == 0;
+		config.part_size = CW_PART_MIN << i % 3;
+		config.parts_in_flight = 1 + i % 5;
 		cache_storage_reconfigure(cw.storage, &config, 20 * MSEC);
 		sleep_ms(20);
 	}
