@@ -92,6 +92,8 @@ struct client {
 	struct file file[FILES];
 	uint64_t data_node[16], data_fh[16], data_at; /* data_at: of the stream */
 	uint64_t done[OPS], errors, wrong, bytes_written, bytes_read;
+	double longest; /* seconds, of one step, */
+	enum op longest_op;
 	uint8_t buf[IO_MAX], zeros[1];
 };
 
@@ -566,6 +568,7 @@ static void *client_run(void *arg)
 {
 	struct client *c = arg;
 	unsigned int sum = 0;
+	double start;
 
 	for (unsigned int i = 0; i < OPS; i++)
 		sum += ops[i].weight;
@@ -574,7 +577,12 @@ static void *client_run(void *arg)
 
 		while (n >= ops[op].weight)
 			n -= ops[op++].weight;
+		start = now();
 		step(c, (enum op)op);
+		if (now() - start > c->longest) {
+			c->longest = now() - start;
+			c->longest_op = (enum op)op;
+		}
 	}
 	finish(c);
 	return NULL;
@@ -595,6 +603,7 @@ static uint32_t crc32_of(const uint8_t *p, size_t len)
 static int report(void)
 {
 	uint64_t done[OPS] = { 0 }, errors = 0, wrong = 0, written = 0, bytes = 0, all = 0;
+	const struct client *longest = &soak.client[0];
 
 	for (unsigned int i = 0; i < soak.clients; i++) {
 		struct client *c = &soak.client[i];
@@ -608,15 +617,18 @@ static int report(void)
 			done[k] += c->done[k];
 			all += c->done[k];
 		}
+		if (c->longest > longest->longest)
+			longest = c;
 		errors += c->errors;
 		wrong += c->wrong;
 		written += c->bytes_written;
 		bytes += c->bytes_read;
 	}
 	printf("{\"operations\": %llu, \"errors\": %llu, \"wrong\": %llu, \"bytes_written\": %llu, "
-	       "\"bytes_read\": %llu",
+	       "\"bytes_read\": %llu, \"longest\": [%.1f, \"%s\"]",
 	       (unsigned long long)all, (unsigned long long)errors, (unsigned long long)wrong,
-	       (unsigned long long)written, (unsigned long long)bytes);
+	       (unsigned long long)written, (unsigned long long)bytes, longest->longest,
+	       ops[longest->longest_op].name);
 	for (unsigned int k = 0; k < OPS; k++)
 		printf(", \"%s\": %llu", ops[k].name, (unsigned long long)done[k]);
 	printf("}\n");

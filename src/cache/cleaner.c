@@ -14,8 +14,9 @@
  *	without, the same when nothing was written for that long: whoever wrote has
  *	not closed it, and may never do so;
  *
- *	when memory is short (the dirty share near its limit, or writers waiting), at
- *	once, but not what a stream is sending already, as long as it goes on;
+ *	when memory is short, at once, but not what a stream is sending already, as long as it
+ *	goes on: when the dirty share is near its limit, and as long as somebody finds no
+ *	memory, be ever so little of it dirty (one dirty block keeps a slab what it is);
  *
  *	after a failure not before its pause is over, which is the first thing to look at.
  *
@@ -53,6 +54,9 @@
 /* Until the next look at what is being streamed, when memory is short. */
 #define CLEANER_SHORT_NS (NSEC_PER_SEC / 20)
 
+/* Who finds no memory says so again before that is over. */
+#define CLEANER_STARVED_NS (NSEC_PER_SEC / 10)
+
 /* A stream that nothing was written to for so long, when memory is short, may be waiting for
  * memory that only its commit gives back. */
 #define CLEANER_STREAM_NS (NSEC_PER_SEC / 5)
@@ -64,7 +68,8 @@ struct cleaner {
 	struct cache_storage *storage;
 	pthread_t thread;
 	pthread_cond_t wake; /* CLOCK_MONOTONIC, with storage.lock, which covers what follows */
-	bool kicked, stop;
+	bool urgent, stop;
+	uint64_t starved_ns; /* when somebody found no memory, the last time */
 	unsigned jobs, long_jobs;
 	uint64_t until;	    /* it sleeps, at most so long */
 	uint64_t pass;	    /* files that have not been looked at since all were */
@@ -221,16 +226,16 @@ static void cleaner_submit(struct cache_storage *s, struct cache_file *f, bool u
 /* ---- The thread ---- */
 
 /* Memory is short until it is half-way good again. With storage.lock. */
-static bool cleaner_is_urgent(struct cleaner *c)
+static bool cleaner_is_urgent(struct cleaner *c, uint64_t now)
 {
 	struct cache_storage *s = c->storage;
 	uint64_t dirty = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
 
 	if (dirty >= s->dirty_max / 4 * 3)
-		c->kicked = true;
+		c->urgent = true;
 	else if (dirty < s->dirty_max / 2)
-		c->kicked = false;
-	return c->kicked;
+		c->urgent = false;
+	return c->urgent || (c->starved_ns && now < c->starved_ns + CLEANER_STARVED_NS);
 }
 
 /* Whether @f was handed out; else c->pass_next follows. With storage.lock. */
@@ -253,8 +258,8 @@ static bool cleaner_offer(struct cleaner *c, struct cache_file *f, bool urgent, 
 static uint64_t cleaner_look(struct cleaner *c)
 {
 	struct cache_storage *s = c->storage;
-	bool urgent = cleaner_is_urgent(c);
 	uint64_t now = loop_now_ns();
+	bool urgent = cleaner_is_urgent(c, now);
 
 	if (c->pass == 0) {
 		c->pass = atomic_load_explicit(&s->dirty_files, memory_order_relaxed);
@@ -323,11 +328,14 @@ static void *cleaner_thread(void *arg)
 	return NULL;
 }
 
-void cleaner_kick(struct cache_storage *s)
+void cleaner_kick(struct cache_storage *s, bool starved)
 {
 	pthread_mutex_lock(&s->lock);
 	if (s->cleaner) {
-		s->cleaner->kicked = true;
+		if (starved)
+			s->cleaner->starved_ns = loop_now_ns();
+		else
+			s->cleaner->urgent = true;
 		pthread_cond_signal(&s->cleaner->wake);
 	}
 	pthread_mutex_unlock(&s->lock);

@@ -26,7 +26,7 @@
 #include "base/loop.h"
 #include "base/span.h"
 #include "base/util.h"
-#include "cache/write.h"
+#include "cache/fill.h"
 
 #define NSEC_PER_SEC 1000000000ull
 
@@ -164,54 +164,13 @@ static bool commit_is_small(const struct cache_file *f)
 	return size <= MIN(small, caps->put_max);
 }
 
-/* Waits for memory a little, without the lock. False when it is too late. */
-static bool commit_wait_room(struct cache_file *f, uint64_t deadline)
-{
-	bool time_left;
-
-	pthread_mutex_unlock(&f->lock);
-	cleaner_kick(f->storage);
-	time_left = storage_room_wait(f->storage, deadline);
-	pthread_mutex_lock(&f->lock);
-	return time_left;
-}
-
-/* All of the file, at one moment; *@reserved is memory to be given back in the end. */
-static int commit_gather(struct cache_file *f, struct gather *g, uint64_t *size, uint64_t *reserved)
-{
-	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
-
-	for (;;) {
-		int ret;
-
-		*size = atomic_load_explicit(&f->size, memory_order_relaxed);
-		ret = gather_range(f, g, 0, *size, *reserved ? GATHER_FETCH : GATHER_FAIL);
-		if (ret == -ENODATA) {
-			ret = gather_reserve_wait(f, *size);
-			if (ret < 0)
-				return ret;
-			*reserved = *size;
-			continue;
-		}
-		/* The pool does not hold it all at once, at this moment. */
-		if (ret == -ENOMEM && *reserved && !f->impatient && !file_is(f, FILE_UNLINKED) &&
-		    commit_wait_room(f, deadline))
-			continue;
-		if (ret < 0)
-			return ret;
-		if (*size == atomic_load_explicit(&f->size, memory_order_relaxed))
-			return 0;
-		gather_release(f, g, GATHER_KEEP); /* it grew while bytes were fetched */
-	}
-}
-
 static int commit_put(struct cache_file *f, bool conditional)
 {
 	char write_id[STORE_WRITE_ID_MAX], etag[STORE_ETAG_MAX];
 	struct store_op op = { .opcode = STORE_PUT };
 	struct commit_done done = { .meta = &op.meta, .write_id = write_id };
 	struct gather g = { 0 };
-	uint64_t reserved = 0;
+	struct fill fill = { .whole = true };
 	int ret;
 
 	upload_discard(f, true);
@@ -220,11 +179,10 @@ static int commit_put(struct cache_file *f, bool conditional)
 	ret = commit_properties(f, &op);
 	if (ret < 0)
 		return ret;
-	f->impatient = f->background;
-	ret = commit_gather(f, &g, &done.size, &reserved);
-	if (f->impatient && ret == -ENOMEM)
-		ret = -EAGAIN;
-	f->impatient = false;
+	done.size = atomic_load_explicit(&f->size, memory_order_relaxed);
+	ret = gather_range(f, &g, 0, done.size, GATHER_FAIL);
+	if (ret == -ENODATA)
+		ret = fill_gather(f, &fill, &g, 0, &done.size, !f->background);
 	if (ret == 0) {
 		done.seq = f->write_seq;
 		done.set_mtime = file_caps(f)->user_mtime;
@@ -248,8 +206,7 @@ static int commit_put(struct cache_file *f, bool conditional)
 			commit_settle(f, &done);
 	}
 	gather_free(&g);
-	if (reserved)
-		gather_unreserve(f->storage, reserved);
+	fill_end(f, &fill);
 	return ret;
 }
 
@@ -322,7 +279,7 @@ static bool commit_unconditionally(struct cache_file *f, int result)
 /* One version more. 1: what remains takes another. */
 static int commit_round(struct cache_file *f)
 {
-	bool conditional = true;
+	bool conditional = true, by_parts = false;
 	int ret;
 
 	if (file_in_place(f))
@@ -331,10 +288,16 @@ static int commit_round(struct cache_file *f)
 	for (unsigned i = 0; i < COMMIT_ATTEMPTS && ret == 0; i++) {
 		if (commit_is_attr(f))
 			ret = commit_attr(f);
-		else if (upload_is_empty(f) && commit_is_small(f))
+		else if (upload_is_empty(f) && commit_is_small(f) && !by_parts)
 			ret = commit_put(f, conditional);
 		else
 			ret = upload_finish(f, conditional);
+		if (ret == -EMSGSIZE && !by_parts) {
+			/* There is no memory for all of it at once, but for a part. */
+			by_parts = true;
+			ret = 0;
+			continue;
+		}
 		if (commit_unconditionally(f, ret)) {
 			ret = 0;
 			continue;
@@ -438,7 +401,7 @@ static int commit_file(struct cache_file *f, bool background)
 		       !file_is(f, FILE_UNLINKED | FILE_REPLACED))
 			ret = commit_round(f);
 		f->commit_wanted = false;
-		if (ret == -EAGAIN && background)
+		if (ret == -ENOBUFS && background)
 			f->starved_ns = loop_now_ns() + COMMIT_STARVED_NS;
 		else if (ret < 0 && !file_is(f, FILE_UNLINKED) &&
 			 atomic_load_explicit(&f->dirty, memory_order_relaxed))

@@ -431,9 +431,6 @@ void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *w)
 
 /* ---- For workers ---- */
 
-/* See cache_file.impatient. */
-#define FETCH_PATIENCE_NS 200000000ull
-
 struct fetch_sleeper {
 	struct cache_wait wait;
 	pthread_mutex_t *lock;
@@ -496,10 +493,9 @@ static int fetch_wait_step(struct cache_file *f, uint64_t offset, uint64_t end, 
 	return 0;
 }
 
-int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end)
+int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end, bool patient)
 {
-	uint64_t start_ns = loop_now_ns();
-	uint64_t deadline = start_ns + f->storage->config.wait_timeout_ns;
+	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
 	uint64_t offset = start, next;
 
 	while (offset < end) {
@@ -508,10 +504,10 @@ int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end)
 		if (ret == -EAGAIN) {
 			bool time_left;
 
-			if (f->impatient && loop_now_ns() >= start_ns + FETCH_PATIENCE_NS)
-				return -EAGAIN;
+			if (!patient)
+				return -ENOBUFS;
 			pthread_mutex_unlock(&f->lock);
-			cleaner_kick(f->storage);
+			cleaner_kick(f->storage, true);
 			time_left = storage_room_wait(f->storage, deadline);
 			pthread_mutex_lock(&f->lock);
 			if (!time_left)

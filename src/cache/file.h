@@ -93,8 +93,15 @@ struct cache_storage {
 	_Atomic uint64_t apart_bytes; /* those of files that were removed: life.c */
 	_Atomic uint64_t dirty_max;   /* bytes; storage_set_limits() */
 	_Atomic uint64_t apart_max;   /* likewise */
-	uint64_t fill_max;	      /* likewise: see gather_reserve() */
+	uint64_t fill_max;	      /* likewise: of what commits read, fill.c */
 	uint64_t filling;
+	struct {
+		void *memory; /* constant; pages only while it is taken */
+		uint64_t bytes;
+		bool taken;
+		unsigned waiters;
+		uint64_t turns; /* times that it was filled */
+	} spare;		/* fill.c's */
 	_Atomic uint64_t dirty_files;
 	unsigned in_flight;  /* fetches, revalidations, background commits */
 	pthread_cond_t idle; /* in_flight reached 0 */
@@ -176,9 +183,9 @@ struct cache_file {
 	bool replacing;		 /* the request that makes a new version is under way */
 	bool streaming;		 /* upload_stream() is queued or runs */
 	bool commit_wanted;	 /* at once, by somebody who needs what an upload holds */
-	/* A commit in the background gathers what it needs: it gives up when memory is short, and
-	 * lets others go first, that may need none. With committing. */
-	bool background, impatient;
+	/* The commit is one in the background: it gives up when memory is short, and lets others
+	 * go first, that may need none. With committing. */
+	bool background;
 	uint64_t starved_ns;	 /* not before that it is tried again, then */
 	bool cleaning;		 /* the cleaner has handed it to a worker; storage lock */
 	uint64_t due_ns;	 /* when the cleaner looks at it; storage lock */
@@ -294,9 +301,10 @@ void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *wait);
 /*
  * Returns with the bytes [@start, @end) valid in blocks, or holes, at this moment: for writers
  * and commits, on workers. The lock is held at the call and on return, and dropped in
- * between; other things may have changed meanwhile. 0 or negative errno.
+ * between; other things may have changed meanwhile. 0 or negative errno; when there is no memory
+ * for them, @patient waits for that up to wait_timeout, else -ENOBUFS.
  */
-int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end);
+int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end, bool patient);
 
 /* Waits until no fetch is under way at @start or beyond; the lock as above. */
 void fetch_settle(struct cache_file *f, uint64_t start);
@@ -315,6 +323,12 @@ bool fetch_expired(const struct cache_file *f);
 
 /* The file was found to be @meta, by somebody who knew it as @etag. Under the lock. */
 void inplace_found(struct cache_file *f, const char *etag, const struct store_meta *meta);
+
+/* ---- fill.c ---- */
+
+/* The spare memory of @s, whose configuration is there. 0 or negative errno. */
+int fill_init(struct cache_storage *s);
+void fill_exit(struct cache_storage *s);
 
 /* ---- storage.c ---- */
 
@@ -338,8 +352,9 @@ unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns);
 
 struct err *cleaner_start(struct cache_storage *s);
 void cleaner_stop(struct cache_storage *s);
-/* Look at the dirty files now: memory is short. Any thread. */
-void cleaner_kick(struct cache_storage *s);
+/* Look at the dirty files now: too much is dirty, or somebody is @starved: he found no memory,
+ * however little of it is dirty. Any thread. */
+void cleaner_kick(struct cache_storage *s, bool starved);
 /* What is dirty may be due at other times than it was. Any thread. */
 void cleaner_look_anew(struct cache_storage *s);
 /* There is something to look at. With storage.lock. */

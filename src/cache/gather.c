@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/loop.h"
 #include "base/util.h"
 #include "cache/write.h"
 
@@ -76,9 +75,31 @@ static void gather_drop(struct gather *g)
 	g->count = g->segments = 0;
 }
 
-/* [@from, @to) of @b, which is pinned, as far as it is valid; zeros for the rest. */
-static int gather_valid(struct cache_file *f, struct gather *g, struct block *b, uint32_t from,
-			uint32_t to)
+/* [@offset, @end) is in no block. Whether that is a hole is a matter of the base, not of the
+ * block that would be there: the region may get another shape. */
+static int gather_absent(struct cache_file *f, struct gather *g, uint64_t offset, uint64_t end,
+			 enum gather_missing how)
+{
+	uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_relaxed);
+	uint64_t base_end = MIN(MAX(limit, offset), end);
+	int ret = 0;
+
+	if (offset < base_end && how == GATHER_SPARE) {
+		if (offset < g->spare_start || base_end > g->spare_end)
+			return -EIO; /* the base does not grow while it is committed */
+		ret = gather_add_iov(g, g->spare + (offset - g->spare_start), base_end - offset);
+		offset = base_end;
+	} else if (offset < base_end && how != GATHER_ZEROS) {
+		return -ENODATA;
+	}
+	g->missing += base_end - offset;
+	return ret < 0 ? ret : gather_zeros(g, end - offset);
+}
+
+/* [@from, @to) of @b, which is pinned and at @place, as far as it is valid; and the rest. */
+static int gather_valid(struct cache_file *f, struct gather *g, struct block *b,
+			const struct map_place *place, uint32_t from, uint32_t to,
+			enum gather_missing how)
 {
 	uint64_t valid = atomic_load_explicit(&b->valid, memory_order_acquire);
 	uint32_t start = MAX(block_range_start(valid), from);
@@ -87,27 +108,11 @@ static int gather_valid(struct cache_file *f, struct gather *g, struct block *b,
 
 	if (start >= end)
 		start = end = to;
-	ret = gather_zeros(g, start - from);
-
-	g->missing += (uint64_t)(start - from) + (to - end);
+	ret = gather_absent(f, g, place->start + from, place->start + start, how);
 	if (ret == 0 && start < end)
 		ret = gather_add_iov(g, (unsigned char *)pool_data(file_pool(f), b) + start,
 				     end - start);
-	return ret < 0 ? ret : gather_zeros(g, to - end);
-}
-
-/* [@offset, @end) is in no block. Whether that is a hole is a matter of the base, not of the
- * block that would be there: the region may get another shape. */
-static int gather_hole(struct cache_file *f, struct gather *g, uint64_t offset, uint64_t end,
-		       enum gather_missing how)
-{
-	uint64_t limit = atomic_load_explicit(&f->base_limit, memory_order_relaxed);
-
-	if (limit > offset && how != GATHER_ZEROS)
-		return -ENODATA;
-	if (limit > offset)
-		g->missing += MIN(limit, end) - offset;
-	return gather_zeros(g, end - offset);
+	return ret < 0 ? ret : gather_absent(f, g, place->start + end, place->start + to, how);
 }
 
 /* What [@offset, *@end) is, as far as it is of one block or hole; moves *@end there.
@@ -118,17 +123,17 @@ static int gather_step(struct cache_file *f, struct gather *g, uint64_t offset, 
 	struct map_place place;
 	struct block *b = file_block_find(f, offset, &place);
 	uint32_t from = (uint32_t)(offset - place.start), to;
-	bool covers;
+	bool covers, whole = how == GATHER_FAIL || how == GATHER_FETCH;
 	int ret;
 
 	*end = MIN(*end, place.start + place.size);
 	to = (uint32_t)(*end - place.start);
 	if (!b)
-		return gather_hole(f, g, offset, *end, how);
+		return gather_absent(f, g, offset, *end, how);
 	if (!block_covers(b, from, to) && !block_is(b, BLOCK_FILLING))
 		file_block_zero_tail(f, b, &place);
 	covers = block_covers(b, from, to) && !block_is(b, BLOCK_FILLING);
-	if (!covers && how != GATHER_ZEROS) {
+	if (!covers && whole) {
 		block_unpin(b);
 		return -ENODATA;
 	}
@@ -137,7 +142,7 @@ static int gather_step(struct cache_file *f, struct gather *g, uint64_t offset, 
 		block_unpin(b);
 		return ret;
 	}
-	return gather_valid(f, g, b, from, to);
+	return gather_valid(f, g, b, &place, from, to, how);
 }
 
 /* -ENODATA: *@missing is the first byte that is not here. After a failure @g has pinned what
@@ -195,7 +200,7 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 		former = *g;
 		*g = other;
 		if (ret == -ENODATA && how == GATHER_FETCH) {
-			ret = fetch_wait(f, missing, MAX(MIN(until, end), missing + 1));
+			ret = fetch_wait(f, missing, MAX(MIN(until, end), missing + 1), false);
 			if (ret == 0)
 				ret = -ENODATA;
 		} else {
@@ -205,7 +210,7 @@ int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_
 	gather_drop(&former);
 	gather_free(&former);
 	/* Of the pool: it does not hold it all at once. */
-	return ret == -ENODATA && how == GATHER_FETCH ? -ENOMEM : ret;
+	return ret == -ENODATA && how == GATHER_FETCH ? -ENOBUFS : ret;
 }
 
 int gather_dirty(struct cache_file *f, struct gather *g, uint64_t *offset, uint64_t max,
@@ -249,43 +254,6 @@ int gather_dirty(struct cache_file *f, struct gather *g, uint64_t *offset, uint6
 	if (ret < 0)
 		gather_release(f, g, GATHER_KEEP);
 	return ret;
-}
-
-bool gather_reserve(struct cache_storage *s, uint64_t bytes)
-{
-	bool may;
-
-	pthread_mutex_lock(&s->lock);
-	may = s->filling == 0 || s->filling + bytes <= s->fill_max;
-	if (may)
-		s->filling += bytes;
-	pthread_mutex_unlock(&s->lock);
-	return may;
-}
-
-void gather_unreserve(struct cache_storage *s, uint64_t bytes)
-{
-	pthread_mutex_lock(&s->lock);
-	s->filling -= bytes;
-	pthread_mutex_unlock(&s->lock);
-	storage_room(s);
-}
-
-int gather_reserve_wait(struct cache_file *f, uint64_t bytes)
-{
-	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
-	bool time_left = true, may;
-
-	while (!(may = gather_reserve(f->storage, bytes)) && time_left) {
-		if (f->impatient)
-			return -EAGAIN;
-		if (file_is(f, FILE_UNLINKED))
-			return -ECANCELED;
-		pthread_mutex_unlock(&f->lock);
-		time_left = storage_room_wait(f->storage, deadline);
-		pthread_mutex_lock(&f->lock);
-	}
-	return may ? 0 : -ETIMEDOUT;
 }
 
 static void gather_release_block(struct cache_file *f, const struct gather_block *held,

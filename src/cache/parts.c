@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "cache/fill.h"
 #include "cache/upload.h"
 
 /* Parts in flight, so many times over, that a stream sends before others have their turn on
@@ -31,8 +32,8 @@ struct send_slot {
 	struct upload_plan plan;
 	uint32_t index;
 	char etag[STORE_ETAG_MAX];
-	uint64_t reserved; /* bytes of memory */
-	bool answered;	   /* send.lock */
+	struct fill fill;
+	bool answered; /* send.lock */
 };
 
 struct send {
@@ -85,44 +86,34 @@ static void send_exit(struct send *send)
 	pthread_cond_destroy(&send->answer);
 }
 
-/* The bytes of a part that is sent. -EAGAIN: not before another part is through. */
+/* The bytes of a part that is sent, which may become a shorter one. -EAGAIN: not before another
+ * part is through. */
 static int send_gather(struct send *send, struct send_slot *slot, bool fetch)
 {
 	struct cache_file *f = send->file;
-	uint64_t start = slot->plan.start, length = slot->plan.length;
-	int ret = gather_range(f, &slot->gather, start, start + length, GATHER_FAIL);
+	uint64_t start = slot->plan.start, end = start + slot->plan.length;
+	int ret = gather_range(f, &slot->gather, start, end, GATHER_FAIL);
 
 	if (ret != -ENODATA || !fetch)
 		return ret;
 	/* Parts in flight hold memory that only this thread gives back: it may not wait for
 	 * other memory now. But fetching may begin. */
-	if (gather_reserve(f->storage, length))
-		slot->reserved = length;
-	else if (send->count > 0)
-		return -EAGAIN;
 	if (send->count > 0) {
-		fetch_range(f, start, start + length, length, false);
-		gather_unreserve(f->storage, length);
-		slot->reserved = 0;
+		fill_ahead(f, start, end - start);
 		return -EAGAIN;
 	}
-	if (!slot->reserved) {
-		ret = gather_reserve_wait(f, length);
-		if (ret < 0)
-			return ret;
-		slot->reserved = length;
+	ret = fill_gather(f, &slot->fill, &slot->gather, start, &end, true);
+	if (ret == -EMSGSIZE) {
+		end = start + fill_spare_bytes(f->storage);
+		ret = fill_gather(f, &slot->fill, &slot->gather, start, &end, true);
 	}
-	ret = gather_range(f, &slot->gather, start, start + length, GATHER_FETCH);
-	if (ret < 0) {
-		gather_unreserve(f->storage, length);
-		slot->reserved = 0;
-	}
+	slot->plan.length = end - start;
 	return ret;
 }
 
-/* Begins part @index; a slot is free. -ENODATA: bytes of it are nowhere but in the session.
- * -EAGAIN: when another part is through. */
-static int send_part(struct send *send, const struct upload_plan *plan, uint32_t index, bool fetch)
+/* Begins part @index; a slot is free. Makes *@plan shorter when memory is short. -ENODATA: bytes of
+ * it are nowhere but in the session. -EAGAIN: when another part is through. */
+static int send_part(struct send *send, struct upload_plan *plan, uint32_t index, bool fetch)
 {
 	struct cache_file *f = send->file;
 	struct send_slot *slot = &send->slot[(send->head + send->count) % send->slots];
@@ -135,6 +126,7 @@ static int send_part(struct send *send, const struct upload_plan *plan, uint32_t
 		ret = send_gather(send, slot, fetch);
 	if (ret < 0)
 		return ret;
+	*plan = slot->plan;
 	slot->op.opcode = plan->copy ? STORE_COPY_PART : STORE_PART;
 	slot->op.key = f->key;
 	slot->op.session = send->upload->session;
@@ -231,13 +223,12 @@ static void send_retire(struct send *send)
 	} else {
 		gather_release(send->file, &slot->gather, GATHER_KEEP);
 	}
-	if (slot->reserved)
-		gather_unreserve(send->file->storage, slot->reserved);
+	fill_end(send->file, &slot->fill);
 	send->error = ret;
 }
 
 /* send_part(), and on with the next when that has worked. */
-static void send_next(struct send *send, const struct upload_plan *plan)
+static void send_next(struct send *send, struct upload_plan *plan)
 {
 	int ret = send_part(send, plan, send->index, true);
 

@@ -303,7 +303,7 @@ static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahe
 			continue;
 		result = ret < 0 ? ret : CACHE_PENDING;
 		if (ret == -EAGAIN) {
-			cleaner_kick(f->storage);
+			cleaner_kick(f->storage, true);
 			w->work.run = read_starved;
 			workers_submit(f->storage->config.workers, &w->work);
 			result = CACHE_PENDING;

@@ -51,7 +51,7 @@ static struct block *reserve_block(struct cache_storage *s, unsigned class, uint
 	struct block *b = pool_get(pool, class, &s->owner);
 
 	while (!b) {
-		cleaner_kick(s);
+		cleaner_kick(s, true);
 		if (!storage_room_wait(s, deadline_ns))
 			return NULL;
 		b = pool_get(pool, class, &s->owner);

@@ -144,6 +144,7 @@ static void cond_init_monotonic(pthread_cond_t *cond)
 static void storage_destroy(struct cache_storage *s)
 {
 	table_exit(s);
+	fill_exit(s);
 	pthread_cond_destroy(&s->room);
 	pthread_cond_destroy(&s->idle);
 	pthread_mutex_destroy(&s->lock);
@@ -176,6 +177,8 @@ struct err *cache_storage_new(struct cache_storage **out, struct cache *cache,
 	if (getrandom(&s->hash_seed, sizeof(s->hash_seed), 0) < 0)
 		s->hash_seed = loop_now_ns();
 	ret = table_init(s);
+	if (ret == 0)
+		ret = fill_init(s);
 	if (ret == 0)
 		ret = pool_owner_init(cache->pool, &s->owner);
 	if (ret < 0) {

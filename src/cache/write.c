@@ -58,7 +58,8 @@ struct write_plan {
 	struct write_piece *piece; /* local, or allocated */
 	unsigned count, room;
 	uint64_t fetch_start, fetch_end; /* -EAGAIN for these bytes; empty: for memory, */
-	bool commit;			 /* or for a commit */
+	bool commit;			 /* or for a commit; */
+	bool starved;			 /* there is no block for it */
 	struct write_piece local[WRITE_PIECES];
 };
 
@@ -290,7 +291,7 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 	plan->room = WRITE_PIECES;
 	plan->count = 0;
 	plan->fetch_start = plan->fetch_end = 0;
-	plan->commit = false;
+	plan->commit = plan->starved = false;
 	while (offset < end) {
 		struct write_piece *piece;
 		int ret = 0;
@@ -307,6 +308,7 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 			return -EAGAIN;
 		}
 		plan->commit = ret == -EBUSY;
+		plan->starved = ret == -EAGAIN;
 		if (ret < 0)
 			return plan->commit ? -EAGAIN : ret;
 		plan->count++;
@@ -395,7 +397,7 @@ ssize_t cache_write(struct cache_file *f, uint64_t offset, size_t length,
 	ret = write_locked(f, &plan, offset, length, src, append);
 	pthread_mutex_unlock(&f->lock);
 	if (ret == -EAGAIN && plan.fetch_start == plan.fetch_end && !plan.commit)
-		cleaner_kick(f->storage);
+		cleaner_kick(f->storage, plan.starved);
 	return ret < 0 ? ret : (ssize_t)length;
 }
 
@@ -412,7 +414,7 @@ static int write_await(struct cache_file *f, const struct write_plan *plan, uint
 	int ret = 0;
 
 	if (plan->fetch_start < plan->fetch_end) {
-		ret = fetch_wait(f, plan->fetch_start, plan->fetch_end);
+		ret = fetch_wait(f, plan->fetch_start, plan->fetch_end, true);
 		time_left = loop_now_ns() < deadline;
 	} else if (plan->commit) {
 		pthread_mutex_unlock(&f->lock);
@@ -420,7 +422,7 @@ static int write_await(struct cache_file *f, const struct write_plan *plan, uint
 		pthread_mutex_lock(&f->lock);
 	} else {
 		pthread_mutex_unlock(&f->lock);
-		cleaner_kick(f->storage);
+		cleaner_kick(f->storage, plan->starved);
 		time_left = storage_room_wait(f->storage, deadline);
 		pthread_mutex_lock(&f->lock);
 	}

@@ -5,6 +5,7 @@
  *	write.c		into blocks; dirty accounting, copies of blocks that are being sent
  *	truncate.c	size
  *	gather.c	the bytes of a range, held still, as an iovec array
+ *	fill.c		those that have to be read first, and memory for that
  *	commit.c	one object in one request; which way a commit goes; what follows it
  *	upload.c	multipart: the session, its parts in flight, streaming
  *	plan.c		which bytes are sent, and which copied within the storage
@@ -71,12 +72,19 @@ struct gather {
 	struct gather_block *held;
 	size_t count, held_room;
 	uint64_t missing; /* bytes that GATHER_ZEROS made up */
+
+	/* For GATHER_SPARE: the base's bytes [spare_start, spare_end). fill.c's */
+	unsigned char *spare;
+	uint64_t spare_start, spare_end;
 };
 
 enum gather_missing {
-	GATHER_FETCH, /* has missing bytes of the base fetched, dropping the lock meanwhile */
+	/* Has missing bytes of the base fetched, dropping the lock meanwhile; -ENOBUFS when the
+	 * pool has no memory for them: it is not waited for */
+	GATHER_FETCH,
 	GATHER_FAIL,  /* -ENODATA */
 	GATHER_ZEROS, /* counts them, and takes zeros */
+	GATHER_SPARE, /* takes them from gather.spare */
 };
 
 /*
@@ -86,17 +94,6 @@ enum gather_missing {
  */
 int gather_range(struct cache_file *f, struct gather *g, uint64_t start, uint64_t end,
 		 enum gather_missing how);
-
-/*
- * Memory for @bytes that have to be fetched to be sent: not more of it at one time than can be
- * had, so that of several commits some go on instead of all getting stuck. One alone always may.
- * False: not now. Any thread.
- */
-bool gather_reserve(struct cache_storage *s, uint64_t bytes);
-void gather_unreserve(struct cache_storage *s, uint64_t bytes);
-/* The same, waiting; -ETIMEDOUT; -EAGAIN when @f is impatient; -ECANCELED when it is removed. Under
- * the lock of @f, which it drops meanwhile. */
-int gather_reserve_wait(struct cache_file *f, uint64_t bytes);
 
 enum gather_end {
 	GATHER_KEEP,  /* it failed, or is not known: what was dirty stays so */
