@@ -71,6 +71,11 @@ static void metrics_add(struct store_metrics_opcode *sum, const struct store_met
 	}
 }
 
+static uint64_t side_retries(const struct stack_side *side)
+{
+	return side->retry ? store_retry_stats(side->retry).repeated : 0;
+}
+
 /* A side that was replaced has nothing in flight any more. */
 static void stack_side_released(void *arg, struct store *top)
 {
@@ -91,7 +96,7 @@ static void stack_side_released(void *arg, struct store *top)
 		store_metrics_read(side->requests, op, &one);
 		metrics_add(&stack->gone[op], &one);
 	}
-	stack->gone_retries += store_retry_stats(side->retry).repeated;
+	stack->gone_retries += side_retries(side);
 	pthread_mutex_unlock(&stack->lock);
 	side_free(side, stack->s3);
 }
@@ -269,7 +274,7 @@ void storage_stack_usage(struct storage_stack *stack, struct storage_stack_usage
 		const struct stack_side *side = list_entry(link, struct stack_side, link);
 		unsigned busy = 0, max = 0;
 
-		out->retries += store_retry_stats(side->retry).repeated;
+		out->retries += side_retries(side);
 		if (stack->s3)
 			s3_connections(side->service, &busy, &max);
 		out->connections = max; /* the last one is current */

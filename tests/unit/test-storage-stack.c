@@ -211,12 +211,36 @@ static void test_exchange(void **state)
 	ovfs_config_free(&other);
 }
 
+/* A directory has no layers: nothing is repeated, and whoever asks is told so. */
+static void test_files(void **state)
+{
+	struct storage_stack_usage usage;
+	struct ovfs_config config;
+	struct storage_stack *stack;
+
+	(void)state;
+	configure(&config, HEAD "type = \"fs\"\nroot = \"/\"\n"
+				"[cache_settings]\nenabled_cache = true\n");
+	assert_null(storage_stack_new(&stack, &config.mounts[0].backend, false));
+	for (unsigned i = 0; i < 3; i++) {
+		storage_stack_usage(stack, &usage);
+		assert_int_equal(usage.retries + usage.connections, 0);
+		assert_null(storage_stack_prepare(stack, &config.mounts[0].backend, false));
+		storage_stack_commit(stack);
+	}
+	storage_stack_log(stack);
+	storage_stack_stop(stack);
+	storage_stack_free(stack);
+	ovfs_config_free(&config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layers),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_exchange),
+		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_service_that_cannot_be_used),
 		cmocka_unit_test(test_service_that_is_not_there),
 	};
