@@ -137,15 +137,35 @@ static void daemon_deadline(struct loop_timer *timer)
 	loop_stop(d->loop);
 }
 
+/* @m has ended; another one may take its place. */
+static void start_next(struct daemon *d, struct daemon_mount *m)
+{
+	const struct ovfs_mount *next = d->stopping ? NULL : m->next;
+	struct err *e;
+
+	if (!next)
+		return;
+	m->next = NULL;
+	e = daemon_add(d, next, &m->next_fds, MOUNT_STAYS);
+	if (e)
+		log_error("mount_failed", "error=\"%s\"", err_msg(e));
+	err_free(e);
+}
+
+/* Nothing of it is freed, but its sockets. */
 static void mount_is_unwritten(struct daemon *d, struct daemon_mount *m)
 {
 	unsigned left = mount_unwritten(m->mount);
 
+	if (m->unwritten)
+		return;
+	m->unwritten = true;
 	log_error("mount_unwritten", "mount=%s files=%u", mount_name(m->mount), left);
 	d->unwritten += left;
 	d->stuck = true;
 	if (d->stopping)
 		loop_timer_arm(d->loop, &d->deadline, GRACE_NS);
+	start_next(d, m);
 }
 
 static void mount_has_failed(struct daemon *d, struct daemon_mount *m)
@@ -157,6 +177,7 @@ static void mount_has_failed(struct daemon *d, struct daemon_mount *m)
 	else
 		log_error("mount_failed", "mount=%s error=\"%s\"", mount_name(m->mount),
 			  mount_error(m->mount));
+	start_next(d, m);
 	daemon_forget(m);
 	if (!d->started)
 		daemon_begin_end(d);
@@ -180,31 +201,25 @@ static void daemon_check_started(struct daemon *d)
 	reload_started(d);
 }
 
-/* It has ended; another one may take its place. */
 static void mount_has_ended(struct daemon *d, struct daemon_mount *m)
 {
-	const struct ovfs_mount *next = d->stopping ? NULL : m->next;
-	struct err *e = NULL;
-
 	d->unwritten += mount_unwritten(m->mount);
 	log_info("mount_ended", "mount=%s unwritten=%u", mount_name(m->mount),
 		 mount_unwritten(m->mount));
-	if (next) {
-		m->next = NULL;
-		e = daemon_add(d, next, &m->next_fds, true);
-	}
-	if (e)
-		log_error("mount_failed", "error=\"%s\"", err_msg(e));
-	err_free(e);
+	start_next(d, m);
 	daemon_forget(m);
 }
 
-static void daemon_event(void *ctx, struct mount *mount)
+/* @m may be gone afterwards. */
+static void daemon_look(struct daemon *d, struct daemon_mount *m)
 {
-	struct daemon *d = ctx;
-	struct daemon_mount *m = daemon_find(d, mount);
+	enum mount_state state = mount_state(m->mount);
 
-	switch (mount_state(mount)) {
+	/* A reload knows the mounts that there are, by their addresses. */
+	m->missed = d->reloading && state != MOUNT_READY;
+	if (m->missed)
+		return;
+	switch (state) {
 	case MOUNT_READY:
 		if (!m->was_ready && !d->stopping && m->config)
 			log_ready(m->config);
@@ -222,12 +237,32 @@ static void daemon_event(void *ctx, struct mount *mount)
 	default:
 		break;
 	}
+}
+
+static void daemon_event(void *ctx, struct mount *mount)
+{
+	struct daemon *d = ctx;
+
+	daemon_look(d, daemon_find(d, mount));
 	daemon_check_started(d);
 	daemon_check_end(d);
 }
 
+void daemon_catch_up(struct daemon *d)
+{
+	struct list *link, *next;
+
+	list_for_each_safe (link, next, &d->mounts) {
+		struct daemon_mount *m = list_entry(link, struct daemon_mount, link);
+
+		if (m->missed)
+			daemon_look(d, m);
+	}
+	daemon_check_end(d);
+}
+
 struct err *daemon_add(struct daemon *d, const struct ovfs_mount *config, struct mount_fds *fds,
-		       bool patient)
+		       enum mount_patience patience)
 {
 	struct daemon_mount *m = calloc(1, sizeof(*m));
 	struct err *e;
@@ -236,7 +271,7 @@ struct err *daemon_add(struct daemon *d, const struct ovfs_mount *config, struct
 		mount_fds_close(fds);
 		return err_errno(ENOMEM, "mount %s", config->name);
 	}
-	e = mount_start(&m->mount, &d->env, d->generation, config, fds, patient);
+	e = mount_start(&m->mount, &d->env, d->generation, config, fds, patience);
 	if (e) {
 		free(m);
 		return e;
@@ -400,7 +435,8 @@ static struct err *daemon_start(struct daemon *d)
 		struct mount_fds fds;
 
 		host_take(d->host, config, i, &fds);
-		e = daemon_add(d, &config->mounts[i], &fds, !d->alone);
+		e = daemon_add(d, &config->mounts[i], &fds,
+			       d->alone ? MOUNT_IMPATIENT : MOUNT_PATIENT);
 	}
 	return e;
 }

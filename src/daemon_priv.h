@@ -15,6 +15,8 @@ struct daemon_mount {
 	const struct ovfs_mount *config; /* of the current generation; NULL: it is being removed */
 	bool told;			 /* to stop */
 	bool was_ready;
+	bool missed;	/* an event of it came during a reload */
+	bool unwritten; /* that was said */
 	/* What takes its place when it has ended; config NULL: nothing. */
 	struct mount_fds next_fds;
 	const struct ovfs_mount *next;
@@ -54,12 +56,16 @@ struct daemon {
 
 /* Starts a mount of the current generation. */
 struct err *daemon_add(struct daemon *daemon, const struct ovfs_mount *config,
-		       struct mount_fds *fds, bool patient) __attribute__((warn_unused_result));
+		       struct mount_fds *fds, enum mount_patience patience)
+	__attribute__((warn_unused_result));
 
 void daemon_stop_mount(struct daemon_mount *mount);
 
 /* The end, now or after the reload that is under way. */
 void daemon_begin_end(struct daemon *daemon);
+
+/* A reload is over: mounts that have ended meanwhile go. */
+void daemon_catch_up(struct daemon *daemon);
 
 /* ---- reload.c ---- */
 

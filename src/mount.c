@@ -27,16 +27,23 @@ const char *mount_state_name(enum mount_state state)
 	return names[state];
 }
 
+static void mount_destroy(struct mount *m);
+
 /* ---- States ---- */
 
 static void mount_event(struct loop_task *task)
 {
 	struct mount *m = container_of(task, struct mount, event_task);
+	bool freed;
 
 	pthread_mutex_lock(&m->lock);
 	m->event_posted = false;
+	freed = m->freed;
 	pthread_mutex_unlock(&m->lock);
-	m->env->event(m->env->ctx, m); /* which may free */
+	if (freed)
+		mount_destroy(m);
+	else
+		m->env->event(m->env->ctx, m); /* which may free */
 }
 
 /* @error is the mount's from now on. */
@@ -200,7 +207,7 @@ static struct err *mount_open(struct mount *m)
 		.backends = m->env->backends,
 		.proc_self_fd = m->env->proc_self_fd,
 		.files_max = m->env->files_max,
-		.patient = m->patient,
+		.patient = m->patience != MOUNT_IMPATIENT,
 	};
 	struct err *e = storage_new(&m->storage, m->generation, m->config, &env, m->fds.root);
 
@@ -222,7 +229,9 @@ static bool mount_may_pass(const struct mount *m)
 
 	for (size_t i = 0; i < storage_part_count(m->config); i++)
 		network |= storage_part(m->config, i)->storage.type == OVFS_STORAGE_S3;
-	return m->patient && !m->storage && network;
+	if (m->storage)
+		return false;
+	return m->patience == MOUNT_STAYS || (m->patience == MOUNT_PATIENT && network);
 }
 
 static void mount_attempt(struct mount *m)
@@ -336,7 +345,7 @@ static void mount_destroy(struct mount *m)
 
 struct err *mount_start(struct mount **out, const struct mount_env *env,
 			struct generation *generation, const struct ovfs_mount *config,
-			struct mount_fds *fds, bool patient)
+			struct mount_fds *fds, enum mount_patience patience)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 	struct err *e;
@@ -347,7 +356,7 @@ struct err *mount_start(struct mount **out, const struct mount_env *env,
 		return err_errno(ENOMEM, "mount");
 	}
 	m->env = env;
-	m->patient = patient;
+	m->patience = patience;
 	m->generation = generation_get(generation);
 	m->config = config;
 	m->fds = *fds;
@@ -403,7 +412,15 @@ void mount_log(struct mount *m)
 
 void mount_free(struct mount *m)
 {
+	bool posted;
+
 	loop_post(m->loop, &m->end_task); /* of one that has failed */
 	pthread_join(m->thread, NULL);
-	mount_destroy(m);
+	/* Its last event may still be on its way to this thread, behind the one that we are in. */
+	pthread_mutex_lock(&m->lock);
+	posted = m->event_posted;
+	m->freed = true;
+	pthread_mutex_unlock(&m->lock);
+	if (!posted)
+		mount_destroy(m);
 }

@@ -8,7 +8,7 @@
  * or drains, the others go on.
  *
  *	STARTING --> READY --> STOPPING --> ENDED, or UNWRITTEN
- *	    `-> WAITING (its service refuses: tried again) --> READY
+ *	    `-> WAITING (its service refuses, perhaps: tried again) --> READY
  *	    `-> FAILED
  *
  * Threads: the daemon's loop calls all functions here, and is told of changes by mount_env.event
@@ -68,14 +68,22 @@ struct mount_fds {
 void mount_fds_init(struct mount_fds *fds);
 void mount_fds_close(struct mount_fds *fds);
 
+/* What becomes of a mount that cannot be opened. */
+enum mount_patience {
+	MOUNT_IMPATIENT, /* FAILED */
+	MOUNT_PATIENT,	 /* a service that refuses is asked again and again (WAITING), that of a
+			  * directory without keeping the others from being served; else FAILED */
+	MOUNT_STAYS,	 /* WAITING, whatever it is: its sockets and directories are here, for the
+			  * next attempt or the next reload */
+};
+
 /*
- * Starts; the rest is told by events. @config is part of @generation. @patient: a service that
- * refuses is asked again and again (WAITING), that of a directory without keeping the others from
- * being served; else that is FAILED.
+ * Starts; the rest is told by events. @config is part of @generation.
  */
 struct err *mount_start(struct mount **out, const struct mount_env *env,
 			struct generation *generation, const struct ovfs_mount *config,
-			struct mount_fds *fds, bool patient) __attribute__((warn_unused_result));
+			struct mount_fds *fds, enum mount_patience patience)
+	__attribute__((warn_unused_result));
 
 const char *mount_name(const struct mount *mount);
 enum mount_state mount_state(struct mount *mount);
@@ -102,6 +110,13 @@ void mount_discard(struct mount *mount);
 void mount_commit(struct mount *mount, struct generation *generation,
 		  const struct ovfs_mount *config, struct mount_fds *fds);
 
+/*
+ * Of a mount that is not open yet: the descriptors @fds, as @now wants them, become those that
+ * @then does. @fresh: what came for it; none is left there. Paths are @then's afterwards.
+ */
+void mount_fds_change(struct mount_fds *fds, const struct ovfs_mount *now,
+		      const struct ovfs_mount *then, struct mount_fds *fresh);
+
 /* Duplicates of the listening sockets that @config wants, too: for a mount that takes this one's
  * place. The paths are @config's. */
 void mount_copy_sockets(struct mount *mount, const struct ovfs_mount *config,
@@ -116,7 +131,7 @@ void mount_log(struct mount *mount);
  */
 void mount_stop(struct mount *mount);
 
-/* FAILED or ENDED. */
+/* FAILED or ENDED. On the daemon's loop. */
 void mount_free(struct mount *mount);
 
 #endif

@@ -17,7 +17,7 @@ struct mount {
 	const struct mount_env *env;
 	char *name;
 	char context[64]; /* of the log */
-	bool patient;
+	enum mount_patience patience;
 	struct loop *loop;
 	pthread_t thread;
 
@@ -41,6 +41,7 @@ struct mount {
 	unsigned unwritten;
 	struct err *error;
 	bool event_posted, log_posted;
+	bool freed; /* by mount_free(), but for an event that was posted */
 	struct loop_task event_task;
 };
 

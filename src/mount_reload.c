@@ -72,56 +72,67 @@ static bool wants_socket(const struct ovfs_mount *config, const char *path)
 }
 
 /* Those that are new, and those of directories that stay. */
-static void mount_keep_roots(struct mount *m, const struct mount_change *change,
-			     struct mount_fds *kept)
+static void keep_roots(struct mount_fds *kept, struct mount_fds *fds, const struct ovfs_mount *now,
+		       const struct ovfs_mount *then, struct mount_fds *fresh)
 {
-	for (size_t i = 0; i < storage_part_count(change->config) && i < STORAGE_PARTS_MAX; i++) {
-		const struct ovfs_backend *before =
-			storage_part_before(m->config, change->config, i);
+	for (size_t i = 0; i < storage_part_count(then) && i < STORAGE_PARTS_MAX; i++) {
+		const struct ovfs_backend *before = storage_part_before(now, then, i);
 
-		kept->root[i] = change->fds->root[i];
-		change->fds->root[i] = -1;
-		for (size_t k = 0; before && k < storage_part_count(m->config); k++) {
-			if (storage_part(m->config, k) != before || kept->root[i] >= 0)
+		kept->root[i] = fresh->root[i];
+		fresh->root[i] = -1;
+		for (size_t k = 0; before && k < storage_part_count(now); k++) {
+			if (storage_part(now, k) != before || kept->root[i] >= 0)
 				continue;
-			kept->root[i] = m->fds.root[k];
-			m->fds.root[k] = -1;
+			kept->root[i] = fds->root[k];
+			fds->root[k] = -1;
 		}
 	}
+}
+
+static void keep_socket(struct mount_fds *kept, const struct mount_socket *s)
+{
+	if (kept->sockets < MOUNT_SOCKETS_MAX)
+		kept->socket[kept->sockets++] = *s;
+	else
+		close(s->fd);
+}
+
+void mount_fds_change(struct mount_fds *fds, const struct ovfs_mount *now,
+		      const struct ovfs_mount *then, struct mount_fds *fresh)
+{
+	const struct conf_list *paths = &then->socket.path;
+	struct mount_fds kept;
+
+	mount_fds_init(&kept);
+	keep_roots(&kept, fds, now, then, fresh);
+	for (size_t i = 0; i < fds->sockets; i++) {
+		struct mount_socket *s = &fds->socket[i];
+
+		if (!wants_socket(then, s->path)) {
+			close(s->fd);
+			continue;
+		}
+		/* The path of the configuration that will be there. */
+		for (size_t p = 0; s->path && p < paths->count; p++) {
+			if (strcmp(paths->item[p], s->path) == 0)
+				s->path = paths->item[p];
+		}
+		keep_socket(&kept, s);
+	}
+	for (size_t i = 0; i < fresh->sockets; i++)
+		keep_socket(&kept, &fresh->socket[i]);
+	fresh->sockets = 0;
+	fds->sockets = 0;
+	mount_fds_close(fds);
+	mount_fds_close(fresh);
+	*fds = kept;
 }
 
 /* Of a mount that waits: sockets without ports. */
 static void mount_change_fds(struct mount *m, const struct mount_change *change)
 {
-	struct mount_fds kept;
-
-	mount_fds_init(&kept);
-	mount_keep_roots(m, change, &kept);
 	mount_let_in(m);
-	for (size_t i = 0; i < m->fds.sockets; i++) {
-		struct mount_socket *s = &m->fds.socket[i];
-
-		if (!wants_socket(change->config, s->path)) {
-			close(s->fd);
-			continue;
-		}
-		/* The path of the configuration that will be there. */
-		for (size_t p = 0; s->path && p < change->config->socket.path.count; p++) {
-			if (strcmp(change->config->socket.path.item[p], s->path) == 0)
-				s->path = change->config->socket.path.item[p];
-		}
-		kept.socket[kept.sockets++] = *s;
-	}
-	for (size_t i = 0; i < change->fds->sockets; i++) {
-		if (kept.sockets < MOUNT_SOCKETS_MAX)
-			kept.socket[kept.sockets++] = change->fds->socket[i];
-		else
-			close(change->fds->socket[i].fd);
-	}
-	change->fds->sockets = 0;
-	m->fds.sockets = 0;
-	mount_fds_close(&m->fds);
-	m->fds = kept;
+	mount_fds_change(&m->fds, m->config, change->config, change->fds);
 	if (mount_state(m) == MOUNT_WAITING)
 		mount_turn_away(m);
 }

@@ -11,7 +11,8 @@
  * disconnected, for their tree is gone.
  *
  * Threads: all that may block is done by a thread of its own, one reload at a time; the daemon's
- * loop has the list of mounts, and is asked for it. No mount is stopped meanwhile, a SIGTERM waits.
+ * loop has the list of mounts, and is asked for it. No mount is stopped meanwhile, a SIGTERM waits;
+ * and those that end by themselves, or did not begin, stay in the list until it is over.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -221,7 +222,7 @@ static void reload_commit(struct reload *r)
 
 /* ---- After it, on the daemon's loop ---- */
 
-/* What was to come after a mount that ends is of the old configuration, or not wanted any more. */
+/* What was to come after a mount that ends, and is not wanted any more. */
 static void forget_next(struct reload *r)
 {
 	struct list *link;
@@ -229,8 +230,9 @@ static void forget_next(struct reload *r)
 	list_for_each (link, &r->daemon->mounts) {
 		struct daemon_mount *m = list_entry(link, struct daemon_mount, link);
 
-		if (m->next && !wanted(&r->next->config, m->next->name))
-			mount_fds_close(&m->next_fds);
+		if (!m->next || wanted(&r->next->config, m->next->name))
+			continue;
+		mount_fds_close(&m->next_fds);
 		m->next = NULL;
 	}
 }
@@ -260,17 +262,11 @@ static void reload_swap(struct reload *r)
 			log_info("mount_removed", "mount=%s", mount_name(m->mount));
 			daemon_stop_mount(m);
 		} else if (item->ending) {
-			struct mount_fds *fds = &item->ending->next_fds;
-
+			mount_fds_change(&item->ending->next_fds, item->ending->next, item->then,
+					 &item->fds);
 			item->ending->next = item->then;
-			for (size_t k = 0; k < item->fds.sockets; k++)
-				fds->socket[fds->sockets++] = item->fds.socket[k];
-			for (size_t k = 0; k < STORAGE_PARTS_MAX; k++) {
-				if (item->fds.root[k] >= 0)
-					fds->root[k] = item->fds.root[k];
-			}
 		} else {
-			e = daemon_add(d, item->then, &item->fds, true);
+			e = daemon_add(d, item->then, &item->fds, MOUNT_STAYS);
 		}
 		mount_fds_init(&item->fds);
 		if (e)
@@ -326,6 +322,7 @@ static void reload_finish(void *arg)
 	d->reloading = false;
 	if (d->stop_wanted)
 		daemon_begin_end(d);
+	daemon_catch_up(d);
 }
 
 /* ---- The thread ---- */

@@ -21,7 +21,8 @@ struct reload_host {
 	struct options current;		  /* what config is in, after a reload */
 	struct options pending;		  /* was sent inside, and not answered */
 	bool busy;			  /* ... there is one */
-	bool again;			  /* somebody asked meanwhile */
+	bool again;			  /* the files changed meanwhile */
+	bool asked;			  /* somebody did, and waits for an outcome */
 	bool started, stopping;
 	bool failed; /* the last one: to be tried again, be it the same */
 	unsigned number;
@@ -287,9 +288,18 @@ static void reload_host_look(struct reload_host *r, bool asked)
 void reload_host_ask(struct reload_host *r)
 {
 	if (!r->started || r->stopping || r->busy)
-		r->again = true;
+		r->again = r->asked = true;
 	else
 		reload_host_look(r, true);
+}
+
+/* What came when it could not be done. */
+static void reload_host_go_on(struct reload_host *r)
+{
+	const bool asked = r->asked;
+
+	r->again = r->asked = false;
+	reload_host_look(r, asked);
 }
 
 static void reload_host_changed(void *arg)
@@ -325,10 +335,8 @@ static void reload_host_result(struct reload_host *r, const struct channel_messa
 	}
 	notify_status(m->text);
 	notify_ready();
-	if (r->again) {
-		r->again = false;
-		reload_host_changed(r);
-	}
+	if (r->again && !r->stopping)
+		reload_host_go_on(r);
 }
 
 static void reload_host_message(struct reload_host *r, const struct channel_message *m)
@@ -338,7 +346,7 @@ static void reload_host_message(struct reload_host *r, const struct channel_mess
 		r->started = true;
 		notify_status(m->text);
 		notify_ready();
-		reload_host_look(r, false);
+		reload_host_go_on(r);
 		break;
 	case CHANNEL_STOPPING:
 		reload_host_stopping(r);

@@ -248,6 +248,7 @@ struct err *storage_new(struct storage **out, struct generation *generation,
 	if (!storage)
 		return err_errno(ENOMEM, "storage");
 	storage->env = *env;
+	pthread_mutex_init(&storage->lock, NULL);
 	e = storage_open(storage, generation, config, roots);
 	if (e) {
 		storage_free(storage);
@@ -279,10 +280,12 @@ bool storage_tell(struct storage *storage, size_t index, const char **path,
 
 void storage_log(struct storage *storage)
 {
+	pthread_mutex_lock(&storage->lock);
 	for (size_t i = 0; i < storage->count; i++) {
 		if (storage->parts[i]->backend)
 			backend_log(storage->parts[i]->backend);
 	}
+	pthread_mutex_unlock(&storage->lock);
 }
 
 struct settling {
@@ -322,6 +325,8 @@ unsigned storage_settle(struct storage *storage)
 			pthread_join(settling[i].thread, NULL);
 		left += settling[i].left;
 	}
+	for (struct part *part = storage->hidden; part; part = part->next)
+		left += part_settle(part);
 	return left;
 }
 
@@ -336,6 +341,13 @@ unsigned storage_free(struct storage *storage)
 		storage->join->ops->free(storage->join);
 	for (size_t i = 0; i < storage->count; i++)
 		left += part_free(storage->parts[i]);
+	while (storage->hidden) {
+		struct part *part = storage->hidden;
+
+		storage->hidden = part->next;
+		left += part_free(part);
+	}
+	pthread_mutex_destroy(&storage->lock);
 	free(storage);
 	return left;
 }

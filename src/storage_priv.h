@@ -3,6 +3,8 @@
 #ifndef OVFS_STORAGE_PRIV_H
 #define OVFS_STORAGE_PRIV_H
 
+#include <pthread.h>
+
 #include "storage.h"
 
 struct part {
@@ -14,13 +16,16 @@ struct part {
 	bool settled;
 	/* While a configuration is being applied: what it says; NULL: the part goes. */
 	const struct ovfs_backend *then;
+	struct part *next; /* storage.hidden */
 };
 
 struct storage {
 	struct storage_env env;
-	struct fs *join; /* NULL: there are no directories */
+	struct fs *join;      /* NULL: there are no directories */
+	pthread_mutex_t lock; /* parts and count change under it; for storage_log() */
 	struct part *parts[STORAGE_PARTS_MAX];
 	size_t count;
+	struct part *hidden; /* removed, but a request was inside for too long */
 	/* Made ready by storage_prepare(). */
 	struct part *fresh[STORAGE_PARTS_MAX];
 	size_t fresh_count;

@@ -113,57 +113,102 @@ static void part_change(struct part *part)
 		part_set_write_back(part, true);
 }
 
-/* Hides a directory, and lets go of it when nobody is inside any more. */
-static void part_remove(struct storage *storage, struct part *part)
+static void part_let_go(struct part *part)
 {
-	const struct timespec pause = { .tv_nsec = UNUSED_POLL_NS };
-	uint64_t give_up_ns = loop_now_ns() + UNUSED_WAIT_NS;
 	unsigned left;
 
-	joinfs_remove(storage->join, part->fs);
-	while (!joinfs_unused(storage->join, part->fs)) {
-		if (loop_now_ns() > give_up_ns) {
-			log_error("directory_in_use", "path=\"%s\" effect=\"it is kept, hidden\"",
-				  part->path);
-			return;
-		}
-		nanosleep(&pause, NULL);
-	}
 	log_info("directory_removed", "path=\"%s\"", part->path);
 	left = part_free(part);
 	if (left)
 		log_error("directory_unwritten", "files=%u", left);
 }
 
-void storage_commit(struct storage *storage)
+/* Waits, not for ever, until nobody is inside of a directory that is hidden, and lets go of it. */
+static void part_remove(struct storage *storage, struct part *part)
 {
-	size_t kept = 0;
+	const struct timespec pause = { .tv_nsec = UNUSED_POLL_NS };
+	uint64_t give_up_ns = loop_now_ns() + UNUSED_WAIT_NS;
 
+	while (!joinfs_unused(storage->join, part->fs)) {
+		if (loop_now_ns() > give_up_ns) {
+			log_error("directory_in_use", "path=\"%s\" effect=\"it is kept, hidden\"",
+				  part->path);
+			part->next = storage->hidden;
+			storage->hidden = part;
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+	part_let_go(part);
+}
+
+/* What was in use when it was removed may not be by now. */
+static void storage_look_at_hidden(struct storage *storage)
+{
+	struct part **link = &storage->hidden, *part;
+
+	while ((part = *link)) {
+		if (!joinfs_unused(storage->join, part->fs)) {
+			link = &part->next;
+			continue;
+		}
+		*link = part->next;
+		part_let_go(part);
+	}
+}
+
+/* Takes the parts that go out of the list. */
+static size_t storage_take_out(struct storage *storage, struct part *gone[STORAGE_PARTS_MAX])
+{
+	size_t kept = 0, count = 0;
+
+	pthread_mutex_lock(&storage->lock);
 	for (size_t i = 0; i < storage->count; i++) {
 		struct part *part = storage->parts[i];
 
-		if (!part->then) {
-			part_remove(storage, part);
-			continue;
-		}
-		part_change(part);
-		part->then = NULL;
-		storage->parts[kept++] = part;
+		if (part->then)
+			storage->parts[kept++] = part;
+		else
+			gone[count++] = part;
 	}
 	storage->count = kept;
-	for (size_t i = 0; i < storage->fresh_count; i++) {
-		struct part *part = storage->fresh[i];
-		struct err *e = joinfs_add(storage->join, part->path, part->fs);
+	pthread_mutex_unlock(&storage->lock);
+	return count;
+}
 
-		if (e) {
-			log_error("directory_not_shown", "path=\"%s\" error=\"%s\"", part->path,
-				  err_msg(e));
-			err_free(e);
-			part_free(part);
-			continue;
-		}
-		log_info("directory_added", "path=\"%s\"", part->path);
-		storage->parts[storage->count++] = part;
+static void storage_show(struct storage *storage, struct part *part)
+{
+	struct err *e = joinfs_add(storage->join, part->path, part->fs);
+
+	if (e) {
+		log_error("directory_not_shown", "path=\"%s\" error=\"%s\"", part->path,
+			  err_msg(e));
+		err_free(e);
+		part_free(part);
+		return;
 	}
+	log_info("directory_added", "path=\"%s\"", part->path);
+	pthread_mutex_lock(&storage->lock);
+	storage->parts[storage->count++] = part;
+	pthread_mutex_unlock(&storage->lock);
+}
+
+void storage_commit(struct storage *storage)
+{
+	struct part *gone[STORAGE_PARTS_MAX];
+	size_t count;
+
+	storage_look_at_hidden(storage);
+	count = storage_take_out(storage, gone);
+	for (size_t i = 0; i < count; i++)
+		joinfs_remove(storage->join, gone[i]->fs);
+	for (size_t i = 0; i < count; i++)
+		part_remove(storage, gone[i]);
+	for (size_t i = 0; i < storage->count; i++) {
+		part_change(storage->parts[i]);
+		storage->parts[i]->then = NULL;
+	}
+	for (size_t i = 0; i < storage->fresh_count; i++)
+		storage_show(storage, storage->fresh[i]);
 	storage->fresh_count = 0;
 }
