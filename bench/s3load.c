@@ -8,8 +8,13 @@
  *	s3load SOCKET random NAME SIZE BYTES DEPTH COUNT
  *	s3load SOCKET small PREFIX BYTES - DEPTH COUNT	LOOKUP, OPEN, READ, RELEASE of each of
  *							PREFIX0000000 ...
+ *	s3load SOCKET known PREFIX - - DEPTH COUNT	LOOKUP of each; nothing is forgotten
+ *	s3load SOCKET streams PREFIX SIZE BLOCK DEPTH	DEPTH files at a time: all even ones of
+ *							PREFIX0000000 ... read, the others
+ *							written anew, and closed
  *
- * Prints one JSON object: bytes, requests (of ours, to the daemon), seconds.
+ * PREFIX may begin with one directory, "d/f-". Prints one JSON object: bytes, requests (of ours, to
+ * the daemon), seconds. `known` and `streams` then hold what they have until their input ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +28,7 @@
 #define DEPTH_MAX 64u
 #define BLOCK_MAX (1u << 20)
 
-enum verb { READ, WRITE, RANDOM, SMALL };
+enum verb { READ, WRITE, RANDOM, SMALL, KNOWN, STREAMS };
 enum step { STEP_DATA, STEP_LOOKUP, STEP_OPEN, STEP_READ, STEP_RELEASE };
 
 /* One of DEPTH that go on side by side. */
@@ -31,6 +36,8 @@ struct lane {
 	struct fuc_req *req;
 	enum step step;
 	uint64_t node, fh, offset;
+	uint64_t done; /* of STREAMS: bytes of its file */
+	bool writes;   /* likewise */
 	uint32_t want;
 	char name[256];
 };
@@ -42,7 +49,7 @@ static struct {
 	const char *name;
 	uint64_t size, block, count, next, bytes, requests;
 	unsigned int depth;
-	uint64_t node, fh;
+	uint64_t node, fh, dir;
 	struct lane lanes[DEPTH_MAX];
 	char data[BLOCK_MAX];
 } load;
@@ -77,10 +84,10 @@ static void submit_read(struct lane *l, enum step step, uint64_t node, uint64_t 
 
 static void submit_write(struct lane *l)
 {
-	struct fuse_write_in in = { .fh = load.fh, .offset = l->offset, .size = l->want };
+	struct fuse_write_in in = { .fh = l->fh, .offset = l->offset, .size = l->want };
 	struct fuc_call call = {
 		.opcode = FUSE_WRITE,
-		.nodeid = load.node,
+		.nodeid = l->node,
 		.in = { { &in, sizeof(in) }, { load.data, l->want } },
 		.out_cap = sizeof(struct fuse_write_out),
 	};
@@ -93,7 +100,7 @@ static void submit_lookup(struct lane *l)
 {
 	struct fuc_call call = {
 		.opcode = FUSE_LOOKUP,
-		.nodeid = FUSE_ROOT_ID,
+		.nodeid = load.dir,
 		.in = { { l->name, strlen(l->name) + 1 } },
 		.out_cap = sizeof(struct fuse_entry_out),
 	};
@@ -129,11 +136,29 @@ static void submit_release(struct lane *l)
 	submit(l, &call);
 }
 
+/* The next block of the lane's own file. */
+static bool stream_on(struct lane *l)
+{
+	if (l->done >= load.size)
+		return false;
+	l->offset = l->done;
+	l->want =
+		(uint32_t)(load.block < load.size - l->offset ? load.block : load.size - l->offset);
+	l->done += l->want;
+	if (l->writes)
+		submit_write(l);
+	else
+		submit_read(l, STEP_DATA, l->node, l->fh);
+	return true;
+}
+
 /* Begins what comes next. False: there is nothing left. */
 static bool begin(struct lane *l)
 {
 	uint64_t i = load.next;
 
+	if (load.verb == STREAMS)
+		return stream_on(l);
 	if (load.verb == READ || load.verb == WRITE) {
 		if (i * load.block >= load.size)
 			return false;
@@ -141,20 +166,22 @@ static bool begin(struct lane *l)
 	} else if (i >= load.count) {
 		return false;
 	} else {
-		l->offset = load.verb == SMALL ? 0
-					       : (i * 2654435761u + 12345) %
-							 (load.size / load.block) * load.block;
+		l->offset = load.verb == RANDOM ? (i * 2654435761u + 12345) %
+							  (load.size / load.block) * load.block
+						: 0;
 	}
 	load.next++;
 	l->want =
 		(uint32_t)(load.block < load.size - l->offset ? load.block : load.size - l->offset);
+	l->node = load.node;
+	l->fh = load.fh;
 	if (load.verb == WRITE) {
 		submit_write(l);
-	} else if (load.verb == SMALL) {
+	} else if (load.verb == SMALL || load.verb == KNOWN) {
 		snprintf(l->name, sizeof(l->name), "%s%07llu", load.name, (unsigned long long)i);
 		submit_lookup(l);
 	} else {
-		submit_read(l, STEP_DATA, load.node, load.fh);
+		submit_read(l, STEP_DATA, l->node, l->fh);
 	}
 	return true;
 }
@@ -172,6 +199,8 @@ static bool go_on(struct lane *l)
 	l->req = NULL;
 	switch (l->step) {
 	case STEP_LOOKUP:
+		if (load.verb == KNOWN)
+			break;
 		l->node = ((const struct fuse_entry_out *)payload)->nodeid;
 		submit_open(l);
 		return true;
@@ -186,7 +215,7 @@ static bool go_on(struct lane *l)
 		submit_release(l);
 		return true;
 	case STEP_DATA:
-		if (load.verb != WRITE && len != l->want)
+		if (load.verb != WRITE && !l->writes && len != l->want)
 			die("a short read", EIO);
 		load.bytes += l->want;
 		/* fall through */
@@ -232,26 +261,67 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void open_it(void)
+static void open_file(const char *name, bool create, uint64_t *node, uint64_t *fh)
 {
 	struct fuse_entry_out e;
 	int err;
 
-	if (load.verb == SMALL)
-		return;
-	if (load.verb == WRITE)
-		err = fuc_create(&load.f, FUSE_ROOT_ID, load.name, O_WRONLY | O_CREAT, 0100644, &e,
-				 &load.fh);
-	else if (!(err = fuc_lookup(&load.f, FUSE_ROOT_ID, load.name, &e)))
-		err = fuc_open_file(&load.f, e.nodeid, O_RDONLY, &load.fh);
+	if (create)
+		err = fuc_create(&load.f, load.dir, name, O_WRONLY | O_CREAT, 0100644, &e, fh);
+	else if (!(err = fuc_lookup(&load.f, load.dir, name, &e)))
+		err = fuc_open_file(&load.f, e.nodeid, O_RDONLY, fh);
 	if (err)
-		die(load.name, err);
-	load.node = e.nodeid;
+		die(name, err);
+	*node = e.nodeid;
+}
+
+/* What is needed before the first request of a lane. */
+static void open_all(void)
+{
+	const char *slash = strchr(load.name, '/');
+
+	load.dir = FUSE_ROOT_ID;
+	if (slash) {
+		struct fuse_entry_out e;
+		char name[256];
+		int err;
+
+		snprintf(name, sizeof(name), "%.*s", (int)(slash - load.name), load.name);
+		err = fuc_lookup(&load.f, FUSE_ROOT_ID, name, &e);
+		if (err)
+			die(name, err);
+		load.dir = e.nodeid;
+		load.name = slash + 1;
+	}
+	for (unsigned int i = 0; load.verb == STREAMS && i < load.depth; i++) {
+		struct lane *l = &load.lanes[i];
+
+		l->writes = i % 2 == 1;
+		snprintf(l->name, sizeof(l->name), "%s%07u", load.name, i);
+		open_file(l->name, l->writes, &l->node, &l->fh);
+	}
+	if (load.verb <= RANDOM)
+		open_file(load.name, load.verb == WRITE, &load.node, &load.fh);
+}
+
+static void close_all(void)
+{
+	int err = 0;
+
+	if (load.verb == WRITE)
+		err = fuc_flush(&load.f, load.node, load.fh, 0);
+	for (unsigned int i = 0; !err && load.verb == STREAMS && i < load.depth; i++)
+		if (load.lanes[i].writes)
+			err = fuc_flush(&load.f, load.lanes[i].node, load.lanes[i].fh, 0);
+	if (err)
+		die("close", err);
 }
 
 int main(int argc, char **argv)
 {
-	static const char *const verbs[] = { "read", "write", "random", "small" };
+	static const char *const verbs[] = {
+		"read", "write", "random", "small", "known", "streams"
+	};
 	struct vuc_config config = { .queues = 2,
 				     .queue_size = 1024,
 				     .indirect = true,
@@ -263,16 +333,17 @@ int main(int argc, char **argv)
 	double start;
 	int err;
 
-	while (argc > 2 && load.verb <= SMALL && strcmp(argv[2], verbs[load.verb]) != 0)
+	while (argc > 2 && load.verb <= STREAMS && strcmp(argv[2], verbs[load.verb]) != 0)
 		load.verb++;
-	if (argc < 7 || load.verb > SMALL) {
-		fprintf(stderr, "usage: s3load SOCKET read|write|random|small NAME SIZE BLOCK "
-				"DEPTH [COUNT]; see its source\n");
+	if (argc < 7 || load.verb > STREAMS) {
+		fprintf(stderr, "usage: s3load SOCKET read|write|random|small|known|streams NAME "
+				"SIZE BLOCK DEPTH [COUNT]; see its source\n");
 		return 2;
 	}
 	load.name = argv[3];
-	load.size = strtoull(argv[4], NULL, 10);
-	load.block = load.verb == SMALL ? load.size : strtoull(argv[5], NULL, 10);
+	load.size = load.verb == KNOWN ? 1 : strtoull(argv[4], NULL, 10);
+	load.block =
+		load.verb == SMALL || load.verb == KNOWN ? load.size : strtoull(argv[5], NULL, 10);
 	load.depth = (unsigned int)atoi(argv[6]);
 	load.count = argc > 7 ? strtoull(argv[7], NULL, 10) : 0;
 	if (!load.size || !load.block || load.block > BLOCK_MAX || load.depth - 1 >= DEPTH_MAX)
@@ -290,11 +361,13 @@ int main(int argc, char **argv)
 	load.f.timeout_ms = 600000;
 	load.f.light = true;
 	start = now();
-	open_it();
+	open_all();
 	run();
-	if (load.verb == WRITE && (err = fuc_flush(&load.f, load.node, load.fh, 0)))
-		die("close", err);
+	close_all();
 	printf("{\"bytes\": %llu, \"requests\": %llu, \"seconds\": %.6f}\n",
 	       (unsigned long long)load.bytes, (unsigned long long)load.requests, now() - start);
+	fflush(stdout);
+	while (load.verb >= KNOWN && getchar() != EOF)
+		;
 	return 0;
 }
