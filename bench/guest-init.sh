@@ -11,6 +11,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmpfs /run
 modules=/usr/lib/uml/modules/$(uname -r)/kernel/fs/fuse
+command -v insmod >/dev/null || insmod() { busybox insmod "$@"; }
 insmod "$modules/fuse.ko" && insmod "$modules/virtiofs.ko"
 # Neither an echo of what is typed nor a translation of it.
 stty -echo -icanon min 1 time 0

@@ -66,7 +66,7 @@ def requests(daemon):
 
 def sample(vm, mount, bench, tar):
     top = f"/run/{mount}/project"
-    vm.run(f"rm -rf {top} && tar -C /run/{mount} -xf {tar}", 300)
+    vm.run(f"rm -rf {top} && tar -C /run/{mount} -xmf {tar}", 300)
     vm.drop_caches()
     made = parse_fsops(vm.run(f"cd {top} && {bench.fsops} time make -s -j1", 900))
     again = parse_fsops(vm.run(f"cd {top} && {bench.fsops} time make -q", 300))
@@ -87,7 +87,7 @@ def measure(bench):
         Bucket(server, "build").make()
         kinds = [cachememory.s3(bench, server.endpoint, "build", server,
                                 enabled_cache_write_back=True),
-                 *kinds_available(bench.program("ovfs"), ["c", "rust"])]
+                 *kinds_available(bench.program("ovfs"), ["c"])]
         for kind in kinds:
             root = os.path.join(disk, kind.name)
             os.mkdir(root)

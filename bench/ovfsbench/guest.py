@@ -29,8 +29,7 @@ class Guest:
         self.out = os.path.join(workdir, "guest.out")
         init = os.path.join(workdir, "guest-init.sh")
         shutil.copy(os.path.join(REPO, "bench", "guest-init.sh"), init)
-        argv = on_cpus(cpus) + [PEERS, "exec", "--", "linux.uml", f"mem={memory}"]
-        argv += ["quiet", "rootfstype=hostfs"]
+        argv = on_cpus(cpus) + self.command(memory) + ["quiet", "rootfstype=hostfs"]
         argv += ["rootflags=/", "rw", f"init={init}", "con=null", "con0=fd:0,fd:1"]
         argv += [f"virtio_uml.device={socket}:26" for socket in devices.values()]
         self.log = open(os.path.join(workdir, "guest.log"), "ab")
@@ -50,6 +49,9 @@ class Guest:
         except BaseException:
             self.stop()
             raise
+
+    def command(self, memory):
+        return [PEERS, "exec", "--", "linux.uml", f"mem={memory}"]
 
     def _wait_mark(self, mark, timeout_s):
         """Reads the console up to the mark; returns the number behind it."""
