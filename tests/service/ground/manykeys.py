@@ -132,12 +132,7 @@ class ManyKeys(FakeBucket):
 
     def first_after(self, key):
         """The number of the first key behind `key`."""
-        if key < self.key(0):
-            return 0
-        if not key.startswith("d/key-"):
-            return self.count if key > "d/" else 0
-        digits = key[len("d/key-"):]
-        return min(self.count, int(digits[:7].ljust(7, "0")) + (1 if len(digits) >= 7 else 0))
+        return bisect.bisect_right(range(self.count), key, key=self.key)
 
     def rows(self, query):
         prefix, after, limit = bounds(query)
@@ -145,10 +140,8 @@ class ManyKeys(FakeBucket):
             return (["<CommonPrefixes><Prefix>d/</Prefix></CommonPrefixes>"]
                     if after < "d/" else [], "")
         # From where both conditions begin to hold, as long as the prefix does.
-        number = self.first_after(after)
-        if prefix > self.key(0):
-            number = max(number, self.first_after(prefix) - prefix.startswith("d/key-"))
-        number = max(number, 0)
+        number = max(self.first_after(after),
+                     bisect.bisect_left(range(self.count), prefix, key=self.key))
         rows, last = [], ""
         while number < self.count and len(rows) < limit:
             last = self.key(number)
