@@ -19,7 +19,8 @@
  * Requests completed on the queue's own thread are signalled together: when the
  * ring is empty, or when this long has passed since the first of them was begun, or
  * before a request of so many bytes. At depth 1 that is one signal for each request; at
- * depth 32 one for several cheap requests, and one for each that takes long.
+ * depth 32 one for several cheap requests, and one for one or two that take long:
+ * queue_flush_due().
  */
 #define QUEUE_NOTIFY_NS 5000u
 #define QUEUE_NOTIFY_BYTES (128u << 10)

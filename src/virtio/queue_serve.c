@@ -90,6 +90,25 @@ static void queue_flush(struct queue *q)
 }
 
 /*
+ * Whether the driver is to hear of what was completed before @req is begun. @since_ns: when the
+ * first of it was begun; @large: all of it was. Lock held.
+ *
+ * A large request takes as long as waking the driver up takes several times, so it is told of two
+ * together, as long as we have two more, after @req, to go on with: what the first one waits is not
+ * more than it took by itself, and the driver still fills the ring before it is empty. Who sends
+ * one at a time, or two, waits for none.
+ */
+static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t now_ns,
+			    uint64_t since_ns, bool large)
+{
+	if (!q->deferred)
+		return false;
+	if (request_bytes(req) < QUEUE_NOTIFY_BYTES)
+		return now_ns - since_ns >= QUEUE_NOTIFY_NS;
+	return !large || q->deferred > 1 || virtq_waiting(&q->vq) < 2;
+}
+
+/*
  * Hands out requests until the ring is empty. Lock held; let go for each.
  *
  * What is completed meanwhile is signalled together, but not for long (see
@@ -101,6 +120,7 @@ static void queue_drain(struct queue *q)
 	const struct virtio_device_ops *ops = q->params.ops;
 	struct request *req;
 	uint64_t since_ns = 0, before_ns = loop_last_ns();
+	bool large = false;
 
 	while (queue_serving(q) && (req = queue_pop(q)) != NULL) {
 		/* The last request read the clock when it ended, if it did so on this thread:
@@ -108,11 +128,13 @@ static void queue_drain(struct queue *q)
 		uint64_t now_ns = loop_last_ns() != before_ns ? loop_last_ns() : loop_now_ns();
 
 		before_ns = req->pub.begun_ns = now_ns;
-		if (q->deferred && (now_ns - since_ns >= QUEUE_NOTIFY_NS ||
-				    request_bytes(req) >= QUEUE_NOTIFY_BYTES))
+		if (queue_flush_due(q, req, now_ns, since_ns, large))
 			queue_flush(q);
-		if (!q->deferred)
+		if (!q->deferred) {
 			since_ns = now_ns;
+			large = true;
+		}
+		large = large && request_bytes(req) >= QUEUE_NOTIFY_BYTES;
 		pthread_mutex_unlock(&q->lock);
 		ops->request(q->params.ctx, &req->pub);
 		pthread_mutex_lock(&q->lock);

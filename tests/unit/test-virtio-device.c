@@ -71,6 +71,74 @@ static void test_busy_polling(void **state)
 	toy_end(&toy);
 }
 
+/* Signals so far that nobody has read; at least @least, for which it waits. */
+static unsigned signals_of(struct vuc_queue *q, unsigned least)
+{
+	struct pollfd p = { .fd = q->call_fd, .events = POLLIN };
+	uint64_t count, sum = 0;
+
+	while (sum < least) {
+		assert_int_equal(poll(&p, 1, WAIT_MS), 1);
+		assert_int_equal(read(q->call_fd, &count, sizeof(count)), sizeof(count));
+		sum += count;
+	}
+	if (read(q->call_fd, &count, sizeof(count)) == sizeof(count))
+		sum += count;
+	return (unsigned)sum;
+}
+
+#define LARGE_REPLY (128u << 10)
+
+/*
+ * Of large requests two are signalled together, while there are two more to go on with. What was
+ * small before them is signalled at once. A packed ring does not know how many there are.
+ */
+static void test_signals_of_large_requests(void **state)
+{
+	struct toy toy;
+
+	(void)state;
+	toy_start(&toy, 0, 1000);
+	for (unsigned packed = 0; packed < 2; packed++) {
+		const struct vuc_config config = {
+			.queues = 2, .packed = packed, .indirect = true, .mem_size = 4u << 20
+		};
+		unsigned wanted = packed ? 7 : 5, signals;
+		struct vuc_buf in, out;
+		struct echo first;
+		struct vuc_queue *q;
+		uint32_t len, base;
+		void *cookie;
+		struct vuc c;
+
+		front_open(&c, &toy, &config);
+		q = &c.queues[1];
+		atomic_store(&toy.requests, 0);
+		echo_init(&first, &c, 0);
+		echo_submit(&first, q, 'b', 0);
+		vuc_queue_kick(q);
+		wait_for(&toy.requests, 1);
+		signals_of(q, 0); /* of the start */
+		assert_int_equal(vuc_mem_alloc(&c, 0, 64, 64, &in), 0);
+		assert_int_equal(vuc_mem_alloc(&c, 0, LARGE_REPLY, 4096, &out), 0);
+		memset(in.p, 'e', 64);
+		for (unsigned i = 0; i < 6; i++) {
+			const struct vuc_seg segs[2] = { { in.gpa, 64 }, { out.gpa, LARGE_REPLY } };
+
+			assert_true(vuc_queue_submit(q, segs, 1, 1, &in) >= 0);
+		}
+		sem_post(&toy.gate);
+		signals = signals_of(q, wanted);
+		assert_int_equal(vuc_queue_stop(&c, 1, &base), 0);
+		signals += signals_of(q, 0);
+		assert_int_equal(signals, wanted);
+		for (unsigned i = 0; i < 7; i++)
+			assert_int_equal(vuc_queue_reap(q, &cookie, &len), 1);
+		front_close(&c, &toy);
+	}
+	toy_end(&toy);
+}
+
 static void test_stop_waits_for_requests(void **state)
 {
 	struct toy toy;
@@ -596,6 +664,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_echo),
 		cmocka_unit_test(test_busy_polling),
+		cmocka_unit_test(test_signals_of_large_requests),
 		cmocka_unit_test(test_stop_waits_for_requests),
 		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_stop_gives_up),

@@ -92,6 +92,10 @@ static void toy_request(void *ctx, struct virtio_req *req)
 	case 's':
 		toy_hold(toy, req, command == 's');
 		break;
+	case 'b':
+		sem_wait(&toy->gate);
+		virtio_req_complete(req, toy_echo(req));
+		break;
 	default:
 		virtio_req_complete(req, toy_echo(req));
 	}
@@ -142,6 +146,7 @@ void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
 	memset(toy, 0, sizeof(*toy));
 	pthread_mutex_init(&toy->lock, NULL);
 	sem_init(&toy->done, 0, 0);
+	sem_init(&toy->gate, 0, 0);
 	assert_null(loop_new(&toy->loop));
 	assert_null(workers_new(&toy->workers, "toy", 4));
 	assert_null(virtio_device_new(&toy->device, &config, &toy_ops, toy, toy->loop));
@@ -157,6 +162,7 @@ void toy_end(struct toy *toy)
 	workers_free(toy->workers);
 	pthread_mutex_destroy(&toy->lock);
 	sem_destroy(&toy->done);
+	sem_destroy(&toy->gate);
 }
 
 static void attach_task(struct loop_task *task)

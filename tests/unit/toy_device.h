@@ -8,6 +8,7 @@
  *	'w'	the same, on another thread
  *	'h'	keep until ops->interrupt() or toy_release()
  *	's'	keep until toy_release(), deaf to ops->interrupt()
+ *	'b'	block the queue's thread until toy.gate is posted, then as 'e'
  *
  * Every function fails the cmocka test when something goes wrong. The front end
  * belongs to the test's thread.
@@ -42,7 +43,8 @@ struct toy {
 	struct virtio_device *device;
 	struct workers *workers;
 	sem_t done; /* a posted call has run */
-	int fd;	    /* for attach */
+	sem_t gate;
+	int fd; /* for attach */
 	int result;
 	unsigned attached; /* front ends so far */
 	struct loop_task task;
