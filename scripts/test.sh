@@ -32,14 +32,17 @@ build()
 # The programs' own TAP lines are what counts, not the programs.
 meson_level()
 {
-	local suite=$1 log="$BUILD/$1.tap" ok bad status
+	local suite=$1 log="$BUILD/$1.tap" ok bad status patience=1
 
+	# Sanitizers make everything slower, comparing bytes most of all.
+	[ "$SANITIZE" = none ] || patience=6
 	echo "== $suite"
 	ASAN_OPTIONS=${ASAN_OPTIONS:-abort_on_error=1} \
 		UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1} \
 		TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp} \
 		CMOCKA_MESSAGE_OUTPUT=TAP \
-		meson test -C "$BUILD" --no-rebuild --suite "$suite" --num-processes 2 --verbose >"$log" 2>&1
+		meson test -C "$BUILD" --no-rebuild --suite "$suite" --num-processes 2 --verbose \
+		--timeout-multiplier $patience >"$log" 2>&1
 	status=$?
 	ok=$(grep -cE '^(.*[^[:alnum:]])?ok [0-9]+ ' "$log")
 	bad=$(grep -cE '^(.*[^[:alnum:]])?(not ok [0-9]+ |ok [0-9]+ .*# SKIP)' "$log")
