@@ -317,6 +317,22 @@ static ssize_t read_run(struct cache_file *f, struct cache_wait *w, uint64_t ahe
 	return result;
 }
 
+/* A request that no read-ahead is interested in, as long as it hits: true when that is all of it.
+ * It can be gone on with, if not. */
+static bool read_stray(struct cache_file *f, struct cache_wait *w)
+{
+	uint64_t hits = 0;
+	bool done;
+
+	if (file_is(f, FILE_REPLACED))
+		return false;
+	done = read_step(f, w, true, &hits);
+	if (hits)
+		atomic_fetch_add_explicit(&hits_of_thread(f->storage)->hits, hits,
+					  memory_order_relaxed);
+	return done;
+}
+
 static void read_resume(struct cache_wait *w, int error, bool random)
 {
 	ssize_t result = error;
@@ -383,10 +399,13 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 	read_clip(f, w);
 	if (w->length == 0)
 		return 0;
+	length = w->length;
+	if (stream && readahead_is_stray(stream, offset, length) && read_stray(f, w))
+		return (ssize_t)w->copied;
 	if (stream) {
 		uint64_t max = pool_ahead_max(file_pool(f));
 
-		readahead_next(stream, offset, w->length,
+		readahead_next(stream, offset, length,
 			       atomic_load_explicit(&f->size, memory_order_relaxed),
 			       MIN(s->config.read_ahead_max, max), &plan);
 		if (!plan.random)

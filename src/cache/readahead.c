@@ -46,11 +46,20 @@
  *
  * Files up to 256 KiB are fetched from where they are first touched to their end, and files up
  * to 1 MiB when they are read from the start.
+ *
+ * Requests that are nobody's and hit are not even noted (readahead_is_stray()): queues that read
+ * one file at random all write to its stream otherwise, and wait for its lock. Where readers are is
+ * kept a second time for that, to be looked at without the lock; what is seen there may be a
+ * mixture of old and new, upon which a request is noted in vain or missing in a run. A new reader
+ * of what is cached is noted with his second request on one queue, by what each thread remembers
+ * of its last stray request.
  */
 #include "cache/readahead.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/util.h"
 
@@ -78,8 +87,17 @@ struct reader {
 	unsigned requests;
 };
 
+/* Of a reader, for who has no lock. */
+struct reader_hint {
+	_Atomic uint64_t position, ahead; /* NOWHERE: there is no reader */
+	_Atomic uint64_t bit;		  /* of what near() says, what comes from his run */
+};
+#define NOWHERE UINT64_MAX
+
 struct cache_stream {
-	pthread_mutex_t lock;
+	/* On cache lines of their own: random hits only read them. */
+	_Alignas(64) struct reader_hint hint[READAHEAD_SLOTS]; /* written with the lock */
+	_Alignas(64) pthread_mutex_t lock;
 	/* lock */
 	uint64_t clock;
 	struct reader reader[READAHEAD_SLOTS];
@@ -87,10 +105,14 @@ struct cache_stream {
 
 struct cache_stream *cache_stream_new(void)
 {
-	struct cache_stream *stream = calloc(1, sizeof(*stream));
+	struct cache_stream *stream = aligned_alloc(_Alignof(struct cache_stream), sizeof(*stream));
 
-	if (stream)
-		pthread_mutex_init(&stream->lock, NULL);
+	if (!stream)
+		return NULL;
+	memset(stream, 0, sizeof(*stream));
+	pthread_mutex_init(&stream->lock, NULL);
+	for (unsigned i = 0; i < READAHEAD_SLOTS; i++)
+		atomic_init(&stream->hint[i].position, NOWHERE);
 	return stream;
 }
 
@@ -124,6 +146,53 @@ static uint64_t reader_distance(const struct reader *r, uint64_t offset, uint64_
 	if (offset >= r->position)
 		return offset - r->position <= bit ? offset - r->position : UINT64_MAX;
 	return r->position - offset <= end - offset + bit ? r->position - offset : UINT64_MAX;
+}
+
+/* What is @r by now. With the lock. */
+static void reader_show(struct cache_stream *stream, const struct reader *r)
+{
+	struct reader_hint *hint = &stream->hint[r - stream->reader];
+
+	atomic_store_explicit(&hint->position, r->position, memory_order_relaxed);
+	atomic_store_explicit(&hint->ahead, r->ahead, memory_order_relaxed);
+	atomic_store_explicit(&hint->bit, near(r, 0), memory_order_relaxed);
+}
+
+/* As reader_distance(), or in what was fetched for him. */
+static bool hint_is_near(const struct reader_hint *hint, uint64_t offset, uint64_t length)
+{
+	uint64_t position = atomic_load_explicit(&hint->position, memory_order_relaxed);
+	uint64_t bit = MAX(2 * length, atomic_load_explicit(&hint->bit, memory_order_relaxed));
+
+	bit = MIN(bit, NEAR_MAX);
+	if (position == NOWHERE)
+		return false;
+	if (offset < position)
+		return position - offset <= length + bit;
+	return offset - position <= bit ||
+	       offset < atomic_load_explicit(&hint->ahead, memory_order_relaxed);
+}
+
+bool readahead_is_stray(const struct cache_stream *stream, uint64_t offset, uint64_t length)
+{
+	/* The stream may be gone and another in its place: then a request is noted in vain. */
+	static _Thread_local struct {
+		const struct cache_stream *stream;
+		uint64_t end;
+	} last;
+	uint64_t distance;
+
+	if (offset == 0)
+		return false;
+	for (unsigned i = 0; i < READAHEAD_SLOTS; i++)
+		if (hint_is_near(&stream->hint[i], offset, length))
+			return false;
+	distance = offset > last.end ? offset - last.end : last.end - offset;
+	if (stream == last.stream && distance <= 2 * length)
+		return false;
+	last.stream = stream;
+	last.end = offset + length;
+	return true;
 }
 
 static struct reader *reader_find(struct cache_stream *stream, uint64_t offset, uint64_t end)
@@ -254,6 +323,7 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
 		if (known)
 			reader_plan(r, offset, file_size, max, out);
 	}
+	reader_show(stream, r);
 	pthread_mutex_unlock(&stream->lock);
 }
 
@@ -276,6 +346,7 @@ void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end
 		else
 			r->from = offset;
 		r->ahead = end;
+		reader_show(stream, r);
 	}
 	pthread_mutex_unlock(&stream->lock);
 }

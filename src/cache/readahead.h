@@ -28,6 +28,13 @@ struct readahead_plan {
 };
 
 /*
+ * Whether the request continues nobody, as far as can be seen without the lock. If it hits, too, it
+ * need not be noted: neither readahead_next() nor anything else is called for it. Writes to nothing
+ * that threads share.
+ */
+bool readahead_is_stray(const struct cache_stream *stream, uint64_t offset, uint64_t length);
+
+/*
  * A request for @length bytes at @offset of a file of @file_size bytes. @max: bytes that
  * may be fetched ahead of the reader; 0: none, *@out only says whether it is random.
  */

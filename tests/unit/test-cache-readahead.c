@@ -27,6 +27,7 @@ struct sim {
 	uint64_t twice;		 /* of these, fetched before */
 	uint64_t gets;		 /* calls to fetch something */
 	uint64_t misses, random; /* requests */
+	uint64_t noted;		 /* of those that hit */
 	uint64_t furthest;	 /* end of a plan, beyond the request's */
 	uint64_t least_fetched_at_hit;
 };
@@ -59,12 +60,24 @@ static void sim_fetch(struct sim *s, uint64_t start, uint64_t end)
 	s->gets += s->fetched > before;
 }
 
+static bool sim_has(const struct sim *s, uint64_t offset, uint64_t end)
+{
+	for (uint64_t u = offset / UNIT; u * UNIT < end; u++)
+		if (!s->cached[u])
+			return false;
+	return true;
+}
+
 /* As read.c does it. Whether the request hit. */
 static bool sim_read(struct sim *s, uint64_t offset, uint64_t length)
 {
 	uint64_t end = MIN(offset + length, s->size);
+	bool hit = sim_has(s, offset, end);
 	struct readahead_plan plan;
 
+	if (readahead_is_stray(s->stream, offset, end - offset) && hit)
+		return true;
+	s->noted += hit;
 	readahead_next(s->stream, offset, length, s->size, s->max, &plan);
 	s->random += plan.random;
 	if (plan.end > plan.start) {
@@ -284,6 +297,48 @@ static void short_memory_shortens_the_window(void **state)
 	sim_free(&s);
 }
 
+static void random_hits_are_not_noted(void **state)
+{
+	struct sim s = sim_new(1024 * MIB, MAX_AHEAD);
+
+	(void)state;
+	sim_fetch(&s, 0, s.size / 2);
+	s.fetched = 0;
+	for (uint64_t i = 1; i < 512; i++)
+		assert_true(sim_read(&s, i * 37 % 512 * MIB, 4 * KIB));
+	/* the first byte of the file, once, and who comes near to whom that might be */
+	assert_true(s.noted <= 4);
+	assert_int_equal(s.fetched, 0);
+	/* what misses is, as ever */
+	assert_false(sim_read(&s, 700 * MIB, 4 * KIB));
+	assert_false(sim_read(&s, 700 * MIB + 4 * KIB, 4 * KIB));
+	assert_true(s.fetched > 8 * KIB);
+	sim_free(&s);
+}
+
+/* Where what is cached ends, he has been known for long. */
+static void a_reader_of_cached_data_is_noted(void **state)
+{
+	struct sim s = sim_new(1024 * MIB, MAX_AHEAD);
+	uint64_t at = 16 * MIB + 4 * KIB;
+
+	(void)state;
+	sim_fetch(&s, 0, 64 * MIB);
+	s.gets = s.fetched = 0;
+	assert_true(sim_read(&s, at, 128 * KIB));
+	assert_int_equal(s.noted, 0);
+	for (at += 128 * KIB; at + 128 * KIB <= 64 * MIB; at += 128 * KIB)
+		assert_true(sim_read(&s, at, 128 * KIB));
+	assert_true(s.noted >= 48 * MIB / (128 * KIB) - 3);
+	assert_int_equal(s.misses, 0);
+	sim_read(&s, at, 128 * KIB);
+	assert_true(s.furthest >= MAX_AHEAD / 2);
+	for (at += 128 * KIB; at < s.size; at += 128 * KIB)
+		sim_read(&s, at, 128 * KIB);
+	assert_true(s.misses <= 2);
+	sim_free(&s);
+}
+
 static void no_offset_is_too_large(void **state)
 {
 	struct cache_stream *stream = cache_stream_new();
@@ -297,6 +352,8 @@ static void no_offset_is_too_large(void **state)
 			readahead_next(stream, at - 4096 * k, UINT64_MAX, UINT64_MAX, UINT64_MAX,
 				       &plan);
 			readahead_missed(stream, at, UINT64_MAX);
+			readahead_is_stray(stream, at - 4096 * k, UINT64_MAX);
+			readahead_is_stray(stream, at, 4096 * k);
 			readahead_next(stream, at, 4096 * k, at, UINT64_MAX, &plan);
 			assert_int_equal(plan.start, plan.end);
 			readahead_next(stream, at / 2, 4096 * k, at, 64 * MIB, &plan);
@@ -313,6 +370,7 @@ static void *read_a_part(void *arg)
 	struct readahead_plan plan;
 
 	for (uint64_t at = 0; at < 2048 * MIB; at += 128 * KIB) {
+		readahead_is_stray(stream, 2048 * MIB - at, 4 * KIB);
 		readahead_next(stream, at, 128 * KIB, 2048 * MIB, MAX_AHEAD, &plan);
 		if (plan.end > plan.start)
 			readahead_missed(stream, at, plan.end);
@@ -343,6 +401,8 @@ int main(void)
 		cmocka_unit_test(requests_out_of_order_are_one_reader),
 		cmocka_unit_test(small_seeks_do_not_end_a_stream),
 		cmocka_unit_test(hits_are_left_alone),
+		cmocka_unit_test(random_hits_are_not_noted),
+		cmocka_unit_test(a_reader_of_cached_data_is_noted),
 		cmocka_unit_test(small_files_are_fetched_whole),
 		cmocka_unit_test(nothing_is_fetched_ahead_when_that_is_off),
 		cmocka_unit_test(short_memory_shortens_the_window),

@@ -233,7 +233,7 @@ enum {
 	HANDLE_SYNC = 1 << 4, /* O_SYNC, O_DSYNC */
 };
 
-/* Of one session. Each takes about 700 bytes, most of it for read-ahead. */
+/* Of one session. Each takes about 1000 bytes, most of it for read-ahead. */
 #define HANDLES_MAX (1u << 20)
 
 struct handle {

@@ -98,7 +98,8 @@ static ssize_t read_finish(struct read_wait *r, ssize_t result)
 	struct objectfs_session *s = objectfs_session_of(r->req->session);
 	struct handle *h = r->handle;
 
-	if (result > 0)
+	/* Once: other queues read the handle's cache line. */
+	if (result > 0 && !atomic_load_explicit(&h->delivered, memory_order_relaxed))
 		atomic_store_explicit(&h->delivered, true, memory_order_relaxed);
 	if (unlikely(result == -ESTALE) && !r->again && !(h->flags & HANDLE_WRITE) &&
 	    !atomic_load(&h->delivered)) {
