@@ -137,6 +137,7 @@ struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *c
 		.tag = config->socket.tag,
 		.num_request_queues = config->socket.num_request_queues,
 		.poll_us = config->socket.poll_us,
+		.poll_always = config->socket.poll == OVFS_POLL_ALWAYS,
 		.max_write = config->fuse.max_write,
 		.window_size = config->dax.enabled ? config->dax.window_size : 0,
 		.workers = m->workers,

@@ -28,7 +28,8 @@ struct port_config {
 	const char *mount; /* name, for the log and names of threads */
 	const char *tag;   /* NULL: not told */
 	unsigned num_request_queues;
-	unsigned poll_us;
+	unsigned poll_us; /* see virtio/device.h */
+	bool poll_always;
 	uint32_t max_write;
 	uint64_t window_size;	   /* of the DAX window, whole slots of 2 MiB; 0: none */
 	struct workers *workers;   /* for what blocks in a session; they outlive the port */

@@ -78,6 +78,11 @@ enum ovfs_cache {
 	OVFS_CACHE_METADATA,
 };
 
+enum ovfs_poll {
+	OVFS_POLL_AUTO,
+	OVFS_POLL_ALWAYS,
+};
+
 enum ovfs_sandbox_mode {
 	OVFS_SANDBOX_NAMESPACE, /* own namespaces, pivot_root into the shared directory */
 	OVFS_SANDBOX_CHROOT,	/* chroot only: somebody else made the namespaces */
@@ -198,7 +203,8 @@ struct ovfs_mount {
 		struct conf_list path;	     /* of sockets; empty only when fd is given */
 		char *tag;		     /* NULL: none */
 		unsigned num_request_queues; /* of each socket, 1 .. 63 */
-		unsigned poll_us;	     /* 0: no busy polling */
+		enum ovfs_poll poll;	     /* when, for up to ... */
+		unsigned poll_us;	     /* 0: never */
 		char *group;		     /* NULL: none */
 		gid_t gid;		     /* of group, or OVFS_SOCKET_GID_NONE */
 		int fd; /* --fd: a listening socket instead of path, or OVFS_SOCKET_FD_NONE */

@@ -35,6 +35,12 @@ static const char *const words_cache[] = {
 	NULL,
 };
 
+static const char *const words_poll[] = {
+	[OVFS_POLL_AUTO] = "auto",
+	[OVFS_POLL_ALWAYS] = "always",
+	NULL,
+};
+
 static const char *const words_sandbox[] = {
 	[OVFS_SANDBOX_NAMESPACE] = "namespace",
 	[OVFS_SANDBOX_CHROOT] = "chroot",
@@ -145,11 +151,21 @@ static const struct conf_key keys_socket[] = {
 	  .max = 255,
 	  .change = CONF_CHANGE_RESTART,
 	  FIELD_MOUNT(socket.group) },
+	{ .name = "poll",
+	  .doc = "When a queue's thread keeps looking for the next request before it sleeps. auto: "
+		 "while that takes no more processor time than sleeping and waking up, which is "
+		 "measured. always: while requests come within poll_us, for shorter latency at the "
+		 "price of processor time. Neither where another thread wants the processor.",
+	  .type = CONF_CHOICE,
+	  .standard = "auto",
+	  .words = words_poll,
+	  FIELD_MOUNT(socket.poll) },
 	{ .name = "poll_us",
-	  .doc = "How many microseconds a queue's thread keeps looking for new requests before it "
-		 "sleeps: shorter latency for processor time. 0 sleeps at once.",
+	  .doc = "How many microseconds a queue's thread keeps looking for the next request at "
+		 "most, "
+		 "see poll. 0: it always sleeps at once.",
 	  .type = CONF_INTEGER,
-	  .standard = "0",
+	  .standard = "50",
 	  .max = 1000000,
 	  FIELD_MOUNT(socket.poll_us) },
 	{ .name = "fd",

@@ -69,10 +69,11 @@ struct virtio_device_config {
 	const char *name;	     /* for thread names and the log; outlives the device */
 	const char *tag;	     /* NULL: no PROTOCOL_F_CONFIG (QEMU 7.1 crashes on it) */
 	unsigned num_request_queues; /* 1 .. VIRTIO_FS_QUEUES_MAX - 1: the most we offer */
-	unsigned poll_us;	     /* busy polling before a queue thread sleeps; 0 for none */
-	unsigned drain_timeout_ms;   /* how long a stopping queue waits for its requests */
-	uint64_t window_size;	     /* bytes of shared memory region 0, whole pages; 0: none */
-	unsigned answer_timeout_ms;  /* for an answer of the front end; 0: 20 s */
+	unsigned poll_us; /* longest look at the ring before a queue thread sleeps; 0: none */
+	bool poll_always; /* even when it costs more processor time than sleeping */
+	unsigned drain_timeout_ms;  /* how long a stopping queue waits for its requests */
+	uint64_t window_size;	    /* bytes of shared memory region 0, whole pages; 0: none */
+	unsigned answer_timeout_ms; /* for an answer of the front end; 0: 20 s */
 };
 
 /* @loop: the control loop. @ctx is passed to every op. */

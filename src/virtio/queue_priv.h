@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "virtio/queue.h"
+#include "virtio/queue_pace.h"
 #include "virtio/vhost_user.h"
 
 /*
@@ -27,9 +28,6 @@
 
 /* How often a ring without a kick descriptor is looked at, when it was empty. */
 #define QUEUE_NOFD_POLL_NS 1000000ull
-
-/* After n busy polls in vain the next 2^n - 1 are left out, n up to this. */
-#define QUEUE_POLL_VAIN_MAX 8u
 
 /* Chains of up to this many segments have them in the request itself; longer
  * ones use the queue's area of large arrays, whose pages exist only when used. */
@@ -124,8 +122,9 @@ struct queue {
 	int kick_fd; /* -1: none watched */
 	bool kick_is_event;
 	struct loop_timer poll_timer;
-	unsigned poll_vain; /* busy polls in a row that brought nothing, at most the limit */
-	unsigned poll_skip; /* sleeps to come without one */
+	struct queue_pace pace; /* when to look at the ring instead of sleeping */
+	bool turn_measured;	/* its processor time, since ... */
+	uint64_t turn_cpu_ns;
 };
 
 /* ---- queue_request.c ---- */

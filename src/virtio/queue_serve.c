@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* #syscalls prctl epoll_wait epoll_pwait fstat newfstatat */
+/* #syscalls prctl epoll_wait epoll_pwait fstat newfstatat sched_yield clock_gettime */
 /*
  * The thread of a queue.
  *
@@ -10,23 +10,35 @@
  * (The count overflows after 2^64 kicks.) Any other kind of descriptor is
  * watched level-triggered and read.
  *
- * Woken, it turns kicks off, pops until the ring is empty, polls for a while if
- * it is told to, turns kicks on and looks once more, since a chain may have
- * come just before; then it sleeps.
+ * Woken, it turns kicks off, pops until the ring is empty, looks for a while whether
+ * more comes if that is worth it (queue_pace.h), turns kicks on and looks once more,
+ * since a chain may have come just before; then it sleeps.
  */
 #include "virtio/queue_priv.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/util.h"
 
-#define POLL_SPINS 64 /* between looks at the ring while polling */
+/*
+ * Looking instead of sleeping: pauses between looks; after how long the processor is
+ * offered to others, and how often from then on; what that takes when nobody else wants
+ * it, at most; and when somebody has kept it for so long that there is more to do than
+ * to send us a request.
+ */
+#define POLL_SPINS 16
+#define POLL_YIELD_FIRST_NS 2000u
+#define POLL_YIELD_EVERY_NS 10000u
+#define POLL_ALONE_NS 2000u
+#define POLL_CROWDED_NS 50000u
 
 void queue_signal_fd(int fd)
 {
@@ -89,6 +101,32 @@ static void queue_flush(struct queue *q)
 	pthread_mutex_lock(&q->lock);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The ring is empty, after @requests: from here to the next one is a turn. */
+static void queue_turn_begin(struct queue *q, unsigned requests)
+{
+	if (!requests)
+		return;
+	q->turn_measured = queue_pace_begin(&q->pace, requests);
+	if (unlikely(q->turn_measured))
+		q->turn_cpu_ns = thread_cpu_ns();
+}
+
+static void queue_turn_end(struct queue *q)
+{
+	if (likely(!q->turn_measured))
+		return;
+	q->turn_measured = false;
+	queue_pace_end(&q->pace, thread_cpu_ns() - q->turn_cpu_ns);
+}
+
 /*
  * Whether the driver is to hear of what was completed before @req is begun. @since_ns: when the
  * first of it was begun; @large: all of it was. Lock held.
@@ -120,6 +158,7 @@ static void queue_drain(struct queue *q)
 	const struct virtio_device_ops *ops = q->params.ops;
 	struct request *req;
 	uint64_t since_ns = 0, before_ns = loop_last_ns();
+	unsigned requests = 0;
 	bool large = false;
 
 	while (queue_serving(q) && (req = queue_pop(q)) != NULL) {
@@ -127,6 +166,8 @@ static void queue_drain(struct queue *q)
 		 * one reading for each, not two. */
 		uint64_t now_ns = loop_last_ns() != before_ns ? loop_last_ns() : loop_now_ns();
 
+		if (!requests++)
+			queue_turn_end(q);
 		before_ns = req->pub.begun_ns = now_ns;
 		if (queue_flush_due(q, req, now_ns, since_ns, large))
 			queue_flush(q);
@@ -139,6 +180,7 @@ static void queue_drain(struct queue *q)
 		ops->request(q->params.ctx, &req->pub);
 		pthread_mutex_lock(&q->lock);
 	}
+	queue_turn_begin(q, requests);
 	queue_flush(q);
 }
 
@@ -151,42 +193,60 @@ static void cpu_relax(void)
 #endif
 }
 
+/* Offers the processor to others; how long until we had it back. */
+static uint64_t queue_yield(uint64_t *now_ns)
+{
+	uint64_t before_ns = *now_ns;
+
+	sched_yield();
+	*now_ns = loop_now_ns();
+	return *now_ns - before_ns;
+}
+
 /*
- * Looks at the ring for up to poll_us; true when a chain came. Lock held; let go
- * between looks.
+ * Looks at the ring instead of sleeping, when and for as long as queue_pace.h says; true
+ * when a chain came. Lock held; let go between looks. Kicks are off all the while: a
+ * driver whose request is found in this way need not kick either.
  *
- * A guest that sends its next request soon after each answer saves both sides a
- * wake-up out of an idle processor's sleep, which may take longer than all the
- * rest. Where polling is in vain it is tried ever more rarely; and whoever else
- * wants this processor gets it, not least the guest.
+ * What is found only after another thread had the processor is no success: that may
+ * have been the driver, which a sleep would have let go ahead sooner.
  */
 static bool queue_busy_poll(struct queue *q)
 {
-	uint64_t deadline_ns;
+	uint64_t limit_ns = queue_pace_limit_ns(&q->pace), begin_ns, now_ns, yield_ns;
+	bool alone = true, crowded = false, found = false;
 
-	if (!q->params.poll_us)
+	if (!limit_ns || !queue_serving(q))
 		return false;
-	if (q->poll_skip) {
-		q->poll_skip--;
-		return false;
-	}
-	deadline_ns = loop_now_ns() + q->params.poll_us * 1000ull;
+	/* Here before we looked: says nothing for or against looking. */
+	if (virtq_has_chain(&q->vq))
+		return true;
+	begin_ns = now_ns = loop_now_ns();
+	yield_ns = begin_ns + POLL_YIELD_FIRST_NS;
 	while (queue_serving(q) && !q->update_posted) {
-		if (virtq_has_chain(&q->vq)) {
-			q->poll_vain = 0;
-			return true;
-		}
+		found = virtq_has_chain(&q->vq);
+		if (found || crowded || now_ns - begin_ns >= limit_ns)
+			break;
 		pthread_mutex_unlock(&q->lock);
 		for (unsigned i = 0; i < POLL_SPINS; i++)
 			cpu_relax();
-		sched_yield();
+		now_ns = loop_now_ns();
+		if (now_ns >= yield_ns) {
+			uint64_t away_ns = queue_yield(&now_ns);
+
+			alone = alone && away_ns <= POLL_ALONE_NS;
+			crowded = away_ns > POLL_CROWDED_NS;
+			yield_ns = now_ns + POLL_YIELD_EVERY_NS;
+		}
 		pthread_mutex_lock(&q->lock);
-		if (loop_now_ns() >= deadline_ns)
-			break;
 	}
-	q->poll_vain = MIN(q->poll_vain + 1, QUEUE_POLL_VAIN_MAX);
-	q->poll_skip = (1u << q->poll_vain) - 1;
-	return false;
+	if (crowded)
+		queue_pace_crowded(&q->pace);
+	else if (found && alone)
+		queue_pace_found(&q->pace);
+	else
+		queue_pace_vain(&q->pace);
+	return found;
 }
 
 static void queue_serve(struct queue *q)
@@ -310,6 +370,7 @@ void queue_serve_init(struct queue *q)
 	q->update.run = queue_update;
 	q->kick_fd = -1;
 	q->kick_new = -1;
+	queue_pace_init(&q->pace, q->params.poll_us * 1000ull, q->params.poll_always);
 	loop_timer_init(&q->poll_timer, queue_poll_expired);
 }
 

@@ -84,7 +84,8 @@ static void test_defaults(void **state)
 	assert_int_equal(m->socket.fd, OVFS_SOCKET_FD_NONE);
 	assert_true(m->socket.gid == OVFS_SOCKET_GID_NONE);
 	assert_int_equal(m->socket.num_request_queues, 4);
-	assert_int_equal(m->socket.poll_us, 0);
+	assert_int_equal(m->socket.poll, OVFS_POLL_AUTO);
+	assert_int_equal(m->socket.poll_us, 50);
 	assert_int_equal(b->storage.type, OVFS_STORAGE_FS);
 	assert_false(b->storage.readonly);
 	assert_int_equal(m->fuse.cache, OVFS_CACHE_AUTO);
@@ -173,14 +174,14 @@ static void test_checks(void **state)
 
 static void test_values_arrive(void **state)
 {
-	static const char text[] =
-		SOCKET "tag = \"data\"\nsocket_group = \"4321\"\npoll_us = 50\n" STORAGE
-		       "readonly = true\n"
-		       "[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
-		       "[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
-		       "disable = [\"pid\", \"no_new_privs\", \"seccomp\"]\n"
-		       "[worker_settings]\nthreads = 3\n"
-		       "[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
+	static const char text[] = SOCKET
+		"tag = \"data\"\nsocket_group = \"4321\"\npoll = \"always\"\npoll_us = 40\n" STORAGE
+		"readonly = true\n"
+		"[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
+		"[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
+		"disable = [\"pid\", \"no_new_privs\", \"seccomp\"]\n"
+		"[worker_settings]\nthreads = 3\n"
+		"[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
 	struct ovfs_config c;
 	struct conf_load *load = ovfs_config_load_new(files);
 	const struct ovfs_mount *m;
@@ -198,7 +199,8 @@ static void test_values_arrive(void **state)
 	assert_string_equal(m->socket.path.item[0], "s");
 	assert_string_equal(m->socket.tag, "data");
 	assert_int_equal(m->socket.gid, 4321);
-	assert_int_equal(m->socket.poll_us, 50);
+	assert_int_equal(m->socket.poll, OVFS_POLL_ALWAYS);
+	assert_int_equal(m->socket.poll_us, 40);
 	assert_string_equal(b->storage.root, ".");
 	assert_true(b->storage.readonly);
 	assert_int_equal(m->fuse.cache, OVFS_CACHE_METADATA);

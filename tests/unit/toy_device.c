@@ -138,6 +138,7 @@ void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
 		.tag = "toytag",
 		.num_request_queues = 3,
 		.poll_us = poll_us,
+		.poll_always = true, /* whatever this machine measures */
 		.drain_timeout_ms = drain_timeout_ms,
 		.window_size = TOY_WINDOW,
 		.answer_timeout_ms = 1000,
