@@ -48,6 +48,7 @@ int64_t load_cpu_us(pid_t pid);
 struct load_options {
 	const char *socket;
 	const char *op;
+	const char *dir;     /* of --files files f000000 ... that is there; NULL: make one */
 	unsigned int queues; /* request queues */
 	unsigned int depth;
 	unsigned int queue_size;

@@ -19,6 +19,7 @@ enum option_id {
 	OPT_SEGMENT,
 	OPT_FILE_SIZE,
 	OPT_FILES,
+	OPT_DIR,
 	OPT_SECONDS,
 	OPT_COUNT,
 	OPT_WARMUP,
@@ -43,6 +44,7 @@ static const struct option long_options[] = {
 	{ "segment", required_argument, NULL, OPT_SEGMENT },
 	{ "file-size", required_argument, NULL, OPT_FILE_SIZE },
 	{ "files", required_argument, NULL, OPT_FILES },
+	{ "dir", required_argument, NULL, OPT_DIR },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "count", required_argument, NULL, OPT_COUNT },
 	{ "warmup", required_argument, NULL, OPT_WARMUP },
@@ -69,6 +71,7 @@ static void usage(FILE *out)
 	      "  --segment=BYTES     of one piece of guest memory; 0: one for all (4096)\n"
 	      "  --file-size=BYTES   of each queue's data file (256M)\n"
 	      "  --files=N           in the directory for name operations (1000)\n"
+	      "  --dir=NAME          of f000000 and so on, which are there; for lookup, readdir*\n"
 	      "  --seconds=S         to count (5); --warmup=S before that (0.5)\n"
 	      "  --count=N           operations of each queue, instead of --seconds\n"
 	      "  --ring=split|packed --queue-size=N (1024)\n"
@@ -142,6 +145,9 @@ static void set_option(struct load_options *o, int id, const char *arg)
 		break;
 	case OPT_FILES:
 		o->files = (unsigned int)parse_number(arg);
+		break;
+	case OPT_DIR:
+		o->dir = arg;
 		break;
 	case OPT_SECONDS:
 		o->seconds = atof(arg);
@@ -251,6 +257,10 @@ static int set_up(struct load *l)
 		fprintf(stderr, "ovfs-load: %s: %s\n", o->socket,
 			err == -ENODEV ? "the daemon has fewer queues" : strerror(-err));
 		return err;
+	}
+	if (o->dir && (l->op->nodes || l->op->data_files || !l->op->tree)) {
+		fprintf(stderr, "ovfs-load: --dir is not for this operation\n");
+		return -EINVAL;
 	}
 	if (o->packed && !(l->c.features & VUC_BIT(VIRTIO_F_RING_PACKED))) {
 		fprintf(stderr, "ovfs-load: the daemon has no packed rings\n");

@@ -78,6 +78,13 @@ int load_tree_make(struct load *l)
 	struct fuse_entry_out e;
 	int err;
 
+	if (l->o.dir) {
+		err = fuc_lookup(&l->f, FUSE_ROOT_ID, l->o.dir, &e);
+		if (err)
+			return complain("lookup", l->o.dir, err);
+		l->dir = e.nodeid;
+		return 0;
+	}
 	snprintf(l->dir_name, sizeof(l->dir_name), "ovfs-load.%d", (int)getpid());
 	err = fuc_mkdir(&l->f, FUSE_ROOT_ID, l->dir_name, 0700, &e);
 	if (err)
@@ -107,7 +114,7 @@ void load_tree_remove(struct load *l)
 	char name[32];
 	int err;
 
-	if (!l->dir)
+	if (!l->dir || l->o.dir)
 		return;
 	for (unsigned int i = 0; l->op->data_files && i < l->o.queues; i++) {
 		if (l->threads[i].data_node)
