@@ -54,10 +54,11 @@ lint:
 guard: all
 	bench/guard --build $(BUILD)
 
+# An hour, ten minutes with BENCH=quick; writes docs/performance.md.
 bench:
-	scripts/install-deps.sh build bench
+	scripts/install-deps.sh build bench service
 	$(MAKE) all
-	bench/run
+	bench/report --build $(BUILD)
 
 install: all
 	meson install -C $(BUILD)

@@ -3,10 +3,12 @@
  * fsops: times file system work inside a benchmark guest and prints it as one
  * line of JSON. It is linked statically, so that it runs in any root.
  *
- *   fsops create|stat|readdir|unlink DIR COUNT
- *       One phase over COUNT empty files spread over directories of FILES_PER_DIR
+ *   fsops create|stat|read|readdir|unlink DIR COUNT
+ *       One phase over COUNT files of FILE_BYTES spread over directories of FILES_PER_DIR
  *       below DIR. The phases are meant to be run in this order; each is a process
  *       of its own, so that caches can be dropped between them.
+ *   fsops mktree|rmtree DIR COUNT
+ *       COUNT directories below DIR, TREE_WIDTH in each, and their removal.
  *   fsops time CMD [ARG]...
  *       Runs a command and prints how long it took.
  *
@@ -25,6 +27,9 @@
 #include <unistd.h>
 
 #define FILES_PER_DIR 1000u
+/* What mdtest writes into a file, by its documentation's example. */
+#define FILE_BYTES 3901u
+#define TREE_WIDTH 10u
 /* A pass over all directories takes but some milliseconds: go round for so long. */
 #define READDIR_SECONDS 0.3
 
@@ -53,6 +58,7 @@ static void dir_of(char *buf, size_t size, const char *dir, unsigned long i)
 
 static unsigned long do_create(const char *dir, unsigned long count)
 {
+	static const char data[FILE_BYTES];
 	char path[4096];
 
 	for (unsigned long i = 0; i < count; i++) {
@@ -65,7 +71,7 @@ static unsigned long do_create(const char *dir, unsigned long count)
 		}
 		path_of(path, sizeof(path), dir, i);
 		fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-		if (fd < 0 || close(fd) < 0)
+		if (fd < 0 || write(fd, data, sizeof(data)) != sizeof(data) || close(fd) < 0)
 			err(1, "create %s", path);
 	}
 	return count;
@@ -90,6 +96,59 @@ static unsigned long do_stat(const char *dir, unsigned long count)
 		if (lstat(path, &st) < 0)
 			err(1, "stat %s", path);
 		at = (at + step) % count;
+	}
+	return count;
+}
+
+static unsigned long do_read(const char *dir, unsigned long count)
+{
+	char path[4096], data[FILE_BYTES];
+
+	for (unsigned long i = 0; i < count; i++) {
+		int fd;
+
+		path_of(path, sizeof(path), dir, i);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || read(fd, data, sizeof(data)) != sizeof(data) || close(fd) < 0)
+			err(1, "read %s", path);
+	}
+	return count;
+}
+
+/* Directory 0 is DIR itself; the parent of i is (i - 1) / TREE_WIDTH. */
+static void tree_path(char *buf, size_t size, const char *dir, unsigned long i)
+{
+	size_t used;
+
+	if (i == 0) {
+		snprintf(buf, size, "%s", dir);
+		return;
+	}
+	tree_path(buf, size, dir, (i - 1) / TREE_WIDTH);
+	used = strlen(buf);
+	snprintf(buf + used, size - used, "/t%lu", i);
+}
+
+static unsigned long do_mktree(const char *dir, unsigned long count)
+{
+	char path[4096];
+
+	for (unsigned long i = 1; i <= count; i++) {
+		tree_path(path, sizeof(path), dir, i);
+		if (mkdir(path, 0755) < 0)
+			err(1, "mkdir %s", path);
+	}
+	return count;
+}
+
+static unsigned long do_rmtree(const char *dir, unsigned long count)
+{
+	char path[4096];
+
+	for (unsigned long i = count; i >= 1; i--) {
+		tree_path(path, sizeof(path), dir, i);
+		if (rmdir(path) < 0)
+			err(1, "rmdir %s", path);
 	}
 	return count;
 }
@@ -168,10 +227,9 @@ static const struct {
 	const char *name;
 	unsigned long (*run)(const char *dir, unsigned long count);
 } phases[] = {
-	{ "create", do_create },
-	{ "stat", do_stat },
-	{ "readdir", do_readdir },
-	{ "unlink", do_unlink },
+	{ "create", do_create },   { "stat", do_stat },	    { "read", do_read },
+	{ "readdir", do_readdir }, { "unlink", do_unlink }, { "mktree", do_mktree },
+	{ "rmtree", do_rmtree },
 };
 
 int main(int argc, char **argv)
@@ -189,6 +247,7 @@ int main(int argc, char **argv)
 		report(argv[1], ops, now_s() - start);
 		return 0;
 	}
-	fprintf(stderr, "usage: fsops create|stat|readdir|unlink DIR COUNT | time CMD...\n");
+	fprintf(stderr, "usage: fsops create|stat|read|readdir|unlink|mktree|rmtree DIR COUNT | "
+			"time CMD...\n");
 	return 2;
 }

@@ -53,7 +53,9 @@ PKGS_GUARD="valgrind binutils"
 
 PKGS_TEST="$PKGS_MODEL $PKGS_GUARD $PKGS_UML $PKGS_QEMU $PKGS_CASES"
 PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
-PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3"
+# Beside the peers here, scripts/peers.sh has the newer virtiofsd. qemu-system-common has the C one.
+PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3 sysbench git s3fs rclone fuse3
+	qemu-system-common"
 PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc"
 
 say()

@@ -6,7 +6,6 @@ All that is resident counts, program and libraries, too, but for the guest's mem
 
 import json
 import os
-import statistics
 import subprocess
 import threading
 
@@ -21,6 +20,13 @@ MIB = 1 << 20
 STREAMS = 64
 STREAM_SIZE = 16 * MIB
 POOL_MIB = 256
+STREAMS_GROUP = "memory with 64 streams at once"
+INODES_GROUP = "memory of the inodes that a guest knows"
+TABLES = {
+    STREAMS_GROUP: {"columns": ["storage", "its memory, MiB", "with the pool, MiB", "limit, MiB"]},
+    INODES_GROUP: {"columns": ["storage", "inodes", "its memory, MiB", "bytes for each",
+                               "limit, bytes"]},
+}
 
 
 class Watch(threading.Thread):
@@ -91,7 +97,9 @@ def streams(bench, kind, root, name):
             watch.look()
     sample.update(own_mib=round(watch.own, 1), pool_mib=round(watch.pool, 1),
                   most_mib=round(watch.all, 1), limit_mib=POOL_MIB + 64)
-    bench.note(part="memory", row=name, **sample)
+    bench.note(part=STREAMS_GROUP, row=name, **{
+        "its memory, MiB": sample["own_mib"], "with the pool, MiB": sample["most_mib"],
+        "limit, MiB": sample["limit_mib"]})
     print(f"| {name} | {POOL_MIB} | {watch.pool:.0f} | {watch.own:.1f} | {watch.all:.0f} "
           f"| {POOL_MIB + 64} |", flush=True)
 
@@ -138,10 +146,11 @@ def known(bench, kind, root, prefix, name):
     with Daemon(kind, bench.sockets, root) as daemon:
         for number in (few, count):
             with Held(bench, daemon.socket, "known", prefix, "-", "-", 32, number) as load:
-                sample = load.wait()
+                load.wait()
                 found[number] = cachekinds.memory_mib(daemon.process.pid)[0]
-                bench.note(part="memory", row=name, inodes=number, own_mib=found[number], **sample)
     each = (found[count] - found[few]) * MIB / (count - few)
+    bench.note(part=INODES_GROUP, row=name, **{"inodes": count, "its memory, MiB": found[count],
+                                               "bytes for each": each, "limit, bytes": 300})
     print(f"| {name} | {count} | {found[few]:.1f} | {found[count]:.1f} | {each:.0f} | 300 |",
           flush=True)
 

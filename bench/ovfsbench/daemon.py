@@ -22,6 +22,7 @@ class Kind:
     front end that asks for it (see proxy.py). `max_queues`: request queues it has."""
 
     max_queues = 1
+    limit = False
 
     def __init__(self, name, label, version, needs_config_proxy=False):
         self.name = name
@@ -77,6 +78,15 @@ class CVirtiofsd(Kind):
 
     def argv(self, socket, root, tag, queues):
         return [C_VIRTIOFSD, f"--socket-path={socket}", "-o", f"source={root},xattr", "-f"]
+
+
+class HostItself(Kind):
+    """No daemon: what the host's own file system gives to the same programs, as the limit."""
+
+    limit = True
+
+    def __init__(self):
+        super().__init__("host", "the same on the host, without guest or daemon", "no version")
 
 
 def first_line(argv):

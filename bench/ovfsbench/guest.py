@@ -3,6 +3,8 @@
 
 Every daemon is a virtio-fs device of the same guest, so one row of the
 benchmark can be run against each in turn within seconds, in the same kernel.
+What is run comes from the guest's own tree, or, from a toolbox: the host's root, which the
+guest sees below `toolbox`, and enters by chroot.
 """
 
 import json
@@ -22,10 +24,16 @@ class GuestError(RuntimeError):
 
 
 class Guest:
-    """A booted guest. `devices` maps tags to sockets; each is mounted at /run/TAG."""
+    """A booted guest. `devices` maps tags to sockets; each is mounted at /run/TAG.
+    `toolbox`: a folder that the host has its root mounted at, for tools()."""
 
-    def __init__(self, workdir, devices, cpus=(), memory="2G"):
+    # Where tools() find fsops.
+    tools_fsops = "/mnt/fsops"
+
+    def __init__(self, workdir, devices, cpus=(), memory="2G", toolbox=None, fsops=None):
         self.workdir = workdir
+        self.toolbox = toolbox
+        self.fsops = fsops
         self.out = os.path.join(workdir, "guest.out")
         init = os.path.join(workdir, "guest-init.sh")
         shutil.copy(os.path.join(REPO, "bench", "guest-init.sh"), init)
@@ -46,6 +54,8 @@ class Guest:
                 raise GuestError("the guest's console cannot be set up")
             for tag in devices:
                 self.run(f"mkdir -p /run/{tag} && mount -t virtiofs {tag} /run/{tag}", 30)
+            if toolbox:
+                self._open_toolbox(devices)
         except BaseException:
             self.stop()
             raise
@@ -85,6 +95,27 @@ class Guest:
             raise GuestError(f"exit code {code} of: {command}\n{output}")
         return output
 
+    def _open_toolbox(self, tags):
+        box = self.toolbox
+        self.run(f"mount -t tmpfs tools {box}/mnt && mount -t proc proc {box}/proc && "
+                 f"mount -t devtmpfs dev {box}/dev && mkdir {box}/mnt/tmp && "
+                 f"cp {self.fsops} {box}{self.tools_fsops}", 30)
+        for tag in tags:
+            self.run(f"mkdir {box}/mnt/{tag} && mount --bind /run/{tag} {box}/mnt/{tag}", 30)
+
+    @staticmethod
+    def path(mount):
+        return f"/run/{mount}"
+
+    @staticmethod
+    def tools_path(mount):
+        """The same, for what tools() runs."""
+        return f"/mnt/{mount}"
+
+    def tools(self, command):
+        """A command line that runs this one with the host's programs. It may have no quotes (')."""
+        return f"TMPDIR=/mnt/tmp HOME=/mnt/tmp chroot {self.toolbox} sh -c '{command}'"
+
     def drop_caches(self):
         self.run("sync; echo 3 >/proc/sys/vm/drop_caches")
 
@@ -114,91 +145,37 @@ class Guest:
         self.stop()
 
 
-class Fio:
-    """One fio job over the file `data` of the mount."""
+class Host:
+    """The same programs on the host, in the directory that the daemons export: the limit."""
 
-    most_rounds = None
+    def __init__(self, root, fsops):
+        self.root = root
+        self.tools_fsops = fsops
 
-    def __init__(self, name, rw, block, engine="psync", depth=1, jobs=1, direct=True):
-        self.name = name
-        self.rw = rw
-        self.block = block
-        self.engine = engine
-        self.depth = depth
-        self.jobs = jobs
-        self.direct = direct
+    def path(self, _mount):
+        return self.root
 
-    def measure(self, guest, mount, bench):
-        """One run; see parse_fsops() for what is returned."""
-        limit = f"--runtime={int(bench.row_s * 1000)}ms"
-        # Cached reads must not come round to a block twice: one pass at most.
-        if self.direct or "write" in self.rw:
-            limit += " --time_based"
-        output = guest.run(
-            f"fio --name=row --filename=/run/{mount}/data --size={bench.data_mib}m --rw={self.rw}"
-            f" --bs={self.block} --ioengine={self.engine} --iodepth={self.depth}"
-            f" --numjobs={self.jobs} --direct={int(self.direct)} --thread --group_reporting"
-            f" --fallocate=none --output-format=json {limit}"
-        )
-        job = json.loads(output[output.index("{") :])["jobs"][0]
-        side = job["read"] if "read" in self.rw else job["write"]
-        if job["error"] or not side["total_ios"]:
-            raise GuestError(f"fio: {output}")
-        latency = {"p50": side["clat_ns"]["percentile"]["50.000000"] / 1000}
-        return dict(ops=side["total_ios"], seconds=side["total_ios"] / side["iops"],
-                    latency_us=latency)
+    tools_path = path
 
+    @staticmethod
+    def tools(command):
+        return f"@{command}"
 
-class Files:
-    """create, stat, readdir or unlink of many files; the four run in that order."""
+    def run(self, command, timeout_s=120):
+        argv = ["sh", "-c", command.lstrip("@")]
+        if not command.startswith("@"):
+            argv = [PEERS, "exec", "-b", self.root, "--", *argv]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False)
+        if done.returncode != 0:
+            raise GuestError(f"exit code {done.returncode} of: {command}\n{done.stdout}")
+        return done.stdout
 
-    most_rounds = 5  # long enough each
-
-    def __init__(self, phase):
-        self.name = f"{phase} files"
-        self.phase = phase
-
-    def measure(self, guest, mount, bench):
-        where = f"/run/{mount}/files-{mount}"
-        if self.phase == "create":
-            guest.run(f"rm -rf {where} && mkdir {where}")
-        return parse_fsops(guest.run(f"{bench.fsops} {self.phase} {where} {bench.files}"))
-
-
-class TreeCopy:
-    """cp -a of a tree of small files, from the mount to the mount."""
-
-    name = "cp -a tree"
-    most_rounds = 5
-
-    def measure(self, guest, mount, bench):
-        copy = f"/run/{mount}/copy-{mount}"
-        guest.run(f"rm -rf {copy}")
-        result = parse_fsops(guest.run(f"{bench.fsops} time cp -a /run/{mount}/tree {copy}"))
-        return dict(result, ops=bench.tree_entries)
+    def drop_caches(self):
+        """What the host has in its cache is what the daemons' hits are made of."""
 
 
 def parse_fsops(output):
-    """What Results.add() wants of a sample, but for the CPU time."""
+    """What fsops printed, as a sample."""
     result = json.loads(output.splitlines()[-1])
     return dict(ops=result["ops"], seconds=result["seconds"])
-
-
-ROWS = [
-    Fio("seq read 1M direct", "read", "1m"),
-    Fio("seq read 1M buffered", "read", "1m", direct=False),
-    Fio("seq write 1M direct", "write", "1m"),
-    Fio("seq write 1M buffered", "write", "1m", direct=False),
-    Fio("rand read 4k d1 direct", "randread", "4k"),
-    Fio("rand read 4k d32 direct", "randread", "4k", engine="libaio", depth=32),
-    Fio("rand read 4k d1 buffered", "randread", "4k", direct=False),
-    Fio("rand read 4k 32 threads buffered", "randread", "4k", jobs=32, direct=False),
-    Fio("rand write 4k d1 direct", "randwrite", "4k"),
-    Fio("rand write 4k d32 direct", "randwrite", "4k", engine="libaio", depth=32),
-    Fio("rand write 4k d1 buffered", "randwrite", "4k", direct=False),
-    Files("create"),
-    Files("stat"),
-    Files("readdir"),
-    Files("unlink"),
-    TreeCopy(),
-]

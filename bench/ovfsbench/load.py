@@ -13,35 +13,35 @@ class Row:
     """`depth` is over all `queues` together; a daemon with fewer queues gets the same
     number of requests in flight in those that it has."""
 
-    def __init__(self, name, op, depth=1, queues=1, packed=False):
+    def __init__(self, name, op, depth=1, queues=1, quick=True):
         self.name = name
         self.op = op
         self.depth = depth
         self.queues = queues
-        self.packed = packed
+        self.quick = quick
 
 
 ROWS = [
     Row("rand read 4k d1", "randread"),
     Row("rand read 4k d32", "randread", depth=32),
     Row("rand read 4k d32, 2 queues", "randread", depth=32, queues=2),
-    Row("rand read 4k d32, 4 queues", "randread", depth=32, queues=4),
-    Row("seq read 1M d1", "seqread"),
+    Row("rand read 4k d32, 4 queues", "randread", depth=32, queues=4, quick=False),
+    Row("seq read 1M d1", "seqread", quick=False),
     Row("seq read 1M d4", "seqread", depth=4),
     Row("rand write 4k d1", "randwrite"),
     Row("rand write 4k d32", "randwrite", depth=32),
-    Row("rand write 4k d32, 2 queues", "randwrite", depth=32, queues=2),
-    Row("seq write 1M d1", "seqwrite"),
+    Row("rand write 4k d32, 2 queues", "randwrite", depth=32, queues=2, quick=False),
+    Row("seq write 1M d1", "seqwrite", quick=False),
     Row("seq write 1M d4", "seqwrite", depth=4),
     Row("lookup d1", "lookup"),
     Row("lookup d32", "lookup", depth=32),
-    Row("lookup d32, 2 queues", "lookup", depth=32, queues=2),
+    Row("lookup d32, 2 queues", "lookup", depth=32, queues=2, quick=False),
     Row("getattr d1", "getattr"),
     Row("getattr d32", "getattr", depth=32),
-    Row("create+release+unlink d1", "create"),
+    Row("create+release+unlink d1", "create", quick=False),
     Row("create+release+unlink d8", "create", depth=8),
     Row("open+release d1", "open"),
-    Row("open+release d32", "open", depth=32),
+    Row("open+release d32", "open", depth=32, quick=False),
     Row("readdirplus of 1000 d1", "readdirplus"),
     Row("mixed d32, 2 queues", "mixed", depth=32, queues=2),
 ]

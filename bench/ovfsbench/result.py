@@ -1,39 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collects samples, and turns them into ratios.
+"""Turns samples into tables.
 
-A sample is (operations, seconds, CPU seconds of the daemon, median latency in us or
-None). Only samples of
-the same round, taken one right after another, are divided by each other; what
-is reported is the median of those ratios, with the lowest and the highest.
+Only samples of the same round, taken one right after another, are divided by each other; what is
+reported is the median of those ratios, with the lowest and the highest.
 """
 
-import json
 import statistics
 
 
-class Results:
-    def __init__(self, raw_path, kinds):
-        self.kinds = kinds
-        self.raw = open(raw_path, "w", encoding="utf-8")
-        self.samples = {}  # (group, row) -> {kind: {round: (ops, seconds, cpu_s, p50)}}
-        self.notes = []
+def rate(sample):
+    """Operations a second; bytes, where it is bytes that were moved."""
+    amount = sample.get("ops") or sample.get("bytes")
+    return amount / sample["seconds"] if amount and sample["seconds"] else None
 
-    def add(self, group, row, kind, round_no, ops, seconds, cpu_s, **more):
-        sample = dict(group=group, row=row, kind=kind, round=round_no, ops=ops,
-                      seconds=seconds, cpu_s=cpu_s, **more)
-        self.raw.write(json.dumps(sample) + "\n")
-        self.raw.flush()
-        # The middle one of the operations' latencies, where the tool knows it.
-        by_kind = self.samples.setdefault((group, row), {})
-        p50 = more.get("latency_us", {}).get("p50")
-        by_kind.setdefault(kind, {})[round_no] = (ops, seconds, cpu_s, p50)
 
-    def note(self, text):
-        print(f"bench: {text}", flush=True)
-        self.notes.append(text)
+def cpu_each(sample):
+    """Microseconds of the processors for each operation, or for each MiB."""
+    amount = sample.get("ops") or sample.get("bytes", 0) / (1 << 20)
+    cpu_s = sample.get("cpu_s")
+    return cpu_s * 1e6 / amount if amount and cpu_s else None
 
-    def close(self):
-        self.raw.close()
+
+def latency_us(sample):
+    return sample.get("latency_us", {}).get("p50")
+
+
+# What is shown: (heading, unit, value).
+VALUES = [
+    ("speed", "rate", rate),
+    ("latency", "p50 us", latency_us),
+    ("CPU", "CPU us", cpu_each),
+]
+
+
+def by_row(samples):
+    """{row: {kind: {round: sample}}}"""
+    rows = {}
+    for sample in samples:
+        kinds = rows.setdefault(sample["row"], {})
+        kinds.setdefault(sample["kind"], {})[sample["round"]] = sample
+    return rows
 
 
 def ratios(ours, theirs, value):
@@ -41,26 +47,6 @@ def ratios(ours, theirs, value):
     both = sorted(set(ours) & set(theirs))
     pairs = [(value(ours[r]), value(theirs[r])) for r in both]
     return [a / b for a, b in pairs if a is not None and b]
-
-
-def rate(sample):
-    return sample[0] / sample[1]
-
-
-def cpu_us(sample):
-    return sample[2] * 1e6 / sample[0]
-
-
-def latency_us(sample):
-    return sample[3]
-
-
-# What is shown: (heading, unit, value).
-VALUES = [
-    ("speed", "op/s", rate),
-    ("latency", "p50 us", latency_us),
-    ("CPU", "us/op", cpu_us),
-]
 
 
 def spread(values):
@@ -77,27 +63,96 @@ def compact(value):
     return f"{value:.1f}"
 
 
-def table(results, group):
-    """One group's rows as lists of cells, the first list being the heading: the first
-    daemon's own medians, and its ratios to the others'."""
-    base, *others = results.kinds
-    rows = {row: kinds for (of, row), kinds in results.samples.items() if of == group}
-    samples = [s for kinds in rows.values() for k in kinds.values() for s in k.values()]
-    values = [v for v in VALUES if v[2] is not latency_us or any(s[3] for s in samples)]
-    head = ["row"] + [f"{base.name} {unit}" for _, unit, _ in values]
-    head += [f"{what} {base.name}/{k.name}" for k in others for what, _, _ in values]
+def shown_rate(value, is_bytes):
+    if not is_bytes:
+        return f"{compact(value)}/s"
+    mib = value / (1 << 20)
+    return f"{mib:.0f} MiB/s" if mib >= 100 else f"{mib:.2g} MiB/s"
+
+
+def median_of(samples, value):
+    found = [v for v in map(value, samples) if v is not None]
+    return statistics.median(found) if found else None
+
+
+def is_in_bytes(kinds):
+    return any("ops" not in s and "bytes" in s for rounds in kinds.values()
+               for s in rounds.values())
+
+
+def own_cells(ours, values, is_bytes):
+    cells = []
+    for what, _, value in values:
+        own = median_of(ours.values(), value)
+        if own is None:
+            cells.append("-")
+        else:
+            cells.append(shown_rate(own, is_bytes) if what == "speed" else compact(own))
+    return cells
+
+
+def table(samples, kinds):
+    """A group's rows as lists of cells, the first list being the heading: the first kind's own
+    medians, and its ratios to the others'. `kinds`: names, in order."""
+    base, *others = kinds
+    present = {sample["kind"] for sample in samples}
+    others = [kind for kind in others if kind in present]
+    values = [v for v in VALUES if any(v[2](s) is not None for s in samples)]
+    head = ["row"] + [f"{base} {unit}" for _, unit, _ in values]
+    columns = [(kind, what, value) for kind in others for what, _, value in values
+               if any(value(s) is not None for s in samples if s["kind"] == kind)]
+    head += [f"{what} {base}/{kind}" for kind, what, _ in columns]
     lines = [head]
-    for row, by_kind in rows.items():
-        ours = by_kind.get(base.name, {})
-        line = [row]
-        for _, _, value in values:
-            own = [value(s) for s in ours.values() if value(s) is not None]
-            line.append(compact(statistics.median(own)) if own else "-")
-        for kind in others:
-            theirs = by_kind.get(kind.name, {})
-            line += [spread(ratios(ours, theirs, value)) for _, _, value in values]
+    for row, found in by_row(samples).items():
+        ours = found.get(base, {})
+        line = [row] + own_cells(ours, values, is_in_bytes(found))
+        line += [spread(ratios(ours, found.get(kind, {}), value)) for kind, _, value in columns]
         lines.append(line)
     return lines
+
+
+def curve_table(samples, kinds, x_label):
+    """As table(), of rows that are points of a curve: what each kind reached."""
+    present = [kind for kind in kinds if any(s["kind"] == kind for s in samples)]
+    base = present[0]
+    lines = [[x_label] + present + [f"{base}/{kind}" for kind in present[1:]]]
+    for row, found in by_row(samples).items():
+        in_bytes = is_in_bytes(found)
+        line = [row]
+        for kind in present:
+            values = [rate(s) for s in found.get(kind, {}).values()]
+            line.append("-" if not values else
+                        f"{shown_rate(statistics.median(values), in_bytes)} "
+                        f"[{min(values) / statistics.median(values):.2f}.."
+                        f"{max(values) / statistics.median(values):.2f}]")
+        line += [spread(ratios(found.get(base, {}), found.get(kind, {}), rate))
+                 for kind in present[1:]]
+        lines.append(line)
+    return lines
+
+
+def duel_table(samples, duels):
+    """Rows that each have somebody else to be compared with, and a goal. `duels`: {row: {"base":
+    kind, "goal": what the ratio of speeds should be}}."""
+    lines = [["row", "the other", "its rate", "ovfs", "speed", "goal", "CPU us", "CPU, ratio",
+              "memory"]]
+    for row, found in by_row(samples).items():
+        base = duels[row]["base"]
+        ours = found.get(base, {})
+        for kind, theirs in found.items():
+            if kind == base:
+                continue
+            in_bytes = is_in_bytes(found)
+            rates = [median_of(side.values(), rate) for side in (theirs, ours)]
+            own = median_of(ours.values(), cpu_each)
+            memory = [s["memory_kib"] / 1024 for s in ours.values() if s.get("memory_kib")]
+            lines.append([row, kind] + [shown_rate(r, in_bytes) if r else "-" for r in rates] + [
+                spread(ratios(ours, theirs, rate)), str(duels[row].get("goal") or "-"),
+                compact(own) if own else "-", spread(ratios(ours, theirs, cpu_each)),
+                f"{max(memory):.0f} MiB" if memory else "-"])
+    # Columns that nothing is in.
+    kept = [i for i in range(len(lines[0])) if i < 5 or any(l[i] != "-" for l in lines[1:])]
+    return [[line[i] for i in kept] for line in lines]
 
 
 def is_text(lines, column):

@@ -16,6 +16,7 @@ import time
 from . import load
 from .daemon import Daemon, tool
 
+GROUP = "system calls for each operation"
 FEW, MANY = 1000, 4000
 LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
@@ -52,31 +53,31 @@ def trace_once(bench, kind, root, row, count):
     return calls
 
 
-def count(bench, results, kinds, root):
-    """A list of (row, kind, {system call: calls per operation})."""
-    found = []
+def count(bench, raw, kinds, root):
+    """Adds a sample for each row and kind: {system call: calls for each operation}."""
     for row in load.SYSCALL_ROWS:
         for kind in kinds:
             try:
                 few = trace_once(bench, kind, root, row, FEW)
                 many = trace_once(bench, kind, root, row, MANY)
             except RuntimeError as error:
-                results.note(f"system calls of {kind.label}, {row.name}: {error}")
+                raw.note(f"system calls of {kind.label}, {row.name}: {error}")
                 continue
             each = {
                 name: (many.get(name, 0) - few.get(name, 0)) / (MANY - FEW)
-                for name in set(few) | set(many)
+                for name in sorted(set(few) | set(many))
             }
-            found.append((row.name, kind.name, each))
-        print(f"bench: system calls: {row.name}", flush=True)
-    return found
+            raw.add(group=GROUP, row=row.name, kind=kind.name, round=0,
+                    calls={name: calls for name, calls in each.items() if calls >= 0.05})
+        print(f"bench: {GROUP}: {row.name}", flush=True)
 
 
-def table(found):
+def table(samples):
     lines = [["operation", "daemon", "all", "of these"]]
-    for row, kind, each in found:
-        named = sorted(((n, c) for n, c in each.items() if c >= 0.05), key=lambda p: -p[1])
+    for sample in samples:
+        named = sorted(sample["calls"].items(), key=lambda p: -p[1])
         lines.append(
-            [row, kind, f"{sum(each.values()):.1f}", ", ".join(f"{n} {c:.1f}" for n, c in named)]
+            [sample["row"], sample["kind"], f"{sum(sample['calls'].values()):.1f}",
+             ", ".join(f"{n} {c:.1f}" for n, c in named)]
         )
     return lines
