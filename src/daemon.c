@@ -197,7 +197,9 @@ static void daemon_check_started(struct daemon *d)
 			return;
 	}
 	d->started = true;
-	log_info("started", "mounts=%zu", d->generation->config.mount_count);
+	/* virtiofsd's sentence, for which Kata Containers' runtime in Rust waits. */
+	log_info("started", "mounts=%zu note=\"Waiting for vhost-user socket connection\"",
+		 d->generation->config.mount_count);
 	reload_started(d);
 }
 
