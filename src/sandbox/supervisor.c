@@ -219,6 +219,7 @@ static int supervisor_watch_signals(struct supervisor *sv)
 	int fd;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGABRT); /* a watchdog's, when nothing is read from there any more */
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGTERM);
