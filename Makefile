@@ -8,8 +8,8 @@ TSAN_BUILD ?= build-tsan
 FUZZ_BUILD ?= build-fuzz
 FUZZ_SECONDS ?= 20
 
-.PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan check-spin fuzz lint \
-	guard bench install deb clean
+.PHONY: all deps demo test check-unit check-frontend check-service check-guest check-asan check-tsan check-spin check-systemd \
+	fuzz lint guard bench install deb clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -42,6 +42,12 @@ check-tsan:
 # The model of the pool's free lists, by spin; also part of check-unit.
 check-spin:
 	tests/spin/run.sh
+
+# The package and its units, with a real systemd.
+check-systemd:
+	scripts/install-deps.sh build package
+	$(MAKE) all deb
+	packaging/tests/systemd deb/ovfs_*.deb $(BUILD)/tests/service/fuse-pipe
 
 # Each fuzz target for FUZZ_SECONDS, from its corpus in tests/fuzz/corpus.
 fuzz:

@@ -11,7 +11,7 @@
 #   service the S3 server that tests run against, built here, and other clients of it
 #   qemu    QEMU and a stock Debian kernel for its guest (part of test)
 #   bench   debootstrap and measuring tools
-#   package what the Debian package is made and looked at with
+#   package what the Debian package is made and tried with
 #
 # For Debian 12 and 13 (Ubuntu mostly works too). It needs root or sudo, only
 # when something is missing; with everything there it changes nothing and ends
@@ -56,7 +56,7 @@ PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
 # Beside the peers here, scripts/peers.sh has the newer virtiofsd. qemu-system-common has the C one.
 PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3 sysbench git s3fs rclone fuse3
 	qemu-system-common"
-PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc"
+PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc systemd"
 
 say()
 {
