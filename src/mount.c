@@ -140,6 +140,7 @@ struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *c
 		.poll_always = config->socket.poll == OVFS_POLL_ALWAYS,
 		.max_write = config->fuse.max_write,
 		.window_size = config->dax.enabled ? config->dax.window_size : 0,
+		.window_copies = config->dax.map == OVFS_MAP_COPY,
 		.workers = m->workers,
 		.observer = m->observer,
 	};

@@ -24,6 +24,7 @@ struct settings {
 	bool poll_always;
 	uint32_t max_write;
 	uint64_t window_size;
+	bool window_copies;
 	struct workers *workers;
 };
 
@@ -69,6 +70,7 @@ static bool settings_copy(struct settings *to, const struct port_config *config)
 		.poll_always = config->poll_always,
 		.max_write = config->max_write,
 		.window_size = config->window_size,
+		.window_copies = config->window_copies,
 		.workers = config->workers,
 	};
 	if (to->name && to->mount && (to->tag || !config->tag))
@@ -87,7 +89,7 @@ static bool settings_equal(const struct settings *a, const struct port_config *b
 	return same_text(a->tag, b->tag) && a->num_request_queues == b->num_request_queues &&
 	       a->poll_us == b->poll_us && a->poll_always == b->poll_always &&
 	       a->max_write == b->max_write && a->window_size == b->window_size &&
-	       a->workers == b->workers;
+	       a->window_copies == b->window_copies && a->workers == b->workers;
 }
 
 /* ---- Requests ---- */
@@ -221,6 +223,7 @@ static struct err *port_open_device(struct port *p)
 	};
 	struct fuse_window_config window = {
 		.size = config.window_size,
+		.copies = s->window_copies,
 		.ctx = p,
 		.ready = port_window_ready,
 		.map = port_window_map,

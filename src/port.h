@@ -32,6 +32,7 @@ struct port_config {
 	bool poll_always;
 	uint32_t max_write;
 	uint64_t window_size;	   /* of the DAX window, whole slots of 2 MiB; 0: none */
+	bool window_copies;	   /* nothing is mapped as it is: fuse/window.h */
 	struct workers *workers;   /* for what blocks in a session; they outlive the port */
 	struct observer *observer; /* outlives the port; NULL: none */
 };

@@ -308,6 +308,12 @@ struct cache_wait {
 ssize_t cache_read(struct cache_file *file, struct cache_stream *stream, uint64_t offset,
 		   size_t length, const struct iov_cursor *dst, struct cache_wait *wait,
 		   void (*done)(struct cache_wait *wait, ssize_t result));
+/* The same, waiting. May block. */
+ssize_t cache_read_wait(struct cache_file *file, uint64_t offset, void *buf, size_t size);
+
+/* The same number, and not 0, at two times: content was the same all the time between, as far as
+ * versions tell. 0 while something is dirty, or so young that they do not tell. */
+uint64_t cache_file_content(struct cache_file *file);
 
 /*
  * Writes @length bytes from @src at @offset, or at the end of the file when @append. All

@@ -83,6 +83,11 @@ enum ovfs_poll {
 	OVFS_POLL_ALWAYS,
 };
 
+enum ovfs_map {
+	OVFS_MAP_COPY,	 /* a guest's window shows copies of files */
+	OVFS_MAP_DIRECT, /* the host's files */
+};
+
 enum ovfs_sandbox_mode {
 	OVFS_SANDBOX_NAMESPACE, /* own namespaces, pivot_root into the shared directory */
 	OVFS_SANDBOX_CHROOT,	/* chroot only: somebody else made the namespaces */
@@ -231,6 +236,7 @@ struct ovfs_mount {
 	struct {
 		bool enabled;
 		uint64_t window_size; /* bytes, a power of two */
+		enum ovfs_map map;
 	} dax;
 	/* What is shown: backend, or with directories these alone; backend is then all zero. */
 	struct ovfs_backend backend;

@@ -55,6 +55,12 @@ static const char *const words_seccomp[] = {
 	NULL,
 };
 
+static const char *const words_map[] = {
+	[OVFS_MAP_COPY] = "copy",
+	[OVFS_MAP_DIRECT] = "direct",
+	NULL,
+};
+
 /* Bit i of enum ovfs_sandbox_stage is word i. */
 static const char *const words_stage[] = {
 	"user", "mount", "pid", "net", "ipc", "capabilities", "no_new_privs", "seccomp", NULL,
@@ -399,6 +405,15 @@ static const struct conf_key keys_dax[] = {
 	  .min = 2 * MIB,
 	  .max = 1ull << 40,
 	  FIELD_MOUNT(dax.window_size) },
+	{ .name = "map",
+	  .doc = "How files of a directory are mapped. copy: as copies in memory. direct: the "
+		 "host's file itself, without a copy; but when somebody else cuts a file "
+		 "that a guest has mapped, that guest's hypervisor ends. Objects are always "
+		 "copies.",
+	  .type = CONF_CHOICE,
+	  .standard = "copy",
+	  .words = words_map,
+	  FIELD_MOUNT(dax.map) },
 };
 
 #define SELECTOR "storage_settings.type"

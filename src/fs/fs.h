@@ -172,11 +172,21 @@ struct fs_session {
  * A file whose content is put into the guest's window (fuse/window.h), between open() and
  * close().
  */
+struct fs_window_share {
+	const struct fs *fs; /* NULL: nobody knows */
+	uint64_t number[2];
+};
+
 struct fs_window_file {
+	struct fs *fs; /* whose functions are for it, all but open() */
+	uint64_t nodeid;
 	int fd;	       /* whose ranges can be mapped as they are; -1: only copies */
 	bool writable; /* fd is open for writing, and what is written to the memory counts */
 	uint64_t size; /* bytes, at open() */
 	uint64_t priv; /* the driver's */
+	/* Equal for two files that are open at the same time: they have the same bytes, and
+	 * writable says what their guests may do. */
+	struct fs_window_share share;
 };
 
 /*
@@ -184,22 +194,27 @@ struct fs_window_file {
  * negative errno.
  */
 struct fs_window_ops {
-	/* For @length bytes of it. @write: the guest wants to write to it; -EROFS, -EACCES, ... if
-	 * it may not. Without
+	/* @write: the guest wants to write to it; -EROFS, -EACCES, ... if it may not. Without
 	 * @write, a file that could be written to is better opened so: a front end cannot
 	 * exchange a mapping under the guest's hands when it does want to. */
-	int (*open)(struct fs_session *session, uint64_t nodeid, bool write, uint64_t length,
+	int (*open)(struct fs_session *session, uint64_t nodeid, bool write,
 		    struct fs_window_file *file);
-	void (*close)(struct fs_session *session, struct fs_window_file *file);
-	/* The guest has opened the file anew: what is read from now on is of the version that it
-	 * opened. NULL: a file has no versions. */
-	void (*reopened)(struct fs_session *session, uint64_t nodeid, struct fs_window_file *file);
+	/* May come after the end of the session. */
+	void (*close)(struct fs_window_file *file);
+	/* Takes the memory of @length bytes out of a budget, until close(). -ENOMEM. NULL: there
+	 * is none. */
+	int (*reserve)(struct fs_window_file *file, uint64_t length);
+	/* A guest has opened the file anew: what is read from now on is of the version that it
+	 * opened; share may change. NULL: a file has no versions. */
+	void (*reopened)(struct fs_window_file *file);
+	/* Says the same number, and not 0, at two times: the content was the same all the
+	 * time between. NULL: nobody knows. */
+	uint64_t (*version)(struct fs_window_file *file);
 	/* Bytes read, less than @size at the end of the file only. */
-	ssize_t (*read)(struct fs_session *session, struct fs_window_file *file, void *buf,
-			size_t size, uint64_t offset);
+	ssize_t (*read)(struct fs_window_file *file, void *buf, size_t size, uint64_t offset);
 	/* Bytes written; what lies beyond the end of the file is left out. */
-	ssize_t (*write)(struct fs_session *session, struct fs_window_file *file, const void *buf,
-			 size_t size, uint64_t offset);
+	ssize_t (*write)(struct fs_window_file *file, const void *buf, size_t size,
+			 uint64_t offset);
 };
 
 /* A fact about a node: a text, or when that is NULL a number. */

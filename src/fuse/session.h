@@ -34,6 +34,7 @@ struct fuse_session *fuse_session_new(struct fs *fs, uint32_t max_write);
 /* The transport's part of a window, see fuse/window.h. @ctx is passed to each. */
 struct fuse_window_config {
 	uint64_t size; /* bytes, whole slots of 2 MiB */
+	bool copies;   /* nothing is mapped as it is: a file that is cut hurts no front end */
 	void *ctx;
 	/* Whether the guest has one now. */
 	bool (*ready)(void *ctx);

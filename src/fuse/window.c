@@ -56,31 +56,56 @@ static bool front_unmap(struct window *w, size_t first, uint32_t span)
 	return ret != -EAGAIN;
 }
 
-static int map_copy(struct window *w, struct window_slot *slot, size_t first,
-		    struct fs_session *session, const struct fuse_setupmapping_in *in,
-		    struct fs_window_file *file)
+static int map_copy_once(struct window *w, struct window_slot *slot, size_t first,
+			 struct fs_session *session, const struct fuse_setupmapping_in *in,
+			 struct fs_window_file *file)
 {
+	const bool own = atomic_load(&w->refused.readonly);
+	struct window_memory *memory;
 	struct window_copy *copy;
-	int ret = window_copy_new(&copy, session, file, in->foffset, in->len);
+	int ret = window_memory_get(&memory, file, in->foffset, in->len, own);
 
+	/* It costs nothing to have it writable from the start. */
+	slot->writable = true;
 	if (ret < 0)
 		return ret;
-	copy->owner = slot->owner;
-	copy->nodeid = slot->nodeid;
-	copies_add(w, copy);
-	ret = window_copy_fill(copy);
+	copy = copy_new(w, slot->owner, slot->nodeid, in->foffset, memory);
+	if (!copy)
+		return -ENOMEM;
+	ret = window_memory_fill(memory);
 	if (ret == 0 && (in->flags & FUSE_SETUPMAPPING_FLAG_WRITE))
-		ret = window_copy_make_writable(copy, slot->nodeid);
-	/* It costs nothing to have it writable from the start. */
-	if (ret == 0)
-		ret = front_map(w, copy->fd, 0, first * FUSE_WINDOW_SLOT, in->len, true);
+		ret = window_memory_make_writable(memory, session, slot->nodeid);
+	if (ret == 0) {
+		slot->writable = !window_memory_sealed(memory);
+		ret = front_map(w, window_memory_fd(memory), 0, first * FUSE_WINDOW_SLOT, in->len,
+				slot->writable);
+	}
 	if (ret < 0) {
 		copy_put(w, copy);
 		return ret;
 	}
 	slot->copy = copy;
-	slot->writable = true;
 	return 0;
+}
+
+static int map_copy(struct window *w, struct window_slot *slot, size_t first,
+		    struct fs_session *session, const struct fuse_setupmapping_in *in,
+		    struct fs_window_file *file)
+{
+	const bool write = in->flags & FUSE_SETUPMAPPING_FLAG_WRITE;
+	int ret = map_copy_once(w, slot, first, session, in, file);
+
+	if (ret != -EIO || slot->writable)
+		return ret;
+	/* A front end that has to be able to write gets memory that nobody else has. */
+	ret = session->fs->ops->window->open(session, slot->nodeid, write, file);
+	if (ret < 0)
+		return ret;
+	atomic_store(&w->refused.readonly, true);
+	ret = map_copy_once(w, slot, first, session, in, file);
+	if (ret < 0)
+		atomic_store(&w->refused.readonly, false);
+	return ret;
 }
 
 /* Maps what @in says into @slot, which is BUSY and says whose it is. */
@@ -93,11 +118,12 @@ static int map_range(struct window *w, struct window_slot *slot, size_t first,
 	bool beyond_end;
 	int ret;
 
-	ret = ops->open(session, slot->nodeid, write, in->len, &file);
+	ret = ops->open(session, slot->nodeid, write, &file);
 	if (ret < 0)
 		return ret;
 	beyond_end = in->foffset + in->len > file.size;
-	if (file.fd < 0 || (beyond_end && atomic_load(&w->refused.beyond_end)) ||
+	if (w->config.copies || file.fd < 0 ||
+	    (beyond_end && atomic_load(&w->refused.beyond_end)) ||
 	    (!file.writable && atomic_load(&w->refused.readonly)))
 		return map_copy(w, slot, first, session, in, &file);
 
@@ -107,13 +133,13 @@ static int map_range(struct window *w, struct window_slot *slot, size_t first,
 		/* It was the file, then, that it did not want. */
 		if (ret == 0 && beyond_end)
 			atomic_store(&w->refused.beyond_end, true);
-		else if (ret == 0 && !slot->copy->file.writable)
+		else if (ret == 0 && !window_memory_writable(slot->copy->memory))
 			atomic_store(&w->refused.readonly, true);
 		return ret;
 	}
 	slot->copy = NULL;
 	slot->writable = file.writable;
-	ops->close(session, &file);
+	ops->close(&file);
 	return ret;
 }
 
@@ -215,23 +241,25 @@ static int setup_upgrade(struct window *w, struct window_slot *slot, size_t firs
 			 struct fs_session *session, const struct fuse_setupmapping_in *in,
 			 bool *mapped)
 {
+	struct window_copy *copy = slot->copy;
 	struct fs_window_file file;
 	int ret;
 
 	*mapped = true;
 	if (!(in->flags & FUSE_SETUPMAPPING_FLAG_WRITE))
 		return 0;
-	if (slot->copy)
-		return window_copy_make_writable(slot->copy, slot->nodeid);
 	if (slot->writable)
-		return 0;
+		return copy ? window_memory_make_writable(copy->memory, session, slot->nodeid) : 0;
 	/* What it has stays, if it may not. */
-	ret = session->fs->ops->window->open(session, slot->nodeid, true, in->len, &file);
+	ret = session->fs->ops->window->open(session, slot->nodeid, true, &file);
 	if (ret < 0)
 		return ret;
-	session->fs->ops->window->close(session, &file);
+	file.fs->ops->window->close(&file);
 	if (!front_unmap(w, first, slot->span))
 		return -EAGAIN;
+	slot->copy = NULL;
+	if (copy)
+		copy_put(w, copy);
 	*mapped = false;
 	return map_range(w, slot, first, session, in);
 }
@@ -293,7 +321,7 @@ static int slots_unmap(struct window *w, size_t first)
 	int ret = 0;
 
 	if (slot->copy) {
-		ret = window_copy_write_back(slot->copy);
+		ret = window_memory_write_back(slot->copy->memory);
 		if (ret < 0)
 			log_lost(w, slot->nodeid, slot->offset, ret);
 		copy_put(w, slot->copy);
@@ -333,7 +361,7 @@ static void orphans_save(struct window *w, const void *owner)
 	uint64_t seq = 0;
 
 	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
-		int ret = copy->orphan ? window_copy_write_back(copy) : 0;
+		int ret = copy->orphan ? window_memory_write_back(copy->memory) : 0;
 		bool orphan;
 
 		if (ret < 0)

@@ -12,13 +12,13 @@
  *  - As it is: the front end maps the driver's descriptor. The guest then works on
  *    the same pages as everybody on the host.
  *
- *  - As a copy (window_copy.h), where the driver has no descriptor to give or the front end will
- *    not have it. QEMU 11.1 refuses a range that passes the end of the file, thus the last one
- *    of nearly every file, and a descriptor that cannot be written to. A copy is a memfd
- *    of its own, so whoever gets the descriptor sees this range of this file and zeros after
- *    its end. What the guest writes to it goes to the file with FSYNC, FLUSH, SYNCFS,
- *    REMOVEMAPPING and the end of the session; requests that change the file change its
- *    copies, too; an OPEN looks at the file again.
+ *  - As a copy (window_memory.h), where that is configured, the driver has no descriptor to
+ *    give, or the front end will not have it. QEMU 11.1 refuses a range that passes the end of
+ *    the file, thus the last one of nearly every file, and a descriptor that cannot be written to.
+ *    A copy is in a memfd of its own, so whoever gets the descriptor sees this range of this
+ *    file and zeros after its end; guests that map the same have the same one. What the guest
+ * writes to it goes to the file with FSYNC, FLUSH, SYNCFS, REMOVEMAPPING and the end of the
+ * session; requests that change the file change its copies, too; an OPEN looks at the file again.
  *
  * A mapping that can be written to is made so at once, if only the driver can: to exchange
  * it later, when the guest first writes, would need a moment in which nothing is mapped.

@@ -2,6 +2,7 @@
 /* The copies in a window, and what requests have to do with them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 
 #include <linux/falloc.h>
 
@@ -15,13 +16,26 @@ static struct list *copy_bucket(struct window *w, uint64_t nodeid)
 	return &w->copies[nodeid % COPY_BUCKETS];
 }
 
-void copies_add(struct window *w, struct window_copy *copy)
+struct window_copy *copy_new(struct window *w, const void *owner, uint64_t nodeid, uint64_t offset,
+			     struct window_memory *memory)
 {
+	struct window_copy *copy = calloc(1, sizeof(*copy));
+
+	if (!copy) {
+		window_memory_put(memory);
+		return NULL;
+	}
+	copy->refs = 1;
+	copy->owner = owner;
+	copy->nodeid = nodeid;
+	copy->offset = offset;
+	copy->memory = memory;
 	atomic_fetch_add(&w->copy_count, 1);
 	pthread_mutex_lock(&w->lock);
 	copy->seq = ++w->next_seq;
-	list_push_back(copy_bucket(w, copy->nodeid), &copy->entry);
+	list_push_back(copy_bucket(w, nodeid), &copy->entry);
 	pthread_mutex_unlock(&w->lock);
+	return copy;
 }
 
 static bool copy_is(const struct window_copy *copy, const void *owner, uint64_t nodeid)
@@ -64,7 +78,9 @@ void copy_put(struct window *w, struct window_copy *copy)
 	pthread_mutex_unlock(&w->lock);
 	if (!last)
 		return;
-	window_copy_free(copy);
+	window_memory_end_changes(copy->memory, copy->begun);
+	window_memory_put(copy->memory);
+	free(copy);
 	atomic_fetch_sub(&w->copy_count, 1);
 }
 
@@ -102,7 +118,7 @@ static int copies_write_back_all(struct window *w, const void *owner)
 	int ret = 0;
 
 	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
-		int err = window_copy_write_back(copy);
+		int err = window_memory_write_back(copy->memory);
 
 		copy_put(w, copy);
 		if (ret == 0)
@@ -188,7 +204,7 @@ static ssize_t node_write_back(struct window *w, const void *owner, uint64_t nod
 
 	for_each_copy(copy, w, owner, nodeid)
 	{
-		int err = window_copy_write_back(copy);
+		int err = window_memory_write_back(copy->memory);
 
 		if (ret == 0)
 			ret = err;
@@ -201,7 +217,7 @@ void window_refresh(struct window *w, const void *owner, uint64_t nodeid)
 	struct window_copy *copy;
 
 	/* A copy that cannot be refreshed stays what it is. */
-	for_each_copy(copy, w, owner, nodeid) window_copy_refresh(copy);
+	for_each_copy(copy, w, owner, nodeid) window_memory_refresh(copy->memory);
 }
 
 /* Modes of fallocate that do to a copy what zeros would. */
@@ -238,7 +254,8 @@ ssize_t window_before(struct window *w, const void *owner, const struct fs_req *
 	/* The times that are set are to stay; and what is cut off need not be saved later. */
 	if (req->opcode == FUSE_SETATTR)
 		node_write_back(w, owner, req->nodeid);
-	for_each_copy(copy, w, owner, req->nodeid) window_copy_begin_change(copy);
+	for_each_copy(copy, w, owner, req->nodeid)
+		window_memory_begin_change(copy->memory, &copy->begun);
 	return 0;
 }
 
@@ -262,6 +279,6 @@ void window_after(struct window *w, const void *owner, const struct fs_req *req,
 		offset = req->in.fallocate.offset;
 		size = req->in.fallocate.length;
 	}
-	for_each_copy(copy, w, owner, req->nodeid) window_copy_end_change(
-		copy, offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
+	for_each_copy(copy, w, owner, req->nodeid) window_memory_end_change(
+		copy->memory, &copy->begun, offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
 }

@@ -4,7 +4,7 @@
  *
  *	window.c		slots: what is mapped where
  *	window_copies.c		the copies among them, and the requests they have to know of
- *	window_copy.c		a copy
+ *	window_memory.c		the memory of a copy, which guests may share
  */
 #ifndef OVFS_FUSE_WINDOW_PRIV_H
 #define OVFS_FUSE_WINDOW_PRIV_H
@@ -15,7 +15,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "fuse/window.h"
-#include "fuse/window_copy.h"
+#include "fuse/window_memory.h"
 
 #define COPY_BUCKETS 64u
 
@@ -25,6 +25,19 @@ enum slot_state {
 	SLOT_MAPPED, /* a mapping begins here */
 	SLOT_TAIL,   /* and goes on here */
 	SLOT_LEFT, /* nobody's; the front end could not be told to unmap it, and has to be first */
+};
+
+/* A range of a file that is mapped as a copy. All but the last two under the window's lock. */
+struct window_copy {
+	struct list entry; /* of its bucket */
+	unsigned refs;
+	uint64_t seq; /* rises along the list */
+	const void *owner;
+	uint64_t nodeid, offset;
+	bool orphan; /* its mapping is gone; what is written is to be saved yet */
+
+	struct window_memory *memory;
+	unsigned begun; /* see window_memory_begin_change() */
 };
 
 struct window_slot {
@@ -60,8 +73,10 @@ struct window {
 
 /* ---- window_copies.c ---- */
 
-/* Into the list; the caller has the one reference. */
-void copies_add(struct window *w, struct window_copy *copy);
+/* A copy in @memory, which it takes, also on failure; the caller has the one reference. NULL for
+ * lack of memory. */
+struct window_copy *copy_new(struct window *w, const void *owner, uint64_t nodeid, uint64_t offset,
+			     struct window_memory *memory);
 
 /* Gives a reference back. */
 void copy_put(struct window *w, struct window_copy *copy);

@@ -47,16 +47,23 @@ static void world_disconnect(struct world *x)
 	vuc_window_close(&x->w);
 }
 
-static void world_open(struct world *x, enum vuc_window_mode mode, const char *storage)
+static void world_open_mapping(struct world *x, enum vuc_window_mode mode, const char *storage,
+			       const char *map)
 {
-	const struct daemon_options o = {
-		.storage = storage,
-		.extra = "[dax_settings]\nenabled = true\nwindow_size = \"16MiB\"\n",
-	};
+	char extra[128];
+	const struct daemon_options o = { .storage = storage, .extra = extra };
+
+	snprintf(extra, sizeof(extra),
+		 "[dax_settings]\nenabled = true\nwindow_size = \"16MiB\"\n%s", map);
 
 	daemon_start(&x->d, &o);
 	world_connect(x, mode);
 	assert_int_equal(x->w.size, SLOTS * SLOT);
+}
+
+static void world_open(struct world *x, enum vuc_window_mode mode, const char *storage)
+{
+	world_open_mapping(x, mode, storage, "map = \"direct\"\n");
 }
 
 static void world_close(struct world *x)
@@ -320,6 +327,50 @@ static void last_range_is_a_copy(void **state)
 	assert_int_equal(host_word(&x, "file", SLOT + 8), 45);
 	assert_int_equal(x.w.live, 1);
 	world_close(&x);
+}
+
+/*
+ * By default nothing is mapped as it is: then nobody who cuts the file takes memory away that
+ * the front end has mapped, and no front end can do more than the requests of its guest.
+ */
+static void nothing_but_copies(void **state)
+{
+	static const enum vuc_window_mode modes[] = { VUC_WINDOW_WELL, VUC_WINDOW_QEMU };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct vuc_window_map map;
+		struct world x;
+		struct stat st;
+		uint64_t node, fh;
+
+		world_open_mapping(&x, modes[i], NULL, "");
+		host_file(&x, "file", 2 * SLOT, 3);
+		node = lookup(&x, "file");
+		for (uint64_t at = 0; at < 2 * SLOT; at += SLOT) {
+			assert_ok(fuc_map(&x.g.f, node, at, SLOT, R | W, at));
+			assert_true(vuc_window_find(&x.w, at, &map));
+			assert_ok(stat(daemon_path(&x.d, "file"), &st));
+			assert_true(map.ino != st.st_ino || map.dev != st.st_dev);
+			assert_int_equal(map.file_size, SLOT);
+			assert_int_equal(word_at(&x, at + 4096), (at + 4096) / 8 + 3);
+		}
+		put_word(&x, SLOT + 8, 42);
+		assert_ok(fuc_open_file(&x.g.f, node, O_RDWR, &fh));
+		assert_ok(fuc_fsync(&x.g.f, node, fh, true));
+		assert_int_equal(host_word(&x, "file", SLOT + 8), 42);
+		/* The test would end here with SIGBUS. */
+		assert_ok(truncate(daemon_path(&x.d, "file"), 100));
+		assert_int_equal(word_at(&x, SLOT + 8), 42);
+		put_word(&x, SLOT + 16, 43);
+		assert_ok(fuc_open_file(&x.g.f, node, O_RDWR, &fh));
+		assert_int_equal(word_at(&x, SLOT + 8), 0);
+		assert_ok(fuc_unmap(&x.g.f, node, 0, SLOT));
+		assert_ok(fuc_unmap(&x.g.f, node, SLOT, SLOT));
+		assert_int_equal(host_size(&x, "file"), 100);
+		assert_int_equal(x.w.refused, 0);
+		world_close(&x);
+	}
 }
 
 /* Whatever ends a mapping brings what was written to the file. */
@@ -621,6 +672,7 @@ int main(void)
 		cmocka_unit_test(file_is_mapped),
 		cmocka_unit_test(read_only_mount),
 		cmocka_unit_test(last_range_is_a_copy),
+		cmocka_unit_test(nothing_but_copies),
 		cmocka_unit_test(copies_are_saved),
 		cmocka_unit_test(open_looks_again),
 		cmocka_unit_test(bad_requests),

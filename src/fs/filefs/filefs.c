@@ -405,8 +405,8 @@ static void filefs_free(struct fs *base)
 static const struct fs_ops filefs_ops = { FILEFS_OPS(filefs_dispatch),
 					  .window = &filefs_window_ops };
 
-/* A window would show what the host has, not what is dirty. */
 static const struct fs_ops filefs_cached_ops = { FILEFS_OPS(filefs_dispatch_cached),
+						 .window = &filefs_cached_window_ops,
 						 .sync_at_unmount = true };
 
 static unsigned filefs_fd_limit(unsigned configured)

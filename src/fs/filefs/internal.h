@@ -131,6 +131,9 @@ filefs_op_fn filefs_setxattr, filefs_getxattr, filefs_listxattr, filefs_removexa
 /* window.c */
 extern const struct fs_window_ops filefs_window_ops;
 
+/* window_cached.c */
+extern const struct fs_window_ops filefs_cached_window_ops;
+
 /* ---- describe.c: fs_ops.describe ---- */
 
 bool filefs_describe(struct fs_session *session, uint64_t nodeid, fs_tell_fn *tell, void *arg);

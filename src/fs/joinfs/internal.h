@@ -6,6 +6,7 @@
  *	view.c		one session's share of one child, and who is inside of it
  *	ops.c		whose a request is; what is answered here
  *	tell.c		counters, and what is known of a node
+ *	window.c	files of children that are mapped
  *
  * Lock: joinfs.lock covers entries, children, the list of sessions, and which views there are.
  * It is not held while a child is called, but to end a view in joinfs_remove().
@@ -131,6 +132,10 @@ bool joinfs_describe(struct fs_session *session, uint64_t nodeid, fs_tell_fn *te
 /* ---- ops.c ---- */
 
 extern const struct fs_ops joinfs_ops;
+
+/* ---- window.c ---- */
+
+extern const struct fs_window_ops joinfs_window_ops;
 
 struct fs_session *joinfs_session_new(struct fs *fs, const struct fs_negotiated *negotiated);
 void joinfs_session_free(struct fs_session *session);

@@ -471,6 +471,7 @@ static ssize_t joinfs_any(struct fs_session *session, struct fs_req *req)
 const struct fs_ops joinfs_ops = {
 	.name = "joinfs",
 	.sync_at_unmount = true,
+	.window = &joinfs_window_ops,
 	.init_flags = joinfs_init_flags,
 	.session_new = joinfs_session_new,
 	.session_free = joinfs_session_free,

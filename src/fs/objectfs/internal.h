@@ -36,6 +36,7 @@ struct objectfs {
 	struct workers *syncers;  /* commits */
 	struct tree tree;
 	struct names_warned warned;
+	_Atomic bool windowed; /* a guest has written through its window */
 
 	/* Nodes that are NODE_KEPT; tree.lock. */
 	uint32_t *kept;
@@ -56,7 +57,6 @@ struct objectfs_session {
 	struct fs_session session;
 	uint32_t number;
 	struct slots handles;
-	_Atomic bool windowed;		   /* its guest has written through its window */
 	struct known *known[SLOTS_CHUNKS]; /* by index of the node; tree.lock */
 };
 

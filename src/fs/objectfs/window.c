@@ -4,7 +4,7 @@
  *
  * A front end gets a descriptor of what it maps, and can map all of it whatever we asked for. So it
  * never gets the pool's memory, in which the next block is another file's: each range is a
- * copy (fuse/window_copy.h), a memfd of its own with that range of that file in that version, and
+ * copy (fuse/window_memory.h), a memfd of its own with that range of that file in that version, and
  * zeros after its end. The pool lends as much of its budget, so the memory of both stays
  * what was configured; when that much cannot be spared, SETUPMAPPING is -ENOMEM.
  *
@@ -13,7 +13,6 @@
  * without write-back, else when the cleaner comes to it.
  */
 #include <errno.h>
-#include <semaphore.h>
 #include <stdlib.h>
 
 #include "base/util.h"
@@ -68,7 +67,20 @@ static int window_get(struct objectfs *fs, uint64_t nodeid, struct window_object
 	return ret;
 }
 
-static int window_open(struct fs_session *session, uint64_t nodeid, bool write, uint64_t length,
+static struct objectfs *window_fs(const struct fs_window_file *file)
+{
+	return container_of(file->fs, struct objectfs, fs);
+}
+
+static void window_share(struct fs_window_file *file)
+{
+	file->share = (struct fs_window_share){
+		.fs = file->fs,
+		.number = { (uintptr_t)window_object_of(file)->file },
+	};
+}
+
+static int window_open(struct fs_session *session, uint64_t nodeid, bool write,
 		       struct fs_window_file *file)
 {
 	struct objectfs *fs = objectfs_of(objectfs_session_of(session));
@@ -81,78 +93,55 @@ static int window_open(struct fs_session *session, uint64_t nodeid, bool write, 
 	ret = window_get(fs, nodeid, &o);
 	if (ret < 0)
 		return ret;
-	ret = cache_reserve_new(&o->reserve, fs->cache, length);
-	if (ret < 0) {
-		window_put(fs, o);
-		return ret;
-	}
 	*file = (struct fs_window_file){
+		.fs = &fs->fs,
+		.nodeid = nodeid,
 		.fd = -1,
 		.writable = !readonly,
 		.size = cache_file_size(o->file),
 		.priv = (uintptr_t)o,
 	};
+	window_share(file);
 	return 0;
 }
 
-static void window_close(struct fs_session *session, struct fs_window_file *file)
+static int window_reserve(struct fs_window_file *file, uint64_t length)
 {
-	window_put(objectfs_of(objectfs_session_of(session)), window_object_of(file));
+	return cache_reserve_new(&window_object_of(file)->reserve, window_fs(file)->cache, length);
 }
 
-static void window_reopened(struct fs_session *session, uint64_t nodeid,
-			    struct fs_window_file *file)
+static void window_close(struct fs_window_file *file)
 {
-	struct objectfs *fs = objectfs_of(objectfs_session_of(session));
+	window_put(window_fs(file), window_object_of(file));
+}
+
+static void window_reopened(struct fs_window_file *file)
+{
+	struct objectfs *fs = window_fs(file);
 	struct window_object *o = window_object_of(file), *now;
 	struct cache_file *old = o->file;
 
-	if (window_get(fs, nodeid, &now) < 0)
+	if (window_get(fs, file->nodeid, &now) < 0)
 		return;
 	o->file = now->file;
 	now->file = old;
+	window_share(file);
 	window_put(fs, now);
 }
 
-struct window_wait {
-	struct cache_wait wait;
-	sem_t done;
-	ssize_t result;
-};
-
-static void window_read_done(struct cache_wait *wait, ssize_t result)
+static uint64_t window_version(struct fs_window_file *file)
 {
-	struct window_wait *w = container_of(wait, struct window_wait, wait);
-
-	w->result = result;
-	sem_post(&w->done);
+	return cache_file_content(window_object_of(file)->file);
 }
 
-static ssize_t window_read(struct fs_session *session, struct fs_window_file *file, void *buf,
-			   size_t size, uint64_t offset)
+static ssize_t window_read(struct fs_window_file *file, void *buf, size_t size, uint64_t offset)
 {
-	const struct iovec iov = { .iov_base = buf, .iov_len = size };
-	const struct iov_cursor to = iov_cursor(&iov, 1);
-	struct window_wait w = { .result = 0 };
-	ssize_t n;
-
-	(void)session;
-	sem_init(&w.done, 0, 0);
-	n = cache_read(window_object_of(file)->file, NULL, offset, size, &to, &w.wait,
-		       window_read_done);
-	if (n == CACHE_PENDING) {
-		while (sem_wait(&w.done) < 0 && errno == EINTR)
-			;
-		n = w.result;
-	}
-	sem_destroy(&w.done);
-	return n;
+	return cache_read_wait(window_object_of(file)->file, offset, buf, size);
 }
 
-static ssize_t window_write(struct fs_session *session, struct fs_window_file *file,
-			    const void *buf, size_t size, uint64_t offset)
+static ssize_t window_write(struct fs_window_file *file, const void *buf, size_t size,
+			    uint64_t offset)
 {
-	struct objectfs_session *s = objectfs_session_of(session);
 	struct cache_file *f = window_object_of(file)->file;
 	const uint64_t end = cache_file_size(f);
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf };
@@ -166,8 +155,10 @@ static ssize_t window_write(struct fs_session *session, struct fs_window_file *f
 	from = iov_cursor(&iov, 1);
 	n = cache_write_wait(f, offset, iov.iov_len, &from, false);
 	if (n > 0) {
-		cache_file_wrote(f, s->number);
-		atomic_store(&s->windowed, true);
+		/* Which of the guests that share it did this is not known: all who ask for
+		 * their data to be written have this written. */
+		cache_file_wrote(f, 0);
+		atomic_store(&window_fs(file)->windowed, true);
 	}
 	return n;
 }
@@ -176,7 +167,7 @@ bool window_left_dirty(struct objectfs_session *s, struct handle *h)
 {
 	struct cache_file_info info;
 
-	if (likely(!atomic_load_explicit(&s->windowed, memory_order_relaxed)) ||
+	if (likely(!atomic_load_explicit(&objectfs_of(s)->windowed, memory_order_relaxed)) ||
 	    !(h->flags & HANDLE_WRITE))
 		return false;
 	cache_file_info(atomic_load(&h->file), &info);
@@ -186,7 +177,9 @@ bool window_left_dirty(struct objectfs_session *s, struct handle *h)
 const struct fs_window_ops objectfs_window_ops = {
 	.open = window_open,
 	.close = window_close,
+	.reserve = window_reserve,
 	.reopened = window_reopened,
+	.version = window_version,
 	.read = window_read,
 	.write = window_write,
 };

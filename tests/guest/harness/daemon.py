@@ -172,15 +172,16 @@ class Ovfs(Daemon):
 
 
 class OvfsWithWindow(Ovfs):
-    """ovfs with a DAX window."""
+    """ovfs with a DAX window, that shows the host's files themselves."""
 
     window_size = "64MiB"
+    map = "direct"
 
     def argv(self):
         argv = super().argv()
         with open(self.socket + ".toml", "a", encoding="utf-8") as conf:
             conf.write(f"\n[dax_settings]\nenabled = true\n"
-                       f"window_size = {toml(self.window_size)}\n")
+                       f"window_size = {toml(self.window_size)}\nmap = {toml(self.map)}\n")
         return argv
 
 
