@@ -53,6 +53,17 @@ static bool in_window(const struct vuc_window *w, const struct vuc_mmap_msg *m)
 	return m->shmid == 0 && m->len && m->len <= w->size && m->shm_offset <= w->size - m->len;
 }
 
+/* Whether who has @fd can write to it, if it tries. */
+static bool can_write(int fd, uint64_t length)
+{
+	void *p = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return pwrite(fd, "", 1, (off_t)length - 1) == 1;
+	munmap(p, length);
+	return true;
+}
+
 static int map_here(struct vuc_window *w, const struct vuc_mmap_msg *m, int fd)
 {
 	struct vuc_window_map *map = find_exactly(w, 0, 0);
@@ -74,6 +85,7 @@ static int map_here(struct vuc_window *w, const struct vuc_mmap_msg *m, int fd)
 	*map = (struct vuc_window_map){ .offset = m->shm_offset,
 					.length = m->len,
 					.writable = m->flags & VUC_MMAP_RW,
+					.can_write = can_write(fd, m->len),
 					.dev = st.st_dev,
 					.ino = st.st_ino,
 					.file_size = (uint64_t)st.st_size };

@@ -40,7 +40,8 @@ enum vuc_window_mode {
 
 struct vuc_window_map {
 	uint64_t offset, length;
-	bool writable;
+	bool writable;	/* as was asked for */
+	bool can_write; /* whatever was asked for */
 	dev_t dev;
 	ino_t ino;
 	uint64_t file_size; /* of what was mapped: a front end could map all of it */
