@@ -41,7 +41,7 @@ struct child {
 	struct child_counts *counts; /* COUNTER_SLOTS of them; as fs */
 	struct fs *fs;		     /* NULL: the number is free. Not changed while views != 0 */
 	bool removed;		     /* joinfs.lock */
-	_Atomic unsigned views;	     /* that have not ended, or are being made */
+	_Atomic unsigned views;	     /* that have not ended or are being made, and mapped files */
 };
 
 /* A name in one of our own directories. */
