@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "base/loop.h"
 #include "base/util.h"
@@ -14,6 +15,10 @@
 
 /* Of the pool, at most, so that the rest can work. */
 #define RESERVE_PART 2u
+
+/* How long to wait for others to give back what is not there, and how often to look. */
+#define REFUSE_AFTER_NS 500000000ull
+#define REFUSE_POLL_NS 10000000
 
 struct cache_reserve {
 	struct cache_storage *storage;
@@ -32,8 +37,7 @@ static unsigned reserve_class(const struct pool *pool, uint64_t bytes)
 	return class;
 }
 
-/* False when it would be too much. */
-static bool reserve_count(struct cache *cache, uint64_t bytes)
+static bool reserve_count_now(struct cache *cache, uint64_t bytes)
 {
 	struct pool_usage usage;
 	uint64_t before = atomic_fetch_add(&cache->reserved, bytes);
@@ -43,6 +47,23 @@ static bool reserve_count(struct cache *cache, uint64_t bytes)
 		return true;
 	atomic_fetch_sub(&cache->reserved, bytes);
 	return false;
+}
+
+/*
+ * False when it would be too much. A guest's kernel to whom a mapping is refused in a page fault
+ * runs the program into the same fault at once, again and again: that is slowed down here.
+ */
+static bool reserve_count(struct cache *cache, uint64_t bytes, uint64_t deadline_ns)
+{
+	const struct timespec pause = { .tv_nsec = REFUSE_POLL_NS };
+	const uint64_t until_ns = MIN(deadline_ns, loop_now_ns() + REFUSE_AFTER_NS);
+
+	while (!reserve_count_now(cache, bytes)) {
+		if (loop_now_ns() >= until_ns)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
 }
 
 static struct block *reserve_block(struct cache_storage *s, unsigned class, uint64_t deadline_ns)
@@ -70,7 +91,7 @@ int cache_reserve_new(struct cache_reserve **out, struct cache_storage *storage,
 	const unsigned count = (unsigned)((bytes + size - 1) / size);
 	struct cache_reserve *r;
 
-	if (!reserve_count(storage->cache, bytes))
+	if (!reserve_count(storage->cache, bytes, deadline_ns))
 		return -ENOMEM;
 	r = calloc(1, sizeof(*r) + count * sizeof(r->blocks[0]));
 	if (!r) {
