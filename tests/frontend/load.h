@@ -59,7 +59,7 @@ struct load_options {
 	double seconds;
 	uint64_t count; /* operations for each queue; 0: until time is up */
 	double warmup;	/* seconds not counted */
-	bool packed, indirect, event_idx, poll, verify, json, keep;
+	bool packed, indirect, event_idx, poll, verify, prime, json, keep;
 	pid_t pid;
 };
 

@@ -30,6 +30,7 @@ enum option_id {
 	OPT_NO_EVENT_IDX,
 	OPT_PID,
 	OPT_VERIFY,
+	OPT_PRIME,
 	OPT_KEEP,
 	OPT_JSON,
 	OPT_HELP,
@@ -55,6 +56,7 @@ static const struct option long_options[] = {
 	{ "no-event-idx", no_argument, NULL, OPT_NO_EVENT_IDX },
 	{ "pid", required_argument, NULL, OPT_PID },
 	{ "verify", no_argument, NULL, OPT_VERIFY },
+	{ "prime", no_argument, NULL, OPT_PRIME },
 	{ "keep", no_argument, NULL, OPT_KEEP },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -79,6 +81,7 @@ static void usage(FILE *out)
 	      "  --no-indirect, --no-event-idx\n"
 	      "  --pid=PID           of the daemon: report its CPU time\n"
 	      "  --verify            check every block that is read, not the first only\n"
+	      "  --prime             read each data file once before\n"
 	      "  --keep              leave the files\n"
 	      "  --json              one JSON object instead of text\n\noperations:\n",
 	      out);
@@ -178,6 +181,9 @@ static void set_option(struct load_options *o, int id, const char *arg)
 		break;
 	case OPT_VERIFY:
 		o->verify = true;
+		break;
+	case OPT_PRIME:
+		o->prime = true;
 		break;
 	case OPT_KEEP:
 		o->keep = true;

@@ -44,6 +44,12 @@ static int make_data_file(struct load *l, unsigned int queue)
 		if (done != (int)n)
 			err = complain("write", name, done < 0 ? done : -EIO);
 	}
+	for (uint64_t off = 0; !err && l->o.prime && off < l->o.file_size; off += FILL) {
+		int done = fuc_read(&l->f, th->data_node, th->data_fh, off, buf, FILL);
+
+		if (done <= 0)
+			err = complain("read", name, done < 0 ? done : -EIO);
+	}
 	free(buf);
 	return err;
 }
