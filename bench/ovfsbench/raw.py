@@ -58,12 +58,15 @@ def short(value):
     return value
 
 
-def without_raw(arguments):
-    """A command line for a reader: where its samples went says nothing."""
-    if "--raw" in arguments:
-        at = arguments.index("--raw")
-        return arguments[:at] + arguments[at + 2:]
-    return arguments
+def for_a_reader(arguments):
+    """A command line without where things were on this machine."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument in ("--raw", "--build"):
+            skip = not skip
+        else:
+            kept.append(argument)
+    return kept
 
 
 class Raw:
@@ -75,7 +78,7 @@ class Raw:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         self.file = open(path, "w", encoding="utf-8")
         now = datetime.datetime.now(datetime.timezone.utc)
-        command = [os.path.relpath(sys.argv[0], REPO), *without_raw(sys.argv[1:])]
+        command = [os.path.relpath(sys.argv[0], REPO), *for_a_reader(sys.argv[1:])]
         self.write({"header": {
             "suite": suite, "date": f"{now:%Y-%m-%d %H:%M} UTC", "commit": commit(),
             "command": " ".join(command), "rounds": rounds,

@@ -114,6 +114,10 @@ def memory_picture(samples, kinds, title):
     return svg.lines(title, "seconds", "MiB", series)
 
 
+def figure(value):
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def plain_table(samples, head):
     """Rows that are no comparison of kinds: the median of each column, with its range."""
     lines = [head["columns"]]
@@ -125,8 +129,9 @@ def plain_table(samples, head):
             if values and all(isinstance(value, str) for value in values):
                 line.append(values[-1])
             elif values:
-                line.append(f"{statistics.median(values):.4g}" + (
-                    "" if len(values) == 1 else f" [{min(values):.4g}..{max(values):.4g}]"))
+                line.append(figure(statistics.median(values)) + (
+                    "" if len(set(values)) == 1
+                    else f" [{figure(min(values))}..{figure(max(values))}]"))
             else:
                 line.append("-")
         lines.append(line)

@@ -191,9 +191,9 @@ def clients(server, work, raw_note):
             found.append(make(server, work))
         else:
             raw_note.append(f"{name} is not installed: scripts/install-deps.sh bench")
-    raw_note.append("geesefs is not measured: the Go module proxy does not give it out; nor "
-                    "goofys: one of the modules that it is built from is not given out; nor mountpoint-s3: "
-                    "the crate of that name is a placeholder, and Debian has no package")
+    raw_note.append("not measured: geesefs, which the Go module proxy does not give out; goofys, for "
+                    "one of the modules that it is built from is not given out; mountpoint-s3: the "
+                    "crate of that name is a placeholder, and Debian has no package")
     return found
 
 
