@@ -297,7 +297,7 @@ static void body_paths(void)
 	CHECK(is_readonly(path) && is_readonly(in_single));
 	CHECK(stat(in_secret, &st) == 0 && st.st_size == 1 && !exists("shown/late"));
 	st.st_size = 0;
-	for (int i = 0; i < 100 && st.st_size == 0; i++) {
+	for (int i = 0; i < 1500 && st.st_size == 0; i++) {
 		CHECK(stat(in_link, &st) == 0);
 		usleep(20000);
 	}
@@ -342,7 +342,7 @@ static void body_replaced(void)
 		_exit(0);
 	}
 	enter(&sandbox, &config);
-	for (int i = 0; i < 100 && st.st_size == 0; i++) {
+	for (int i = 0; i < 1500 && st.st_size == 0; i++) {
 		CHECK(stat(in_single, &st) == 0);
 		usleep(20000);
 	}
