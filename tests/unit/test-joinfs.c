@@ -30,6 +30,7 @@ struct fake {
 	_Atomic int calls, sessions, interrupts;
 	ssize_t result; /* of everything but LOOKUP and GETATTR */
 	bool hold;	/* keep the next request pending */
+	bool yields;	/* until it is interrupted */
 	struct fs_req *held;
 	uint64_t forgotten[8]; /* nodeids */
 	int forgets;
@@ -117,8 +118,15 @@ static void fake_session_free(struct fs_session *s)
 
 static void fake_session_interrupt(struct fs_session *s, uint64_t unique)
 {
+	struct fake *f = fake_of(s);
+	struct fs_req *req = f->yields ? f->held : NULL;
+
 	(void)unique;
-	atomic_fetch_add(&fake_of(s)->interrupts, 1);
+	atomic_fetch_add(&f->interrupts, 1);
+	if (!req)
+		return;
+	f->held = NULL;
+	fs_req_complete(req, -EINTR);
 }
 
 static bool fake_describe(struct fs_session *s, uint64_t nodeid, fs_tell_fn *tell, void *arg)
@@ -671,6 +679,40 @@ static void children_come_and_go_under_requests(void **state)
 	g->session = NULL;
 }
 
+/* As the FUSE layer does when a guest has left: the last of its requests takes the session along.
+ */
+static struct fs_session *leaving;
+
+static void last_done(struct fs_req *req, ssize_t result)
+{
+	leaving->fs->ops->session_free(leaving);
+	leaving = NULL;
+	call_done(req, result);
+}
+
+static void a_session_ends_by_the_removal_of_a_child(void **state)
+{
+	struct ground *g = *state;
+	struct call c;
+	uint64_t a;
+
+	alarm(60); /* a deadlock, else */
+	a = lookup(g, FUSE_ROOT_ID, "a", 0);
+	g->a.yields = g->a.hold = true;
+	call_init(&c, FUSE_WRITE, a);
+	c.req.complete = last_done;
+	leaving = g->session;
+	g->session = NULL;
+	fs_submit(leaving, &c.req);
+	assert_false(c.done);
+	joinfs_remove(g->join, &g->a.fs);
+	assert_int_equal(call_wait(&c), -EINTR);
+	assert_null(leaving);
+	assert_true(joinfs_unused(g->join, &g->a.fs));
+	assert_int_equal(g->a.sessions, 0);
+	alarm(0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 /* ---- What is told ---- */
@@ -749,6 +791,7 @@ static void children_count_what_they_are_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(a_session_ends_by_the_removal_of_a_child),
 		TEST(the_root_lists_children_and_what_leads_to_them),
 		TEST(our_directories_do_not_change),
 		TEST(paths_that_collide_are_refused),

@@ -8,8 +8,10 @@
  *	tell.c		counters, and what is known of a node
  *	window.c	files of children that are mapped
  *
- * Lock: joinfs.lock covers entries, children, the list of sessions, and which views there are.
- * It is not held while a child is called, but to end a view in joinfs_remove().
+ * Locks: joinfs.lock covers entries, children, the list of sessions, and which views there are. It
+ * is not held while a child is called. joinfs.close_lock, outside of it, is that of who ends the
+ * views of a child, and held meanwhile: a request that ends by it may be the last one of a session
+ * of ours, which then takes joinfs.lock to go.
  */
 #ifndef OVFS_FS_JOINFS_INTERNAL_H
 #define OVFS_FS_JOINFS_INTERNAL_H
@@ -56,6 +58,7 @@ struct entry {
 struct joinfs {
 	struct fs fs;
 	struct workers *workers;
+	pthread_mutex_t close_lock;
 	pthread_mutex_t lock;
 	struct list entries;
 	uint64_t last_id;
@@ -66,13 +69,15 @@ struct joinfs {
 	struct log_limit log_limit;
 };
 
-/* A session's share of a child. Lives until our session ends. */
+/* A session's share of a child. Lives until our session ends, and nobody is closing it. */
 struct view {
 	/* Requests inside, and VIEW_CLOSED when no more may come. The child's session is freed
 	 * by whoever leaves a closed view as the last. */
 	_Alignas(64) _Atomic uint64_t inside;
 	struct fs_session *session;
 	struct child *child;
+	_Atomic unsigned refs; /* our session's, and that of who closes it */
+	struct view *closing;  /* the next one; close_lock */
 };
 
 struct joinfs_session {
@@ -119,8 +124,14 @@ int view_make(struct joinfs_session *s, unsigned number);
 struct view *view_enter(struct joinfs_session *s, unsigned number);
 void view_leave(struct view *view);
 
-/* Nobody enters any more; ends what waits inside. */
-void view_close(struct view *view);
+/* Nobody enters any more. Unless it has ended: @view is entered, so that it does not yet, and
+ * view_end() is to follow. Takes no lock and calls nobody. */
+bool view_shut(struct view *view);
+/* Ends what waits inside, and leaves. */
+void view_end(struct view *view);
+
+void view_get(struct view *view);
+void view_put(struct view *view);
 
 /* ---- tell.c ---- */
 

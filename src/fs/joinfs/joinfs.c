@@ -184,25 +184,45 @@ static void child_clear(struct child *child)
 	child->fs = NULL;
 }
 
-static void views_close(struct joinfs *join, unsigned n)
+/* Lock held. All views of child @n, for views_end(). */
+static struct view *views_shut(struct joinfs *join, unsigned n)
 {
+	struct view *views = NULL;
 	struct list *pos;
 
 	list_for_each (pos, &join->sessions) {
 		struct view *view =
 			atomic_load(&list_entry(pos, struct joinfs_session, link)->views[n]);
 
-		if (view)
-			view_close(view);
+		if (!view || !view_shut(view))
+			continue;
+		view_get(view);
+		view->closing = views;
+		views = view;
+	}
+	return views;
+}
+
+/* Lock not held. */
+static void views_end(struct view *views)
+{
+	while (views) {
+		struct view *view = views;
+
+		views = view->closing;
+		view_end(view);
+		view_put(view);
 	}
 }
 
 void joinfs_remove(struct fs *fs, struct fs *child)
 {
 	struct joinfs *join = container_of(fs, struct joinfs, fs);
+	struct view *views = NULL;
 	struct list *pos, *tmp;
 	unsigned n;
 
+	pthread_mutex_lock(&join->close_lock);
 	pthread_mutex_lock(&join->lock);
 	n = child_find(join, child);
 	if (n) {
@@ -214,30 +234,38 @@ void joinfs_remove(struct fs *fs, struct fs *child)
 				entry_drop(e);
 		}
 		entries_prune(join);
-		views_close(join, n);
+		views = views_shut(join, n);
 		clock_gettime(CLOCK_REALTIME, &join->changed);
 	}
 	pthread_mutex_unlock(&join->lock);
+	views_end(views);
+	pthread_mutex_unlock(&join->close_lock);
 }
 
 bool joinfs_unused(struct fs *fs, struct fs *child)
 {
 	struct joinfs *join = container_of(fs, struct joinfs, fs);
+	struct view *views = NULL;
 	bool unused = true;
 	unsigned n;
 
+	pthread_mutex_lock(&join->close_lock);
 	pthread_mutex_lock(&join->lock);
 	n = child_find(join, child);
+	/* Again: a request that was inside may have begun to wait since. */
+	if (n && join->children[n].removed)
+		views = views_shut(join, n);
+	pthread_mutex_unlock(&join->lock);
+	views_end(views);
+	pthread_mutex_lock(&join->lock);
 	if (n) {
-		/* Again: a request that was inside may have begun to wait since. */
-		if (join->children[n].removed)
-			views_close(join, n);
 		unused = join->children[n].removed &&
 			 atomic_load_explicit(&join->children[n].views, memory_order_acquire) == 0;
 		if (unused)
 			child_clear(&join->children[n]);
 	}
 	pthread_mutex_unlock(&join->lock);
+	pthread_mutex_unlock(&join->close_lock);
 	return unused;
 }
 
@@ -289,9 +317,11 @@ void joinfs_session_free(struct fs_session *session)
 	for (unsigned n = 1; n <= JOINFS_CHILDREN_MAX; n++) {
 		struct view *view = atomic_load(&s->views[n]);
 
-		if (view)
-			view_close(view);
-		free(view);
+		if (!view)
+			continue;
+		if (view_shut(view))
+			view_end(view);
+		view_put(view);
 	}
 	free(s);
 }
@@ -320,6 +350,7 @@ struct err *joinfs_new(struct fs **out, struct workers *workers)
 		return err_errno(ENOMEM, "tree of directories");
 	join->fs.ops = &joinfs_ops;
 	join->workers = workers;
+	pthread_mutex_init(&join->close_lock, NULL);
 	pthread_mutex_init(&join->lock, NULL);
 	list_init(&join->entries);
 	list_init(&join->sessions);
@@ -338,6 +369,7 @@ void joinfs_free(struct fs *fs)
 		entry_drop(list_entry(join->entries.next, struct entry, link));
 	for (unsigned n = 1; n <= JOINFS_CHILDREN_MAX; n++)
 		child_clear(&join->children[n]);
+	pthread_mutex_destroy(&join->close_lock);
 	pthread_mutex_destroy(&join->lock);
 	free(join);
 }

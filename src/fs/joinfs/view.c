@@ -35,6 +35,7 @@ static struct view *view_new(struct child *child, const struct fs_negotiated *ne
 	if (!view)
 		return NULL;
 	atomic_init(&view->inside, 0);
+	atomic_init(&view->refs, 1);
 	view->child = child;
 	view->session = child->fs->ops->session_new(child->fs, negotiated);
 	if (!view->session) {
@@ -107,18 +108,33 @@ void view_leave(struct view *view)
 	child_drop(child);
 }
 
-void view_close(struct view *view)
+bool view_shut(struct view *view)
 {
 	uint64_t inside = atomic_load_explicit(&view->inside, memory_order_relaxed);
 
-	/* Entered once more, unless it has ended, so that it does not end meanwhile. */
 	do {
 		if (inside == VIEW_CLOSED)
-			return;
+			return false;
 	} while (!atomic_compare_exchange_weak_explicit(
 		&view->inside, &inside, (inside + 1) | VIEW_CLOSED, memory_order_acquire,
 		memory_order_relaxed));
-	if (inside & ~VIEW_CLOSED)
+	return true;
+}
+
+void view_end(struct view *view)
+{
+	if (atomic_load_explicit(&view->inside, memory_order_relaxed) != VIEW_CLOSED + 1)
 		view->session->fs->ops->session_interrupt(view->session, 0);
 	view_leave(view);
+}
+
+void view_get(struct view *view)
+{
+	atomic_fetch_add_explicit(&view->refs, 1, memory_order_relaxed);
+}
+
+void view_put(struct view *view)
+{
+	if (atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) == 1)
+		free(view);
 }
