@@ -361,15 +361,17 @@ static void orphans_save(struct window *w, const void *owner)
 	uint64_t seq = 0;
 
 	while ((copy = copy_of_all_next(w, owner, &seq)) != NULL) {
-		int ret = copy->orphan ? window_memory_write_back(copy->memory) : 0;
 		bool orphan;
+		int ret;
 
-		if (ret < 0)
-			log_lost(w, copy->nodeid, copy->offset, ret);
+		/* Ours to save, and to let go of: window_gone() may make one of it any time. */
 		pthread_mutex_lock(&w->lock);
 		orphan = copy->orphan;
 		copy->orphan = false;
 		pthread_mutex_unlock(&w->lock);
+		ret = orphan ? window_memory_write_back(copy->memory) : 0;
+		if (ret < 0)
+			log_lost(w, copy->nodeid, copy->offset, ret);
 		if (orphan)
 			copy_put(w, copy);
 		copy_put(w, copy);
