@@ -69,6 +69,9 @@ struct err *storage_prepare(struct storage *storage, struct generation *generati
 		if (!e)
 			part->then = storage_part(config, i);
 	}
+	if (!e && storage->fresh_count && storage->fresh_count > joinfs_room(storage->join))
+		e = err_new("so many directories were removed while guests were connected that "
+			    "there is no room for another one until these have gone");
 	if (e)
 		storage_discard(storage);
 	return e;

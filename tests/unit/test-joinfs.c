@@ -572,6 +572,7 @@ static void there_is_room_for_so_many(void **state)
 	struct fake *many = calloc(JOINFS_CHILDREN_MAX, sizeof(*many));
 	char path[16];
 
+	assert_int_equal(joinfs_room(g->join), JOINFS_CHILDREN_MAX - 2);
 	for (int i = 0; i < JOINFS_CHILDREN_MAX - 2; i++) {
 		many[i].fs.ops = &fake_ops;
 		snprintf(path, sizeof(path), "m%d", i);
@@ -579,8 +580,13 @@ static void there_is_room_for_so_many(void **state)
 	}
 	refuse(g, "more", &g->a);
 	assert_int_equal(lookup(g, FUSE_ROOT_ID, "m252", 0), TAG(255) | FUSE_ROOT_ID);
+	/* What a guest used is free when that has gone. */
+	joinfs_remove(g->join, &many[252].fs);
+	assert_true(joinfs_unused(g->join, &many[252].fs));
+	assert_int_equal(joinfs_room(g->join), 0);
 	g->join->ops->session_free(g->session);
 	g->session = NULL;
+	assert_int_equal(joinfs_room(g->join), 1);
 	free(many);
 }
 

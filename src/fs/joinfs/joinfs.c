@@ -120,22 +120,41 @@ static struct err *path_add(struct joinfs *join, const char *path, unsigned chil
 
 /* ---- Children ---- */
 
-/* A number that no session has a view of: an old nodeid must not name something new. */
-static unsigned child_number(struct joinfs *join)
+/* Whether no session has a view of it: an old nodeid must not name something new. Lock held. */
+static bool number_is_free(const struct joinfs *join, unsigned n)
+{
+	const struct list *pos;
+
+	if (join->children[n].fs)
+		return false;
+	list_for_each (pos, &join->sessions) {
+		if (atomic_load(&list_entry(pos, struct joinfs_session, link)->views[n]))
+			return false;
+	}
+	return true;
+}
+
+static unsigned child_number(const struct joinfs *join)
 {
 	for (unsigned i = 1; i <= JOINFS_CHILDREN_MAX; i++) {
 		unsigned n = (join->last_child + i - 1) % JOINFS_CHILDREN_MAX + 1;
-		struct list *pos;
-		bool used = join->children[n].fs != NULL;
 
-		list_for_each (pos, &join->sessions)
-			used |= atomic_load(
-					&list_entry(pos, struct joinfs_session, link)->views[n]) !=
-				NULL;
-		if (!used)
+		if (number_is_free(join, n))
 			return n;
 	}
 	return 0;
+}
+
+unsigned joinfs_room(struct fs *fs)
+{
+	struct joinfs *join = container_of(fs, struct joinfs, fs);
+	unsigned room = 0;
+
+	pthread_mutex_lock(&join->lock);
+	for (unsigned n = 1; n <= JOINFS_CHILDREN_MAX; n++)
+		room += number_is_free(join, n);
+	pthread_mutex_unlock(&join->lock);
+	return room;
 }
 
 struct err *joinfs_add(struct fs *fs, const char *path, struct fs *child)

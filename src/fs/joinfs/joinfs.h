@@ -49,6 +49,9 @@ struct err *joinfs_new(struct fs **out, struct workers *workers)
 struct err *joinfs_add(struct fs *join, const char *path, struct fs *child)
 	__attribute__((warn_unused_result));
 
+/* How many children joinfs_add() has room for. */
+unsigned joinfs_room(struct fs *join);
+
 /* Hides @child: what guests still ask of it is ESTALE. Nothing when it is not shown. */
 void joinfs_remove(struct fs *join, struct fs *child);
 
