@@ -30,7 +30,7 @@ static uint32_t ghost_size(const struct pool *pool, unsigned class)
 	uint64_t blocks = (uint64_t)pool->slabs_max * pool->class[class].per_slab;
 	uint32_t size = 64;
 
-	while (size < blocks)
+	while (size < blocks && size < 1u << 31)
 		size *= 2;
 	return size;
 }

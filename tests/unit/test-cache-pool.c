@@ -111,6 +111,27 @@ static void impossible_settings_are_refused(void **state)
 	expect_error(c, "at most");
 }
 
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+/* Addresses for it there may be, or not; it does not take for ever to say so. */
+static void a_pool_beyond_all_memory_is_made_or_refused(void **state)
+{
+	struct pool_config c = { .size = 12ull << 40,
+				 .block_sizes = { 4 * KIB, 2 * MIB },
+				 .classes = 2 };
+	struct pool *pool;
+	struct err *e;
+
+	(void)state;
+	alarm(60);
+	e = pool_new(&pool, &c, evict_clean, NULL);
+	if (e)
+		err_free(e);
+	else
+		pool_free(pool);
+	alarm(0);
+}
+#endif
+
 /* Whether it works depends on the host. When not, the message says what to do. */
 static void huge_pages_are_there_or_missed(void **state)
 {
@@ -355,6 +376,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(impossible_settings_are_refused),
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+		cmocka_unit_test(a_pool_beyond_all_memory_is_made_or_refused),
+#endif
 		cmocka_unit_test(huge_pages_are_there_or_missed),
 		cmocka_unit_test(the_budget_holds_all),
 		cmocka_unit_test(blocks_do_not_overlap),
