@@ -39,13 +39,31 @@ static size_t iov_next(struct iov_cursor *c, size_t len, void **base)
 	return len;
 }
 
+/*
+ * memcpy() in pieces. That of glibc 2.36 leaves "rep movsb" for ordinary loads and stores where a
+ * copy is as large as the second-level cache or larger, which on the processors tried (AMD EPYC,
+ * Zen 4, 1 MiB) makes one of 1 MiB a tenth slower than four of a fourth of it.
+ */
+#define COPY_PIECE ((size_t)256 << 10)
+
+static void copy(void *dst, const void *src, size_t len)
+{
+	while (len > COPY_PIECE) {
+		memcpy(dst, src, COPY_PIECE);
+		dst = (char *)dst + COPY_PIECE;
+		src = (const char *)src + COPY_PIECE;
+		len -= COPY_PIECE;
+	}
+	memcpy(dst, src, len);
+}
+
 size_t iov_read(struct iov_cursor *c, void *dst, size_t len)
 {
 	size_t done = 0, n;
 	void *base;
 
 	while (done < len && (n = iov_next(c, len - done, &base)) > 0) {
-		memcpy((char *)dst + done, base, n);
+		copy((char *)dst + done, base, n);
 		done += n;
 	}
 	return done;
@@ -57,7 +75,7 @@ size_t iov_write(struct iov_cursor *c, const void *src, size_t len)
 	void *base;
 
 	while (done < len && (n = iov_next(c, len - done, &base)) > 0) {
-		memcpy(base, (const char *)src + done, n);
+		copy(base, (const char *)src + done, n);
 		done += n;
 	}
 	return done;

@@ -79,6 +79,34 @@ static void writes_and_zeroes_across_segments(void **state)
 	}
 }
 
+/* Both ways, with ends on and beside a multiple of what is copied at once. */
+static void copies_what_is_large(void **state)
+{
+	static const size_t lengths[] = { 256 << 10,	   (256 << 10) + 1,  (512 << 10) - 1,
+					  (512 << 10) + 7, (1 << 20) + 4096, 3 << 20 };
+	static unsigned char from[(3 << 20) + 64], to[(3 << 20) + 64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (unsigned char)(i * 2654435761u >> 11);
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		for (int write = 0; write < 2; write++) {
+			size_t len = lengths[i];
+			struct iovec v[2] = { { (write ? to : from) + 3, len },
+					      { (write ? to : from) + 3 + len, 9 } };
+			struct iov_cursor c = iov_cursor(v, 2);
+
+			memset(to, 0, sizeof(to));
+			if (write)
+				assert_int_equal(iov_write(&c, from + 3, len + 5), len + 5);
+			else
+				assert_int_equal(iov_read(&c, to + 3, len + 5), len + 5);
+			assert_memory_equal(from + 3, to + 3, len + 5);
+			assert_int_equal(to[2] | to[3 + len + 5], 0);
+		}
+	}
+}
+
 static void take_describes_the_same_bytes(void **state)
 {
 	char data[DATA_MAX], joined[DATA_MAX];
@@ -124,6 +152,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_across_segments),
 		cmocka_unit_test(writes_and_zeroes_across_segments),
+		cmocka_unit_test(copies_what_is_large),
 		cmocka_unit_test(take_describes_the_same_bytes),
 		cmocka_unit_test(length_saturates),
 	};
