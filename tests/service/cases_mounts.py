@@ -3,6 +3,7 @@
 behind them."""
 
 import copy
+import os
 import threading
 import time
 
@@ -14,6 +15,7 @@ from ground.stage import at_most, case, check, equal, eventually, fails
 from ground.tools import pattern
 
 MIB = 1 << 20
+ROTATION_SECONDS = float(os.environ.get("OVFS_TEST_RELOAD_SECONDS", "20"))
 IMPATIENT = {"retry_settings": {"attempts": 2, "pause_first": "50ms", "pause_max": "200ms",
                                 "total": "3s"},
              "timeout_settings": {"silence_min": "1s", "silence_max": "2s", "server_max": "3s"}}
@@ -210,7 +212,7 @@ def rotation(stage):
     daemon = stage.daemon()
     work = Work(stage.mount_of(daemon))
     used = set()
-    end = time.monotonic() + 20
+    end = time.monotonic() + ROTATION_SECONDS
     try:
         while time.monotonic() < end:
             start = time.monotonic()

@@ -215,6 +215,10 @@ class OvfsOnBucket(Ovfs):
 
     def argv(self):
         path = self.socket + ".toml"
+        self.write(path)
+        return [*self.command, f"--config-file={path}"]
+
+    def write(self, path):
         tables = {"socket_settings": {"socket_path": self.socket, "tag": self.tag,
                                       "num_request_queues": self.queues}, **self.tables}
         if in_chroot():
@@ -224,7 +228,6 @@ class OvfsOnBucket(Ovfs):
             for name, keys in tables.items():
                 conf.write(f"[{name}]\n" + "".join(
                     f"{key} = {toml(value)}\n" for key, value in keys.items()))
-        return [*self.command, f"--config-file={path}"]
 
 
 class VirtiofsdRust(Daemon):
