@@ -2,8 +2,10 @@
 /* Errors, log lines, the loop and the worker pool do what their headers say. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -17,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "base/apart.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -141,6 +144,7 @@ static void on_task(struct loop_task *task)
 {
 	(void)task;
 	lt.order[lt.steps++] = 2;
+	loop_timer_arm(lt.loop, &lt.timer, 50000000);
 }
 
 static void *post_from_outside(void *arg)
@@ -159,7 +163,6 @@ static void loop_runs_posted_tasks_and_timers(void **state)
 	memset(&lt, 0, sizeof(lt));
 	assert_null(loop_new(&lt.loop));
 	loop_timer_init(&lt.timer, on_timer);
-	loop_timer_arm(lt.loop, &lt.timer, 50000000);
 	lt.task.run = on_task;
 	assert_int_equal(pthread_create(&thread, NULL, post_from_outside, &lt.task), 0);
 	loop_run(lt.loop);
@@ -237,6 +240,43 @@ static void workers_start_threads_while_others_block(void **state)
 	close(fd);
 }
 
+/* ---- What may not answer ---- */
+
+static int answer(void *arg)
+{
+	return *(int *)arg;
+}
+
+/* As long as the test runs. */
+static int hang(void *arg)
+{
+	for (unsigned i = 0; i < 6000 && kill(*(pid_t *)arg, 0) == 0; i++)
+		usleep(10000);
+	return 0;
+}
+
+static void what_hangs_is_left_alone(void **state)
+{
+	int good = 0, bad = -EIO, ends[2];
+	struct pollfd end = { .events = POLLIN };
+	pid_t self = getpid();
+
+	(void)state;
+	assert_int_equal(apart_run(answer, &good, 20000), 0);
+	assert_int_equal(apart_run(answer, &bad, 20000), -EIO);
+	assert_int_equal(apart_look_at_directory("/", 20000), 0);
+	assert_int_equal(apart_look_at_directory("/etc/passwd", 20000), -ENOTDIR);
+	assert_int_equal(apart_look_at_directory("/none", 20000), -ENOENT);
+	/* It keeps none of our descriptors open. */
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(apart_run(hang, &self, 10), -ETIMEDOUT);
+	close(ends[1]);
+	end.fd = ends[0];
+	assert_int_equal(poll(&end, 1, 20000), 1);
+	assert_int_equal(end.revents, POLLHUP);
+	close(ends[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +287,7 @@ int main(void)
 		cmocka_unit_test(loop_runs_posted_tasks_and_timers),
 		cmocka_unit_test(workers_run_everything_before_they_are_freed),
 		cmocka_unit_test(workers_start_threads_while_others_block),
+		cmocka_unit_test(what_hangs_is_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
