@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "base/log.h"
 #include "listener.h"
 
@@ -133,12 +134,23 @@ int host_note_root(struct host *host, const char *mount, const char *path, bool 
 	return 0;
 }
 
+struct err *host_check_root(const struct ovfs_mount *mount, const char *path)
+{
+	int ret = apart_look_at_directory(path, OVFS_ROOT_TIMEOUT_MS);
+
+	return ret < 0 ? err_errno(-ret, "mount %s: directory %s", mount->name, path) : NULL;
+}
+
 static struct err *host_add_root(struct host *host, const struct ovfs_mount *mount,
 				 const struct ovfs_backend *backend)
 {
 	const bool readonly = backend->storage.readonly;
+	struct err *e = NULL;
 
 	if (backend->storage.type == OVFS_STORAGE_FS) {
+		e = host_check_root(mount, backend->storage.root);
+		if (e)
+			return e;
 		host->roots[host->root_count++] = (struct sandbox_root){
 			.path = backend->storage.root,
 			.readonly = readonly,

@@ -70,6 +70,10 @@ unsigned host_stop_timeout_s(const struct ovfs_config *config);
 struct err *host_want_socket(struct host *host, const struct ovfs_mount *mount, const char *path,
 			     int *fd) __attribute__((warn_unused_result));
 
+/* Whether directory @path can be opened for @mount: one that hangs would take us with it. */
+struct err *host_check_root(const struct ovfs_mount *mount, const char *path)
+	__attribute__((warn_unused_result));
+
 /* Directory @path was given to the daemon for @mount, mounted read-only or not. -ENOMEM. */
 int host_note_root(struct host *host, const char *mount, const char *path, bool readonly);
 /* @mount cannot write to @path, whatever a configuration says. */

@@ -173,7 +173,9 @@ static struct err *add_part(struct reload_host *r, struct outgoing *out, size_t 
 	e = check_sandbox(r, then, part, before);
 	if (e || before || part->storage.type != OVFS_STORAGE_FS)
 		return e;
-	e = sandbox_open_root(&root, &r->host->isolation);
+	e = host_check_root(then, root.path);
+	if (!e)
+		e = sandbox_open_root(&root, &r->host->isolation);
 	if (!e && host_note_root(r->host, then->name, root.path, root.readonly) < 0) {
 		close(root.fd);
 		e = err_errno(ENOMEM, "directory %s", root.path);

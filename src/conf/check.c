@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "base/cleanup.h"
 #include "conf/build.h"
 #include "conf/schema.h"
@@ -26,7 +27,7 @@ static bool asks_system(const struct conf_section *section)
 static void check_root(const struct conf_section *section, const char *root)
 {
 	static const char key[] = "storage_settings.root";
-	struct stat st;
+	int ret;
 
 	if (!root) {
 		if (!conf_section_has(section, key))
@@ -37,14 +38,17 @@ static void check_root(const struct conf_section *section, const char *root)
 	}
 	if (!asks_system(section))
 		return;
-	if (stat(root, &st) < 0)
-		conf_section_problem(section, key, "\"%s\": %s, expected an existing directory",
-				     root, strerror(errno));
-	else if (!S_ISDIR(st.st_mode))
+	ret = apart_look_at_directory(root, OVFS_ROOT_TIMEOUT_MS);
+	if (ret == -ETIMEDOUT) /* of a file server that hangs: it is served already, or refused */
+		conf_load_warn(conf_section_load(section), "%s: \"%s\" does not answer", key, root);
+	else if (ret == -ENOTDIR)
 		conf_section_problem(section, key, "\"%s\" is not a directory", root);
-	else if (faccessat(AT_FDCWD, root, R_OK | X_OK, AT_EACCESS) < 0)
+	else if (ret == -EACCES)
 		conf_section_problem(section, key, "\"%s\" can not be read: %s", root,
-				     strerror(errno));
+				     strerror(-ret));
+	else if (ret < 0)
+		conf_section_problem(section, key, "\"%s\": %s, expected an existing directory",
+				     root, strerror(-ret));
 }
 
 static void check_socket_fd(const struct conf_section *section, int fd)

@@ -30,6 +30,8 @@ struct conf_load;
 #define OVFS_NAME_MAX 64	   /* bytes of a mount's name */
 #define OVFS_REQUEST_QUEUES_MAX 63 /* and hiprio makes 64 */
 
+#define OVFS_ROOT_TIMEOUT_MS 3000 /* for a look at a directory that is to be served */
+
 #define OVFS_SOCKET_FD_NONE (-1)
 #define OVFS_SOCKET_GID_NONE ((gid_t)UINT32_MAX)
 
@@ -300,7 +302,8 @@ struct conf_load *ovfs_config_load_new(struct conf_files *files);
  * Once the files and the command line are in: sets @config, which is the caller's, who frees
  * it whatever came of loading. Adds to the problems of @load what is missing, given twice, or does
  * not go together; and what the system has to say (the root a directory, the socket's folder),
- * unless the files are sealed: then it was asked elsewhere.
+ * unless the files are sealed: then it was asked elsewhere. A root that does not answer is no
+ * problem, but a warning: who wants to open it looks for himself.
  */
 void ovfs_config_check(struct conf_load *load, struct ovfs_config *config);
 
