@@ -7,6 +7,7 @@ import concurrent.futures
 import hashlib
 import os
 import struct
+import time
 
 from harness.daemon import OvfsOnBucket, OvfsWithWindow
 from harness.report import Failure
@@ -17,6 +18,12 @@ MIB = 1 << 20
 BIG = 128 * MIB
 # The last page of a file is not a whole one, as a rule.
 ODD = 5 * MIB + 1234
+
+
+class OvfsWithCopies(OvfsWithWindow):
+    """As it is by default."""
+
+    map = "copy"
 
 
 class BucketWithWindow(OvfsOnBucket):
@@ -47,7 +54,7 @@ def play(site, kind):
     with open(f"{site.export}/random", "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
 
-    daemons = [site.daemon(cls=OvfsWithWindow) for _ in range(2)]
+    daemons = [site.daemon(cls=OvfsWithWindow), site.daemon(cls=OvfsWithCopies)]
     plain = site.daemon(tag="plain")
     bucket = site.daemon(cls=BucketWithWindow, tag="bucket")
     first = site.guest(kind, sockets={"ovfs": daemons[0].socket, "plain": plain.socket,
@@ -72,6 +79,7 @@ def play(site, kind):
 
     changes(site, first, second)
     cuts(site, first)
+    cut_on_host(site, second)
     objects(first, digest)
 
     # Dies with mappings that it has written to.
@@ -125,3 +133,22 @@ def cuts(site, guest):
                             "rm $MNT/cut")
         if output.split("\n") != ["signal 7", "signal 7"]:
             raise Failure("not a bus error", output)
+
+
+def cut_on_host(site, guest):
+    """With copies it is nothing to the guest, until it opens the file again, nor to its QEMU."""
+    path = f"{site.export}/host-cut"
+    fill(path, 4 * MIB, 0)
+    job = guest.start(f"daxop wait $MNT/host-cut {3 * MIB} 60", 100)
+    deadline = time.monotonic() + 60
+    while not os.path.exists(f"{path}.ready"):
+        if time.monotonic() > deadline:
+            raise Failure("the guest has not mapped the file")
+        time.sleep(0.05)
+    os.truncate(path, 0)
+    with open(f"{path}.go", "wb"):
+        pass
+    _, output = guest.wait(job)
+    if output != f"value {3 * MIB}":
+        raise Failure("not what was mapped", output)
+    guest.must(". $GUEST_DIR/lib.sh; within 10 sh -c '[ $(stat -c %s $MNT/host-cut) = 0 ]'")
