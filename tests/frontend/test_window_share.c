@@ -304,25 +304,31 @@ static void memory_counts_once(void **state)
 #define DIRECTORY(path, storage)                                                                   \
 	"[[mount.directory]]\npath = \"" path "\"\n[mount.directory.storage_settings]\n" storage
 
+#define MOUNT                                                                                      \
+	"[cache_settings]\nsize = \"64MiB\"\n[log]\nlevel = \"debug\"\n"                           \
+	"[[mount]]\nname = \"m\"\n[mount.socket_settings]\n"                                       \
+	"socket_path = [\"%D/socket\", \"%D/socket.1\"]\n"                                         \
+	"[mount.dax_settings]\nenabled = true\nwindow_size = \"64MiB\"\n"
+#define DISK DIRECTORY("disk", "type = \"fs\"\nroot = \"%D/root\"\n")
+#define OBJECTS DIRECTORY("objects", "type = \"memory\"\n")
+
+static void begin_joined(void)
+{
+	daemon_make(&daemon_[0]);
+	daemon_configure(&daemon_[0], MOUNT DISK OBJECTS, SAVE_IN_PLACE);
+	daemon_restart(&daemon_[0]);
+	daemon_log_wait(&daemon_[0], " started ", 1);
+	connect_all(VUC_WINDOW_QEMU);
+}
+
 /* Directories of a mount: each its own storage, all in the one window. */
 static void directories_have_windows(void **state)
 {
-	static const char text[] =
-		"[cache_settings]\nsize = \"64MiB\"\n"
-		"[log]\nlevel = \"debug\"\n[[mount]]\nname = \"m\"\n"
-		"[mount.socket_settings]\n"
-		"socket_path = [\"%D/socket\", \"%D/socket.1\"]\n"
-		"[mount.dax_settings]\nenabled = true\nwindow_size = \"64MiB\"\n" DIRECTORY(
-			"disk", "type = \"fs\"\nroot = \"%D/root\"\n")
-			DIRECTORY("objects", "type = \"memory\"\n");
 	static const char *const names[] = { "disk", "objects" };
 	struct fuse_entry_out dir[2];
 
 	(void)state;
-	daemon_make(&daemon_[0]);
-	daemon_configure(&daemon_[0], text, SAVE_IN_PLACE);
-	daemon_restart(&daemon_[0]);
-	connect_all(VUC_WINDOW_QEMU);
+	begin_joined();
 	for (unsigned n = 0; n < 2; n++) {
 		struct fuse_entry_out e;
 
@@ -338,12 +344,44 @@ static void directories_have_windows(void **state)
 	finish();
 }
 
+/* What is mapped stays when its directory goes, and is saved; then the directory is gone. */
+static void directory_goes(void **state)
+{
+	struct fuse_entry_out dir, e;
+	uint64_t node, fh, word = 0;
+	int fd, ret = 0;
+
+	(void)state;
+	begin_joined();
+	assert_ok(fuc_lookup(&guest_[0].f, FUSE_ROOT_ID, "disk", &dir));
+	node = make_file(dir.nodeid, "file", SLOT, 5, &fh);
+	assert_ok(fuc_map(&guest_[0].f, node, 0, SLOT, R | W, 0));
+	fd = open(daemon_path(&daemon_[0], "file"), O_RDONLY);
+	assert_true(fd >= 0);
+	daemon_configure(&daemon_[0], MOUNT OBJECTS, SAVE_IN_PLACE);
+	for (unsigned wait = 0; wait < 600 && ret == 0; wait++) {
+		usleep(50000);
+		ret = fuc_lookup(&guest_[0].f, FUSE_ROOT_ID, "disk", &e);
+	}
+	assert_int_equal(ret, -ENOENT);
+	assert_int_equal(fuc_map(&guest_[0].f, node, 0, SLOT, R, SLOT), -ESTALE);
+	assert_int_equal(word_at(0, 4096), 4096 + 5);
+	put_word(0, 4096, 47);
+	assert_ok(fuc_unmap(&guest_[0].f, node, 0, SLOT));
+	assert_int_equal(pread(fd, &word, sizeof(word), 4096), sizeof(word));
+	assert_int_equal(word, 47);
+	close(fd);
+	daemon_log_wait(&daemon_[0], " directory_removed ", 1);
+	assert_ok(fuc_lookup(&guest_[0].f, FUSE_ROOT_ID, "objects", &dir));
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(copies_are_shared),	    cmocka_unit_test(unasked_is_not_shown),
 		cmocka_unit_test(readonly_is_sealed),	    cmocka_unit_test(memory_counts_once),
-		cmocka_unit_test(directories_have_windows),
+		cmocka_unit_test(directories_have_windows), cmocka_unit_test(directory_goes),
 	};
 
 	return cmocka_run_group_tests_name("window-share", tests, NULL, NULL);
