@@ -312,13 +312,48 @@ static void memory_counts_once(void **state)
 #define DISK DIRECTORY("disk", "type = \"fs\"\nroot = \"%D/root\"\n")
 #define OBJECTS DIRECTORY("objects", "type = \"memory\"\n")
 
-static void begin_joined(void)
+static void begin_with(const char *text)
 {
 	daemon_make(&daemon_[0]);
-	daemon_configure(&daemon_[0], MOUNT DISK OBJECTS, SAVE_IN_PLACE);
+	daemon_configure(&daemon_[0], text, SAVE_IN_PLACE);
 	daemon_restart(&daemon_[0]);
 	daemon_log_wait(&daemon_[0], " started ", 1);
 	connect_all(VUC_WINDOW_QEMU);
+}
+
+/* A mount that becomes read-only is so for what is mapped, too. */
+static void reload_to_readonly(void **state)
+{
+	static const char *const storages[] = { "type = \"memory\"\n",
+						"type = \"fs\"\nroot = \"%D/root\"\n" };
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		char text[2][1024];
+		uint64_t node, fh;
+
+		for (unsigned readonly = 0; readonly < 2; readonly++)
+			snprintf(text[readonly], sizeof(text[0]),
+				 "%s[mount.storage_settings]\n%sreadonly = %s\n", MOUNT,
+				 storages[i], readonly ? "true" : "false");
+		begin_with(text[0]);
+		node = make_file(FUSE_ROOT_ID, "file", SLOT, 0, &fh);
+		assert_ok(fuc_map(&guest_[0].f, node, 0, SLOT, R | W, 0));
+		put_word(0, 4096, 51);
+		assert_ok(fuc_fsync(&guest_[0].f, node, fh, false));
+		daemon_configure(&daemon_[0], text[1], SAVE_IN_PLACE);
+		daemon_log_wait(&daemon_[0], " reloaded ", 1);
+		put_word(0, 8192, 52);
+		assert_int_equal(fuc_syncfs(&guest_[0].f, FUSE_ROOT_ID), -EROFS);
+		assert_int_equal(fuc_map(&guest_[0].f, node, 0, SLOT, R | W, SLOT), -EROFS);
+		daemon_configure(&daemon_[0], text[0], SAVE_IN_PLACE);
+		daemon_log_wait(&daemon_[0], " reloaded ", 2);
+		assert_ok(fuc_syncfs(&guest_[0].f, FUSE_ROOT_ID));
+		assert_ok(fuc_unmap(&guest_[0].f, node, 0, SLOT));
+		assert_int_equal(read_word(0, node, fh, 4096), 51);
+		assert_int_equal(read_word(0, node, fh, 8192), 52);
+		finish();
+	}
 }
 
 /* Directories of a mount: each its own storage, all in the one window. */
@@ -328,7 +363,7 @@ static void directories_have_windows(void **state)
 	struct fuse_entry_out dir[2];
 
 	(void)state;
-	begin_joined();
+	begin_with(MOUNT DISK OBJECTS);
 	for (unsigned n = 0; n < 2; n++) {
 		struct fuse_entry_out e;
 
@@ -352,7 +387,7 @@ static void directory_goes(void **state)
 	int fd, ret = 0;
 
 	(void)state;
-	begin_joined();
+	begin_with(MOUNT DISK OBJECTS);
 	assert_ok(fuc_lookup(&guest_[0].f, FUSE_ROOT_ID, "disk", &dir));
 	node = make_file(dir.nodeid, "file", SLOT, 5, &fh);
 	assert_ok(fuc_map(&guest_[0].f, node, 0, SLOT, R | W, 0));
@@ -382,6 +417,7 @@ int main(void)
 		cmocka_unit_test(copies_are_shared),	    cmocka_unit_test(unasked_is_not_shown),
 		cmocka_unit_test(readonly_is_sealed),	    cmocka_unit_test(memory_counts_once),
 		cmocka_unit_test(directories_have_windows), cmocka_unit_test(directory_goes),
+		cmocka_unit_test(reload_to_readonly),
 	};
 
 	return cmocka_run_group_tests_name("window-share", tests, NULL, NULL);

@@ -119,6 +119,9 @@ static ssize_t window_write(struct fs_window_file *file, const void *buf, size_t
 	struct statx stx;
 	ssize_t n;
 
+	/* A reload has made it so, while guests had it mapped. */
+	if (container_of(file->fs, struct filefs, fs)->config.readonly)
+		return -EROFS;
 	/* The end of a file never moves by this. */
 	n = filefs_stat_fd(file->fd, &stx);
 	if (n < 0)

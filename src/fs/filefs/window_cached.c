@@ -117,6 +117,9 @@ static ssize_t window_write(struct fs_window_file *file, const void *buf, size_t
 	ssize_t n;
 	int ret;
 
+	/* A reload has made it so, while guests had it mapped. */
+	if (window_fs(file)->config.readonly)
+		return -EROFS;
 	/* The end of a file never moves by this. */
 	if (offset >= end)
 		return 0;

@@ -148,6 +148,9 @@ static ssize_t window_write(struct fs_window_file *file, const void *buf, size_t
 	struct iov_cursor from;
 	ssize_t n;
 
+	/* A reload has made it so, while guests had it mapped. */
+	if (atomic_load(&window_fs(file)->config.readonly))
+		return -EROFS;
 	/* The end of a file never moves by this. */
 	if (offset >= end)
 		return 0;
