@@ -53,10 +53,12 @@ def odd_files(stage):
         error = operator.ask("status")["configuration"]["error"]
         check(error and word in error, f"{what}: the error is {error}")
         equal(mount.read_file("a"), b"x", what)
+        equal(operator.metrics().sum("ovfs_config_last_reload_successful"), 0, what)
     remove(path)
     shutil.copy(kept, path)
     operator.run("reload")
     equal(operator.ask("status")["configuration"]["error"], None)
+    equal(operator.metrics().sum("ovfs_config_last_reload_successful"), 1)
     # As a secret, and included, it is no better.
     fifo = f"{stage.dir}/fifo"
     os.mkfifo(fifo)
