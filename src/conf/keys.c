@@ -393,7 +393,7 @@ static const struct conf_key keys_reload[] = {
 
 static const struct conf_key keys_dax[] = {
 	{ .name = "enabled",
-	  .doc = "Offer a DAX window: guests map files of the host into their memory, without a "
+	  .doc = "Offer a DAX window: guests map files into their memory, without a "
 		 "copy of their own. Needs a hypervisor that knows it.",
 	  .type = CONF_BOOL,
 	  .standard = "false",

@@ -55,8 +55,9 @@ unsigned joinfs_room(struct fs *join);
 /* Hides @child: what guests still ask of it is ESTALE. Nothing when it is not shown. */
 void joinfs_remove(struct fs *join, struct fs *child);
 
-/* After joinfs_remove(): no request is inside of @child any more, and none of our sessions uses
- * it. Interrupts what waits there without bound; to be asked again until true. */
+/* After joinfs_remove(): no request is inside of @child any more, no guest has a file of it in its
+ * window, and none of our sessions uses it. Interrupts what waits there without bound; to be
+ * asked again until true. */
 bool joinfs_unused(struct fs *join, struct fs *child);
 
 #define JOINFS_PATH_MAX 1024 /* bytes of a path that is told, with the NUL; its end */
