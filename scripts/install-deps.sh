@@ -123,9 +123,11 @@ install_packages()
 	[ -n "$need" ] || return 0
 	apt_update
 	say "installing: $need"
+	# A file in /etc that somebody changed stays what it is: dpkg would ask.
 	# shellcheck disable=SC2086 # a list of words
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -qq \
 		-o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
+		-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
 		install --no-install-recommends $need >"$log" 2>&1 || {
 		tail -n 30 "$log" >&2
 		die "apt-get could not install: $need"
