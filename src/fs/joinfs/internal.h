@@ -75,6 +75,7 @@ struct view {
 	 * by whoever leaves a closed view as the last. */
 	_Alignas(64) _Atomic uint64_t inside;
 	struct fs_session *session;
+	struct fs_session *outer; /* ours, whose share it is */
 	struct child *child;
 	_Atomic unsigned refs; /* our session's, and that of who closes it */
 	struct view *closing;  /* the next one; close_lock */

@@ -76,6 +76,8 @@ static void join_take_back(struct fs_req *req)
 
 	req->nodeid |= req->nodeid_tag;
 	req->nodeid_tag = 0;
+	/* The child's may be gone as soon as we have left. */
+	req->session = view->outer;
 	req->complete = req->outer.complete;
 	view_leave(view);
 }

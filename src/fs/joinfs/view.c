@@ -68,6 +68,7 @@ int view_make(struct joinfs_session *s, unsigned number)
 		return -ENOMEM;
 	}
 	view->session->inode_dax = s->session.inode_dax;
+	view->outer = &s->session;
 	pthread_mutex_lock(&join->lock);
 	removed = child->removed;
 	used = !removed && !atomic_load_explicit(&s->views[number], memory_order_relaxed);
