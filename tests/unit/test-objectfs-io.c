@@ -62,6 +62,36 @@ static void test_sizes(void **state)
 	assert_string_equal(ox_bucket(ox, "f"), "");
 }
 
+/* Somebody asks for attributes just between the two steps of OPEN, when the node counts as closed.
+ */
+static void test_looked_at_while_opened(void **state)
+{
+	struct ox *ox = *state;
+	struct objectfs_session *s = objectfs_session_of(ox->session);
+	struct objectfs *fs = objectfs_of(s);
+	struct fuse_entry_out e;
+	struct fuse_attr attr;
+	struct cache_file *file;
+	struct node *n;
+	uint64_t fh;
+
+	ox_put(ox, "f", "text");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	tree_lock(&fs->tree);
+	n = node_get(&fs->tree, e.nodeid);
+	assert_int_equal(file_get(fs, n, &file), 0);
+	tree_unlock(&fs->tree);
+	assert_int_equal(ox_getattr(ox, e.nodeid, &attr), 0);
+	assert_int_equal(handle_add(s, n, file, NULL, HANDLE_READ | HANDLE_WRITE, &fh), 0);
+	node_put_unlocked(&fs->tree, n);
+	assert_int_equal(ox_write(ox, fh, "more text", 9, 0), 9);
+	assert_int_equal(ox_getattr(ox, e.nodeid, &attr), 0);
+	assert_int_equal(attr.size, 9);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_int_equal(ox_getattr(ox, e.nodeid, &attr), 0);
+	assert_int_equal(attr.size, 9);
+}
+
 static void test_sync_flag(void **state)
 {
 	struct ox *ox = *state;
@@ -300,6 +330,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_write),
 		TEST(test_sizes),
+		TEST(test_looked_at_while_opened),
 		TEST(test_sync_flag),
 		TEST(test_times),
 		TEST(test_keep_cache),

@@ -56,6 +56,10 @@ int handle_add(struct objectfs_session *s, struct node *node, struct cache_file 
 	tree_lock(t);
 	node_hold(node);
 	node->opens++;
+	/* Since the caller got the file, somebody may have looked at the node, found it closed and
+	 * clean, and let go of it: file_digest(). */
+	if (file && !node->file)
+		node->file = cache_file_ref(file);
 	tree_unlock(t);
 	*fh = slot_id(h);
 	slot_publish(h);
