@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/loop.h"
 #include "base/util.h"
 #include "cache/file.h"
@@ -50,15 +49,6 @@ struct cache_fetch {
 	char key[];
 };
 
-struct revalidation {
-	struct store_op op;
-	struct cache_file *file;
-	struct list waiters;
-	uint64_t sent_ns;
-	char etag[STORE_ETAG_MAX];
-	char key[];
-};
-
 static uint64_t place_end(const struct map_place *place)
 {
 	return place->start + place->size;
@@ -81,7 +71,7 @@ static void waiters_take(struct list *from, struct list *to, uint64_t start, uin
 	}
 }
 
-static void waiters_wake(struct list *list, int error)
+void fetch_wake(struct list *list, int error)
 {
 	struct list *pos;
 
@@ -159,27 +149,7 @@ static void fetch_progress(struct store_op *op, uint64_t done)
 	fetch_arrive(cf, done);
 	waiters_take(&cf->waiters, &ready, cf->start, cf->length, cf->fill ? 0 : done, false);
 	pthread_mutex_unlock(&cf->file->lock);
-	waiters_wake(&ready, 0);
-}
-
-/* The base is not what the storage has: 0 when that is our own doing, so that it is worth to look
- * again; -EIO when it may be, and the next commit will know; or -ESTALE. Under the lock. */
-static int file_base_lost(struct cache_file *f, const char *etag, const char *key)
-{
-	/* A version of ours may be there already, though we do not know its name yet. */
-	if (strcmp(f->base.etag, etag) != 0 || strcmp(f->key, key) != 0 || f->replacing)
-		return 0;
-	if (f->doubt[0][0])
-		return -EIO;
-	if (file_is(f, FILE_UNLINKED | FILE_REPLACED) || file_in_place(f))
-		return -ESTALE;
-	log_info("object_changed", "key=\"%s\" version=%s", f->key, etag);
-	/* With changes of ours on top it stays, for the commit to find the conflict. */
-	if (!atomic_load_explicit(&f->dirty, memory_order_relaxed)) {
-		atomic_fetch_or_explicit(&f->flags, FILE_REPLACED, memory_order_release);
-		table_remove(f);
-	}
-	return -ESTALE;
+	fetch_wake(&ready, 0);
 }
 
 /* Gives up the blocks that did not arrive. Under the lock. */
@@ -222,13 +192,13 @@ static void fetch_complete(struct store_op *op)
 		if (result == -ENOENT || result == -ERANGE)
 			result = -ESTALE;
 		if (result == -ESTALE)
-			result = file_base_lost(f, cf->etag, cf->key);
+			result = fetch_base_lost(f, cf->etag, cf->key);
 	}
 	list_remove(&cf->file_link);
 	waiters_take(&cf->waiters, &waiters, 0, 0, 0, true);
 	pthread_cond_broadcast(&f->changed);
 	pthread_mutex_unlock(&f->lock);
-	waiters_wake(&waiters, result);
+	fetch_wake(&waiters, result);
 	storage_room(s);
 	free(cf->sink);
 	free(cf);
@@ -549,75 +519,4 @@ void fetch_settle(struct cache_file *f, uint64_t start)
 			return;
 		pthread_cond_wait(&f->changed, &f->lock);
 	}
-}
-
-/* ---- Revalidation ---- */
-
-bool fetch_expired(const struct cache_file *f)
-{
-	const struct storage_config *config = &f->storage->config;
-
-	if (!config->expiration || atomic_load_explicit(&f->dirty, memory_order_relaxed) ||
-	    file_is(f, FILE_CREATED | FILE_UNLINKED | FILE_REPLACED))
-		return false;
-	return loop_now_ns() - atomic_load_explicit(&f->validated_ns, memory_order_relaxed) >
-	       config->expiration_ns;
-}
-
-static void revalidated(struct store_op *op)
-{
-	struct revalidation *r = container_of(op, struct revalidation, op);
-	struct cache_file *f = r->file;
-	struct cache_storage *s = f->storage;
-	int result = op->result;
-	struct list waiters;
-
-	list_init(&waiters);
-	pthread_mutex_lock(&f->lock);
-	if (result == 0 && file_in_place(f))
-		inplace_found(f, r->etag, &op->meta);
-	else if (result == -ENOENT || (result == 0 && strcmp(op->meta.etag, r->etag) != 0))
-		result = file_base_lost(f, r->etag, r->key);
-	if (result == 0 && !strcmp(f->base.etag, op->meta.etag))
-		atomic_store_explicit(&f->validated_ns, r->sent_ns, memory_order_relaxed);
-	f->revalidation = NULL;
-	waiters_take(&r->waiters, &waiters, 0, 0, 0, true);
-	pthread_mutex_unlock(&f->lock);
-	waiters_wake(&waiters, result);
-	free(r);
-	file_put(f);
-	storage_end(s);
-}
-
-int fetch_revalidate(struct cache_file *f, struct cache_wait *w)
-{
-	struct revalidation *r = f->revalidation;
-	size_t key_size = strlen(f->key) + 1;
-
-	if (!r) {
-		r = calloc(1, sizeof(*r) + key_size);
-		if (!r)
-			return -ENOMEM;
-		memcpy(r->key, f->key, key_size);
-		memcpy(r->etag, f->base.etag, sizeof(r->etag));
-		list_init(&r->waiters);
-		r->file = file_ref(f);
-		r->sent_ns = loop_now_ns();
-		r->op.opcode = STORE_STAT;
-		r->op.key = r->key;
-		r->op.complete = revalidated;
-		f->revalidation = r;
-		storage_begin(f->storage);
-		store_submit(f->storage->config.store, &r->op);
-	}
-	list_push_back(&r->waiters, &w->link);
-	return 0;
-}
-
-void cache_file_validated(struct cache_file *f, const struct store_meta *meta)
-{
-	pthread_mutex_lock(&f->lock);
-	if (!strcmp(f->base.etag, meta->etag))
-		atomic_store_explicit(&f->validated_ns, loop_now_ns(), memory_order_relaxed);
-	pthread_mutex_unlock(&f->lock);
 }

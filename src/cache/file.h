@@ -5,7 +5,8 @@
  *	table.c		key -> file, life of files, versions
  *	map.c		offset -> block
  *	read.c		hits
- *	fetch.c		misses: one GET for many blocks, waiters, revalidation
+ *	fetch.c		misses: one GET for many blocks, waiters
+ *	revalidate.c	whether what is cached is what there is
  *	readahead.c	what to fetch before it is asked for
  *	write.h		the other half: write.c, truncate.c, commit.c, upload.c, cleaner.c, ...
  *	storage.c	putting it together
@@ -309,15 +310,23 @@ int fetch_wait(struct cache_file *f, uint64_t start, uint64_t end, bool patient)
 /* Waits until no fetch is under way at @start or beyond; the lock as above. */
 void fetch_settle(struct cache_file *f, uint64_t start);
 
-/* The same, when the base may be another by now: asks the storage, and wakes @wait. Under the
- * lock. -ENOMEM. */
-int fetch_revalidate(struct cache_file *f, struct cache_wait *wait);
+/* Wakes all of @list, cache_wait.link, which is the caller's. No lock held. */
+void fetch_wake(struct list *list, int error);
 /* What is being fetched of [@start, @end) is not what is there any more: it is dropped when it
  * arrives, and who waits for it looks again. Under the lock. */
 void fetch_obsolete(struct cache_file *f, uint64_t start, uint64_t end);
 
+/* ---- revalidate.c ---- */
+
+/* As fetch_park(), when the base may be another by now: asks the storage, and wakes @wait. Under
+ * the lock. -ENOMEM. */
+int fetch_revalidate(struct cache_file *f, struct cache_wait *w);
 /* Whether the time that the base is believed in has run out. */
 bool fetch_expired(const struct cache_file *f);
+/* The storage does not have the base, @etag under @key, any more: 0 when that is our own doing, so
+ * that it is worth to look again; -EIO when it may be, and the next commit will know; or -ESTALE.
+ * Under the lock. */
+int fetch_base_lost(struct cache_file *f, const char *etag, const char *key);
 
 /* ---- inplace.c ---- */
 
