@@ -13,7 +13,6 @@
  */
 #include "store/services/s3/transfer.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,7 +24,6 @@
 
 #define NSEC_PER_MSEC 1000000ull
 #define WIRE_BUFFER (256L << 10)
-#define WIRE_HEADER_MAX 8192	 /* bytes of one header line; longer ones are ignored */
 #define WIRE_CONNECTION_AGE 100L /* seconds that an idle connection is kept */
 
 struct s3_wire_slot {
@@ -58,131 +56,6 @@ struct s3_wire {
 };
 
 static void wire_run(struct s3_wire *wire);
-
-/* ---- Answers ---- */
-
-static size_t write_body(char *data, size_t size, size_t count, void *arg)
-{
-	struct s3_transfer *transfer = arg;
-	size_t len = size * count;
-
-	if (transfer->cancelled)
-		return len + 1;
-	if (!transfer->answered) {
-		transfer->verdict = -EIO;
-		return len + 1;
-	}
-	transfer->verdict = transfer->ops->data(transfer, data, len);
-	return transfer->verdict ? len + 1 : len;
-}
-
-/* "HTTP/1.1 200 OK" */
-static unsigned parse_status(const char *line, size_t len)
-{
-	const char *space = memchr(line, ' ', len);
-	unsigned status = 0;
-
-	if (!space || len - (size_t)(space - line) < 4)
-		return 0;
-	for (int i = 1; i <= 3; i++) {
-		if (!isdigit((unsigned char)space[i]))
-			return 0;
-		status = status * 10 + (unsigned)(space[i] - '0');
-	}
-	return status;
-}
-
-static void header_line(struct s3_transfer *transfer, const char *line, size_t len)
-{
-	char text[WIRE_HEADER_MAX], *value;
-	const char *colon = memchr(line, ':', len);
-	size_t name_len;
-
-	if (!colon || len >= sizeof(text))
-		return;
-	memcpy(text, line, len);
-	name_len = (size_t)(colon - line);
-	text[name_len] = '\0';
-	for (size_t i = 0; i < name_len; i++)
-		text[i] = (char)tolower((unsigned char)text[i]);
-	while (len > name_len + 1 && isspace((unsigned char)text[len - 1]))
-		len--;
-	text[len] = '\0';
-	for (value = text + name_len + 1; isspace((unsigned char)*value); value++)
-		;
-	transfer->ops->header(transfer, text, value);
-}
-
-static size_t write_header(char *line, size_t size, size_t count, void *arg)
-{
-	struct s3_transfer *transfer = arg;
-	size_t len = size * count;
-
-	if (transfer->cancelled)
-		return len + 1;
-	if (transfer->answered) /* a trailer */
-		return len;
-	if (transfer->status == 0 || transfer->status / 100 == 1) {
-		if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
-			transfer->status = parse_status(line, len);
-		return len;
-	}
-	if (len > 2) {
-		header_line(transfer, line, len);
-		return len;
-	}
-	transfer->answered = true;
-	transfer->verdict = transfer->ops->headers_done(transfer);
-	return transfer->verdict ? len + 1 : len;
-}
-
-/* ---- Bodies of requests ---- */
-
-static size_t read_body(char *buffer, size_t size, size_t count, void *arg)
-{
-	struct s3_transfer *transfer = arg;
-	uint64_t left, position;
-	size_t len;
-
-	if (transfer->cancelled)
-		return CURL_READFUNC_ABORT;
-	left = iov_len(&transfer->unsent);
-	left -= MIN(left, iov_len(&transfer->body) - transfer->body_len);
-	len = iov_read(&transfer->unsent, buffer, (size_t)MIN(left, (uint64_t)size * count));
-	position = transfer->body_len - (left - len);
-	if (position > transfer->sent) {
-		transfer->sent = position;
-		transfer->ops->sent(transfer, position);
-	}
-	return len;
-}
-
-/* libcurl begins again: the connection that it reused was dead. */
-static int seek_body(void *arg, curl_off_t offset, int origin)
-{
-	struct s3_transfer *transfer = arg;
-
-	if (origin != SEEK_SET || offset < 0)
-		return CURL_SEEKFUNC_CANTSEEK;
-	transfer->unsent = transfer->body;
-	iov_skip(&transfer->unsent, (size_t)offset);
-	return CURL_SEEKFUNC_OK;
-}
-
-/* A connection is ready for the request; libcurl does so again by itself when a kept one
- * was dead. */
-static int before_request(void *arg, char *remote, char *local, int remote_port, int local_port)
-{
-	struct s3_transfer *transfer = arg;
-	bool again = transfer->begun;
-
-	(void)remote;
-	(void)local;
-	(void)remote_port;
-	(void)local_port;
-	transfer->begun = true;
-	return again && !transfer->repeatable ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
-}
 
 /* ---- Sockets and the timer ---- */
 
@@ -513,11 +386,7 @@ static bool slot_setup(struct s3_wire *wire, struct s3_wire_slot *slot)
 		return false;
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, slot);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->error);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_body);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, write_header);
-	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_body);
-	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, seek_body);
-	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+	s3_transfer_callbacks(easy);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, WIRE_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, WIRE_BUFFER);
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);

@@ -107,6 +107,10 @@ void s3_wire_cancel(struct s3_wire *wire, struct s3_transfer *transfer);
 /* Connections with a transfer on them, of those that there may be. Any thread. */
 void s3_wire_usage(const struct s3_wire *wire, unsigned *busy, unsigned *max);
 
+/* transfer_data.c: has libcurl take bodies from, and give answers to, the transfer that is the
+ * argument of the handle's callbacks. */
+void s3_transfer_callbacks(CURL *easy);
+
 /* Proxy, certificates and protocols for a handle that is not of this wire. Any thread. */
 bool s3_wire_configure(const struct s3_wire *wire, CURL *easy);
 
