@@ -128,6 +128,12 @@ static void mount_port_retired(void *ctx, struct port *port)
 	port_free(port);
 }
 
+static const enum virtio_poll virtio_poll_of[] = {
+	[OVFS_POLL_AUTO] = VIRTIO_POLL_AUTO,
+	[OVFS_POLL_LATENCY] = VIRTIO_POLL_LATENCY,
+	[OVFS_POLL_THROUGHPUT] = VIRTIO_POLL_THROUGHPUT,
+};
+
 static const struct port_ops mount_port_ops = { .retired = mount_port_retired };
 
 struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *config)
@@ -137,7 +143,7 @@ struct port_config mount_port_config(struct mount *m, const struct ovfs_mount *c
 		.tag = config->socket.tag,
 		.num_request_queues = config->socket.num_request_queues,
 		.poll_us = config->socket.poll_us,
-		.poll_always = config->socket.poll == OVFS_POLL_ALWAYS,
+		.poll = virtio_poll_of[config->socket.poll],
 		.max_write = config->fuse.max_write,
 		.window_size = config->dax.enabled ? config->dax.window_size : 0,
 		.window_copies = config->dax.map == OVFS_MAP_COPY,

@@ -21,7 +21,7 @@ struct settings {
 	char *mount;
 	char *tag;
 	unsigned num_request_queues, poll_us;
-	bool poll_always;
+	enum virtio_poll poll;
 	uint32_t max_write;
 	uint64_t window_size;
 	bool window_copies;
@@ -67,7 +67,7 @@ static bool settings_copy(struct settings *to, const struct port_config *config)
 		.tag = config->tag ? strdup(config->tag) : NULL,
 		.num_request_queues = config->num_request_queues,
 		.poll_us = config->poll_us,
-		.poll_always = config->poll_always,
+		.poll = config->poll,
 		.max_write = config->max_write,
 		.window_size = config->window_size,
 		.window_copies = config->window_copies,
@@ -87,9 +87,9 @@ static bool same_text(const char *a, const char *b)
 static bool settings_equal(const struct settings *a, const struct port_config *b)
 {
 	return same_text(a->tag, b->tag) && a->num_request_queues == b->num_request_queues &&
-	       a->poll_us == b->poll_us && a->poll_always == b->poll_always &&
-	       a->max_write == b->max_write && a->window_size == b->window_size &&
-	       a->window_copies == b->window_copies && a->workers == b->workers;
+	       a->poll_us == b->poll_us && a->poll == b->poll && a->max_write == b->max_write &&
+	       a->window_size == b->window_size && a->window_copies == b->window_copies &&
+	       a->workers == b->workers;
 }
 
 /* ---- Requests ---- */
@@ -216,7 +216,7 @@ static struct err *port_open_device(struct port *p)
 		.tag = s->tag,
 		.num_request_queues = s->num_request_queues,
 		.poll_us = s->poll_us,
-		.poll_always = s->poll_always,
+		.poll = s->poll,
 		.drain_timeout_ms = PORT_DRAIN_TIMEOUT_MS,
 		/* Not every driver can fill one. */
 		.window_size = p->fs->ops->window ? s->window_size : 0,

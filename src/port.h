@@ -21,6 +21,7 @@
 #include "base/workers.h"
 #include "fs/fs.h"
 #include "observe.h"
+#include "virtio/device.h"
 
 struct port;
 
@@ -28,8 +29,8 @@ struct port_config {
 	const char *mount; /* name, for the log and names of threads */
 	const char *tag;   /* NULL: not told */
 	unsigned num_request_queues;
-	unsigned poll_us; /* see virtio/device.h */
-	bool poll_always;
+	unsigned poll_us;
+	enum virtio_poll poll;
 	uint32_t max_write;
 	uint64_t window_size;	   /* of the DAX window, whole slots of 2 MiB; 0: none */
 	bool window_copies;	   /* nothing is mapped as it is: fuse/window.h */

@@ -82,7 +82,8 @@ enum ovfs_cache {
 
 enum ovfs_poll {
 	OVFS_POLL_AUTO,
-	OVFS_POLL_ALWAYS,
+	OVFS_POLL_LATENCY,
+	OVFS_POLL_THROUGHPUT,
 };
 
 enum ovfs_map {

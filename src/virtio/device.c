@@ -284,7 +284,7 @@ static struct err *make_queues(struct virtio_device *device)
 	struct queue_params params = {
 		.name = device->config.name,
 		.poll_us = device->config.poll_us,
-		.poll_always = device->config.poll_always,
+		.poll = device->config.poll,
 		.nobody_fd = device->nobody_fd,
 		.ops = device->ops,
 		.ctx = device->ctx,

@@ -65,12 +65,19 @@ struct virtio_device_ops {
 	void (*detached)(void *ctx);
 };
 
+/* When a queue's thread looks at the ring before it sleeps (queue_pace.h). */
+enum virtio_poll {
+	VIRTIO_POLL_AUTO,	/* when that is measured to pay */
+	VIRTIO_POLL_LATENCY,	/* while it finds something, whatever it costs */
+	VIRTIO_POLL_THROUGHPUT, /* the same, and signals several requests together */
+};
+
 struct virtio_device_config {
 	const char *name;	     /* for thread names and the log; outlives the device */
 	const char *tag;	     /* NULL: no PROTOCOL_F_CONFIG (QEMU 7.1 crashes on it) */
 	unsigned num_request_queues; /* 1 .. VIRTIO_FS_QUEUES_MAX - 1: the most we offer */
 	unsigned poll_us; /* longest look at the ring before a queue thread sleeps; 0: none */
-	bool poll_always; /* even when it costs more processor time than sleeping */
+	enum virtio_poll poll;
 	unsigned drain_timeout_ms;  /* how long a stopping queue waits for its requests */
 	uint64_t window_size;	    /* bytes of shared memory region 0, whole pages; 0: none */
 	unsigned answer_timeout_ms; /* for an answer of the front end; 0: 20 s */

@@ -35,7 +35,7 @@ struct queue_params {
 	const char *name; /* of the device; outlives the queue */
 	unsigned index;
 	unsigned poll_us;
-	bool poll_always;
+	enum virtio_poll poll;
 	int nobody_fd;			     /* an eventfd that nobody reads; outlives the queue */
 	const struct virtio_device_ops *ops; /* outlives the queue */
 	void *ctx;

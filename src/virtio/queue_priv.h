@@ -26,6 +26,13 @@
 #define QUEUE_NOTIFY_NS 5000u
 #define QUEUE_NOTIFY_BYTES (128u << 10)
 
+/*
+ * Where the driver is better not interrupted (queue_pace.h) as many are signalled
+ * together, and the first of them has waited for so long, at most.
+ */
+#define QUEUE_HOLD_REQUESTS 16u
+#define QUEUE_HOLD_NS 250000u
+
 /* How often a ring without a kick descriptor is looked at, when it was empty. */
 #define QUEUE_NOFD_POLL_NS 1000000ull
 
@@ -123,6 +130,7 @@ struct queue {
 	bool kick_is_event;
 	struct loop_timer poll_timer;
 	struct queue_pace pace; /* when to look at the ring instead of sleeping */
+	uint64_t deferred_ns;	/* when the first of what is deferred was begun */
 	bool turn_measured;	/* its processor time, since ... */
 	uint64_t turn_cpu_ns;
 };

@@ -114,7 +114,7 @@ static void queue_turn_begin(struct queue *q, unsigned requests)
 {
 	if (!requests)
 		return;
-	q->turn_measured = queue_pace_begin(&q->pace, requests);
+	q->turn_measured = queue_pace_begin(&q->pace, requests, loop_last_ns());
 	if (unlikely(q->turn_measured))
 		q->turn_cpu_ns = thread_cpu_ns();
 }
@@ -127,22 +127,29 @@ static void queue_turn_end(struct queue *q)
 	queue_pace_end(&q->pace, thread_cpu_ns() - q->turn_cpu_ns);
 }
 
+/* True when what is held back cannot be any longer. Lock held. */
+static bool queue_held_enough(const struct queue *q, uint64_t now_ns)
+{
+	return q->deferred >= QUEUE_HOLD_REQUESTS || now_ns - q->deferred_ns >= QUEUE_HOLD_NS;
+}
+
 /*
- * Whether the driver is to hear of what was completed before @req is begun. @since_ns: when the
- * first of it was begun; @large: all of it was. Lock held.
+ * Whether the driver is to hear of what was completed before @req is begun. @large: all of it
+ * was. Lock held.
  *
  * A large request takes as long as waking the driver up takes several times, so it is told of two
  * together, as long as we have two more, after @req, to go on with: what the first one waits is not
  * more than it took by itself, and the driver still fills the ring before it is empty. Who sends
  * one at a time, or two, waits for none.
  */
-static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t now_ns,
-			    uint64_t since_ns, bool large)
+static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t now_ns, bool large)
 {
 	if (!q->deferred)
 		return false;
+	if (request_bytes(req) < QUEUE_NOTIFY_BYTES && queue_pace_holds(&q->pace))
+		return queue_held_enough(q, now_ns);
 	if (request_bytes(req) < QUEUE_NOTIFY_BYTES)
-		return now_ns - since_ns >= QUEUE_NOTIFY_NS;
+		return now_ns - q->deferred_ns >= QUEUE_NOTIFY_NS;
 	return !large || q->deferred > 1 || virtq_waiting(&q->vq) < 2;
 }
 
@@ -151,13 +158,14 @@ static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t
  *
  * What is completed meanwhile is signalled together, but not for long (see
  * QUEUE_NOTIFY_NS): the driver takes in a batch while we make the next one. If it
- * heard of all at the end, the two would take turns.
+ * heard of all at the end, the two would take turns. But where that pays it is held back
+ * beyond the end.
  */
 static void queue_drain(struct queue *q)
 {
 	const struct virtio_device_ops *ops = q->params.ops;
 	struct request *req;
-	uint64_t since_ns = 0, before_ns = loop_last_ns();
+	uint64_t before_ns = loop_last_ns();
 	unsigned requests = 0;
 	bool large = false;
 
@@ -169,10 +177,10 @@ static void queue_drain(struct queue *q)
 		if (!requests++)
 			queue_turn_end(q);
 		before_ns = req->pub.begun_ns = now_ns;
-		if (queue_flush_due(q, req, now_ns, since_ns, large))
+		if (queue_flush_due(q, req, now_ns, large))
 			queue_flush(q);
 		if (!q->deferred) {
-			since_ns = now_ns;
+			q->deferred_ns = now_ns;
 			large = true;
 		}
 		large = large && request_bytes(req) >= QUEUE_NOTIFY_BYTES;
@@ -181,7 +189,8 @@ static void queue_drain(struct queue *q)
 		pthread_mutex_lock(&q->lock);
 	}
 	queue_turn_begin(q, requests);
-	queue_flush(q);
+	if (large || !queue_pace_holds(&q->pace))
+		queue_flush(q);
 }
 
 static void cpu_relax(void)
@@ -225,6 +234,8 @@ static bool queue_busy_poll(struct queue *q)
 	yield_ns = begin_ns + POLL_YIELD_FIRST_NS;
 	while (queue_serving(q) && !q->update_posted) {
 		found = virtq_has_chain(&q->vq);
+		if (!found && q->deferred && queue_held_enough(q, now_ns))
+			queue_flush(q);
 		if (found || crowded || now_ns - begin_ns >= limit_ns)
 			break;
 		pthread_mutex_unlock(&q->lock);
@@ -259,6 +270,7 @@ static void queue_serve(struct queue *q)
 		do {
 			queue_drain(q);
 		} while (!q->starved && queue_busy_poll(q));
+		queue_flush(q);
 		if (!queue_serving(q))
 			break;
 		/* Starved: the chain that is there waits for a free object, whose
@@ -370,7 +382,7 @@ void queue_serve_init(struct queue *q)
 	q->update.run = queue_update;
 	q->kick_fd = -1;
 	q->kick_new = -1;
-	queue_pace_init(&q->pace, q->params.poll_us * 1000ull, q->params.poll_always);
+	queue_pace_init(&q->pace, q->params.poll_us * 1000ull, q->params.poll);
 	loop_timer_init(&q->poll_timer, queue_poll_expired);
 }
 

@@ -175,7 +175,7 @@ static void test_checks(void **state)
 static void test_values_arrive(void **state)
 {
 	static const char text[] = SOCKET
-		"tag = \"data\"\nsocket_group = \"4321\"\npoll = \"always\"\npoll_us = 40\n" STORAGE
+		"tag = \"data\"\nsocket_group = \"4321\"\npoll = \"latency\"\npoll_us = 40\n" STORAGE
 		"readonly = true\n"
 		"[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
 		"[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
@@ -199,7 +199,7 @@ static void test_values_arrive(void **state)
 	assert_string_equal(m->socket.path.item[0], "s");
 	assert_string_equal(m->socket.tag, "data");
 	assert_int_equal(m->socket.gid, 4321);
-	assert_int_equal(m->socket.poll, OVFS_POLL_ALWAYS);
+	assert_int_equal(m->socket.poll, OVFS_POLL_LATENCY);
 	assert_int_equal(m->socket.poll_us, 40);
 	assert_string_equal(b->storage.root, ".");
 	assert_true(b->storage.readonly);

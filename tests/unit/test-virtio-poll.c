@@ -27,6 +27,13 @@ static const struct vuc_config formats[] = {
 	for (const struct vuc_config *config = formats; config < formats + ARRAY_SIZE(formats);    \
 	     config++)
 
+/* What a thread does of its own accord depends on the machine; told to, it does it. */
+static const enum virtio_poll polls[] = { VIRTIO_POLL_AUTO, VIRTIO_POLL_LATENCY,
+					  VIRTIO_POLL_THROUGHPUT };
+
+#define for_each_poll(poll)                                                                        \
+	for (const enum virtio_poll *poll = polls; poll < polls + ARRAY_SIZE(polls); poll++)
+
 static unsigned random_below(unsigned *seed, unsigned below)
 {
 	*seed = *seed * 1103515245u + 12345u;
@@ -61,20 +68,47 @@ static void load_with_pauses(struct vuc *c, unsigned queue, unsigned rounds)
 
 static void test_pauses(void **state)
 {
-	struct toy toy;
-
 	(void)state;
-	toy_start(&toy, POLL_US, 1000);
-	for_each_format(config)
+	for_each_poll(poll)
 	{
-		struct vuc c;
+		struct toy toy;
 
-		front_open(&c, &toy, config);
-		load_with_pauses(&c, 1, 4000);
-		front_load(&c, 2, 16, 2000, "eew");
-		front_close(&c, &toy);
+		toy_start_poll(&toy, *poll, POLL_US, 1000);
+		for_each_format(config)
+		{
+			struct vuc c;
+
+			front_open(&c, &toy, config);
+			load_with_pauses(&c, 1, 1500);
+			front_load(&c, 2, 16, 2000, "eew");
+			front_load(&c, 3, 30, 2000, "e");
+			front_close(&c, &toy);
+		}
+		toy_end(&toy);
 	}
-	toy_end(&toy);
+}
+
+/* Several in flight whose number changes: what is held back is never kept. */
+static void test_bursts(void **state)
+{
+	(void)state;
+	for_each_poll(poll)
+	{
+		struct toy toy;
+
+		toy_start_poll(&toy, *poll, POLL_US, 1000);
+		for_each_format(config)
+		{
+			unsigned seed = 1;
+			struct vuc c;
+
+			front_open(&c, &toy, config);
+			for (unsigned i = 0; i < 60; i++)
+				front_load(&c, 1 + i % 3, 1 + random_below(&seed, 24), 60, "eeew");
+			front_close(&c, &toy);
+		}
+		toy_end(&toy);
+	}
 }
 
 /* From a look that lasts as good as for ever to the shortest. */
@@ -133,12 +167,11 @@ static void change_ring(struct vuc *c, unsigned queue, unsigned what)
 	}
 }
 
-static void test_changes_meanwhile(void **state)
+static void changes_meanwhile_with(enum virtio_poll poll)
 {
 	struct toy toy;
 
-	(void)state;
-	toy_start(&toy, 1000000, 1000);
+	toy_start_poll(&toy, poll, 1000000, 1000);
 	for_each_format(base)
 	{
 		struct vuc_config config = *base;
@@ -156,13 +189,18 @@ static void test_changes_meanwhile(void **state)
 	toy_end(&toy);
 }
 
+static void test_changes_meanwhile(void **state)
+{
+	(void)state;
+	for_each_poll(poll) changes_meanwhile_with(*poll);
+}
+
 /* A ring that breaks says so, whether its thread is looking at it or not. */
-static void test_breaks_meanwhile(void **state)
+static void breaks_meanwhile_with(enum virtio_poll poll)
 {
 	struct toy toy;
 
-	(void)state;
-	toy_start(&toy, 1000000, 1000);
+	toy_start_poll(&toy, poll, 1000000, 1000);
 	for_each_format(config)
 	{
 		struct vuc c;
@@ -188,13 +226,18 @@ static void test_breaks_meanwhile(void **state)
 	toy_end(&toy);
 }
 
+static void test_breaks_meanwhile(void **state)
+{
+	(void)state;
+	for_each_poll(poll) breaks_meanwhile_with(*poll);
+}
+
 /* A front end that goes while the thread looks, and the next one. */
-static void test_reconnects_meanwhile(void **state)
+static void reconnects_meanwhile_with(enum virtio_poll poll)
 {
 	struct toy toy;
 
-	(void)state;
-	toy_start(&toy, 1000000, 1000);
+	toy_start_poll(&toy, poll, 1000000, 1000);
 	for (unsigned i = 0; i < 50; i++) {
 		struct vuc c;
 
@@ -205,10 +248,17 @@ static void test_reconnects_meanwhile(void **state)
 	toy_end(&toy);
 }
 
+static void test_reconnects_meanwhile(void **state)
+{
+	(void)state;
+	for_each_poll(poll) reconnects_meanwhile_with(*poll);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pauses),
+		cmocka_unit_test(test_bursts),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_changes_meanwhile),
 		cmocka_unit_test(test_breaks_meanwhile),

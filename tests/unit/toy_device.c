@@ -131,14 +131,15 @@ static void *toy_thread(void *arg)
 	return NULL;
 }
 
-void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
+void toy_start_poll(struct toy *toy, enum virtio_poll poll, unsigned poll_us,
+		    unsigned drain_timeout_ms)
 {
 	const struct virtio_device_config config = {
 		.name = "toy",
 		.tag = "toytag",
 		.num_request_queues = 3,
 		.poll_us = poll_us,
-		.poll_always = true, /* whatever this machine measures */
+		.poll = poll,
 		.drain_timeout_ms = drain_timeout_ms,
 		.window_size = TOY_WINDOW,
 		.answer_timeout_ms = 1000,
@@ -152,6 +153,11 @@ void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
 	assert_null(workers_new(&toy->workers, "toy", 4));
 	assert_null(virtio_device_new(&toy->device, &config, &toy_ops, toy, toy->loop));
 	pthread_create(&toy->thread, NULL, toy_thread, toy);
+}
+
+void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms)
+{
+	toy_start_poll(toy, VIRTIO_POLL_LATENCY, poll_us, drain_timeout_ms);
 }
 
 void toy_end(struct toy *toy)

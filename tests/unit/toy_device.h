@@ -64,6 +64,8 @@ struct echo {
 /* Three request queues, tag "toytag", a window of TOY_WINDOW bytes whose front end has a
  * second for an answer. */
 void toy_start(struct toy *toy, unsigned poll_us, unsigned drain_timeout_ms);
+void toy_start_poll(struct toy *toy, enum virtio_poll poll, unsigned poll_us,
+		    unsigned drain_timeout_ms);
 void toy_end(struct toy *toy);
 
 /* Completes what is held ('s' only with @all); returns how many. */
