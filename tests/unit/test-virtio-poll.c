@@ -79,9 +79,9 @@ static void test_pauses(void **state)
 			struct vuc c;
 
 			front_open(&c, &toy, config);
-			load_with_pauses(&c, 1, 1500);
-			front_load(&c, 2, 16, 2000, "eew");
-			front_load(&c, 3, 30, 2000, "e");
+			load_with_pauses(&c, 1, 600);
+			front_load(&c, 2, 16, 800, "eew");
+			front_load(&c, 3, 30, 800, "e");
 			front_close(&c, &toy);
 		}
 		toy_end(&toy);
@@ -103,7 +103,7 @@ static void test_bursts(void **state)
 			struct vuc c;
 
 			front_open(&c, &toy, config);
-			for (unsigned i = 0; i < 60; i++)
+			for (unsigned i = 0; i < 25; i++)
 				front_load(&c, 1 + i % 3, 1 + random_below(&seed, 24), 60, "eeew");
 			front_close(&c, &toy);
 		}
@@ -179,7 +179,7 @@ static void changes_meanwhile_with(enum virtio_poll poll)
 
 		config.status = true;
 		front_open(&c, &toy, &config);
-		for (unsigned i = 0; i < 100; i++) {
+		for (unsigned i = 0; i < 50; i++) {
 			front_load(&c, 1 + i % 3, 1, 20, "e");
 			change_ring(&c, 1 + i % 3, i % 5);
 		}
