@@ -174,14 +174,14 @@ static void test_checks(void **state)
 
 static void test_values_arrive(void **state)
 {
-	static const char text[] = SOCKET
-		"tag = \"data\"\nsocket_group = \"4321\"\npoll = \"latency\"\npoll_us = 40\n" STORAGE
-		"readonly = true\n"
-		"[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
-		"[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
-		"disable = [\"pid\", \"no_new_privs\", \"seccomp\"]\n"
-		"[worker_settings]\nthreads = 3\n"
-		"[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
+	static const char text[] =
+		SOCKET "tag = \"data\"\nsocket_group = \"4321\"\npoll = \"latency\"\npoll_us = "
+		       "40\n" STORAGE "readonly = true\n"
+		       "[fuse_settings]\ncache = \"metadata\"\nnegative_timeout = \"0\"\n"
+		       "[sandbox_settings]\nmode = \"none\"\nseccomp = \"log\"\n"
+		       "disable = [\"pid\", \"no_new_privs\", \"seccomp\"]\n"
+		       "[worker_settings]\nthreads = 3\n"
+		       "[log]\nlevel = \"trace\"\ntarget = \"journal\"\n";
 	struct ovfs_config c;
 	struct conf_load *load = ovfs_config_load_new(files);
 	const struct ovfs_mount *m;
