@@ -56,7 +56,7 @@ PKGS_DEMO="$PKGS_COMPILE $PKGS_UML"
 # Beside the peers here, scripts/peers.sh has the newer virtiofsd. qemu-system-common has the C one.
 PKGS_BENCH="$PKGS_COMPILE debootstrap fio strace python3 sysbench git s3fs rclone fuse3
 	qemu-system-common"
-PKGS_PACKAGE="$PKGS_COMPILE debhelper dpkg-dev lintian scdoc systemd"
+PKGS_PACKAGE="$PKGS_COMPILE build-essential debhelper dpkg-dev lintian scdoc systemd"
 
 say()
 {
