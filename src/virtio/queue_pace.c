@@ -11,7 +11,7 @@
 /* No turn counts for more, so that sums stay small enough to be multiplied. */
 #define PACE_TURN_MAX_NS 1000000000ull
 
-static void pace_enter(struct queue_pace *pace, int phase)
+static void pace_enter(struct queue_pace *pace, enum queue_pace_phase phase)
 {
 	pace->phase = phase;
 	pace->failed = false;
@@ -20,7 +20,7 @@ static void pace_enter(struct queue_pace *pace, int phase)
 }
 
 /* To looking or holding, tried or settled on. */
-static void pace_enter_looks(struct queue_pace *pace, int phase)
+static void pace_enter_looks(struct queue_pace *pace, enum queue_pace_phase phase)
 {
 	pace_enter(pace, phase);
 	pace->vain = 0;

@@ -55,17 +55,19 @@ struct pace_sum {
 	uint64_t wall_ns, requests;	 /* of all */
 };
 
+enum queue_pace_phase {
+	PACE_REST,
+	PACE_SLEEPS,
+	PACE_TRY_LOOK,
+	PACE_TRY_HOLD,
+	PACE_LOOKS,
+	PACE_HOLDS,
+};
+
 struct queue_pace {
 	uint64_t limit_ns;     /* the longest look; 0: never any. Constant. */
 	enum virtio_poll poll; /* Constant. */
-	enum {
-		PACE_REST,
-		PACE_SLEEPS,
-		PACE_TRY_LOOK,
-		PACE_TRY_HOLD,
-		PACE_LOOKS,
-		PACE_HOLDS,
-	} phase;
+	enum queue_pace_phase phase;
 	bool measuring;	     /* this turn */
 	bool failed;	     /* this phase is to end with this turn */
 	bool look_pays;	     /* as was tried last */
