@@ -53,17 +53,22 @@ static void check_root(const struct conf_section *section, const char *root)
 
 static void check_socket_fd(const struct conf_section *section, int fd)
 {
+	/* The process outside of the sandbox closes it when the other one has it: a reload there
+	 * has nothing to look at any more. */
+	static _Atomic int found = -1;
 	static const char key[] = "socket_settings.fd";
 	int listening = 0;
 	socklen_t len = sizeof(listening);
 
-	if (!asks_system(section))
+	if (!asks_system(section) || found == fd)
 		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
 		conf_section_problem(section, key, "%d: %s, expected a listening socket", fd,
 				     strerror(errno));
 	else if (!listening)
 		conf_section_problem(section, key, "%d is a socket that does not listen", fd);
+	else
+		found = fd;
 }
 
 /* That a socket can be made at @path, the value of @key. */

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,9 @@ static void serves(void **state)
 	guest_create(&g, "file", &fh);
 	assert_ok(stat(daemon_path(&d, "file"), &st));
 	mount_later(&g, &d);
+	kill(d.pid, SIGHUP);
+	daemon_log_wait(&d, " reloaded ", 1);
+	assert_false(daemon_logged(&d, " reload_failed "));
 	guest_close(&g);
 	guest_probe(&d); /* it waits for the next one */
 	assert_ok(umount2(d.root, MNT_DETACH));
