@@ -175,7 +175,9 @@ static void fetch_complete(struct store_op *op)
 	int result = op->result;
 	struct list waiters;
 
-	if (result == 0 && op->done < cf->length)
+	/* -EAGAIN: a service too busy all the time. Here, and to a guest, it means something else.
+	 */
+	if ((result == 0 && op->done < cf->length) || result == -EAGAIN)
 		result = -EIO;
 	atomic_fetch_add_explicit(&s->count.fetched, op->done, memory_order_relaxed);
 	list_init(&waiters);

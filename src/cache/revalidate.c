@@ -54,7 +54,7 @@ static void revalidated(struct store_op *op)
 	struct revalidation *r = container_of(op, struct revalidation, op);
 	struct cache_file *f = r->file;
 	struct cache_storage *s = f->storage;
-	int result = op->result;
+	int result = op->result == -EAGAIN ? -EIO : op->result; /* as fetch_complete() */
 
 	pthread_mutex_lock(&f->lock);
 	if (result == 0 && file_in_place(f))

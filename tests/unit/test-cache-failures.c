@@ -51,6 +51,33 @@ static void test_errors_of_the_background(void **state)
 	cw_end(&cw);
 }
 
+/* A service that is too busy for longer than is retried: no guest expects EAGAIN of a file. */
+static void test_busy_reads(void **state)
+{
+	struct store_fault busy = { .error_permille = 1000, .error = -EAGAIN };
+	struct cw_options options = cw_defaults;
+	struct cache_file *f;
+	struct cw cw;
+	char byte;
+
+	(void)state;
+	options.config.expiration = true;
+	options.config.expiration_ns = MSEC;
+	cw_start(&cw, &options);
+	cw_other(&cw, "a", 1000, 1);
+	f = cw_open(&cw, "a");
+	sleep_ms(5);
+	store_fault_set(cw.fault, 1u << STORE_STAT, &busy);
+	assert_int_equal(cw_read(f, 0, &byte, 1), -EIO);
+	atomic_store(&cw.storage->config.expiration, false);
+	store_fault_set(cw.fault, STORE_FAULT_ALL, &busy);
+	assert_int_equal(cw_read(f, 0, &byte, 1), -EIO);
+	store_fault_set(cw.fault, STORE_FAULT_ALL, NULL);
+	cw_expect(f, 0, 1000, 1);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 struct waiting_write {
 	struct cache_file *file;
 	_Atomic bool ended;
@@ -164,6 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_errors_of_the_background),
+		cmocka_unit_test(test_busy_reads),
 		cmocka_unit_test(test_dirty_limit_is_the_writers),
 		cmocka_unit_test(test_conflict_is_named),
 	};
