@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,9 @@ static struct err *sandbox_enter_pid(struct sandbox *out, const struct sandbox_c
 		sandbox_supervise(pid, config); /* keeps alive[1] to its end */
 	}
 	close(alive[1]);
+	/* What the supervisor forks is in our PID namespace, too, so its orphans (base/apart.h)
+	 * are ours. Nobody waits for them. */
+	signal(SIGCHLD, SIG_IGN);
 	out->supervisor_fd = alive[0];
 	out->contained = true;
 	return NULL;
