@@ -225,6 +225,22 @@ bool daemon_running(const struct daemon *d)
 	       info.si_pid == 0;
 }
 
+/* A daemon has some open. What it has forked to look at a directory has but one, a zombie none. */
+static bool has_files(const char *pid)
+{
+	unsigned int n = 0;
+	char path[300];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
+	dir = opendir(path);
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n > 2 + 1;
+}
+
 static pid_t child_of(pid_t parent)
 {
 	DIR *dir = opendir("/proc");
@@ -248,7 +264,8 @@ static pid_t child_of(pid_t parent)
 		fclose(file);
 		line[n] = '\0';
 		rest = strrchr(line, ')');
-		if (rest && sscanf(rest + 1, " %*c %d", &ppid) == 1 && ppid == parent)
+		if (rest && sscanf(rest + 1, " %*c %d", &ppid) == 1 && ppid == parent &&
+		    has_files(e->d_name))
 			found = (pid_t)atoi(e->d_name);
 	}
 	if (dir)
