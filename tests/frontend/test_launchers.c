@@ -57,7 +57,8 @@ static bool in_chroot(void)
 static void share_mounts(const struct daemon *d)
 {
 	assert_ok(unshare(CLONE_NEWNS));
-	assert_ok(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
+	if (!in_chroot()) /* where "/" is a mount */
+		assert_ok(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
 	assert_ok(mount(d->root, d->root, NULL, MS_BIND, NULL));
 	assert_ok(mount(NULL, d->root, NULL, MS_SHARED, NULL));
 }
