@@ -249,6 +249,72 @@ static void test_commit_overtakes_listing(void **state)
 	ox_expect(ox, "f", "other's");
 }
 
+/* Of "f", by a guest that knows nothing of it before or after, and by a cache that forgets. */
+static void append_and_forget(struct ox *ox, const char *text, uint64_t at)
+{
+	struct fuse_entry_out e;
+	uint64_t fh;
+
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, at);
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, text, strlen(text), at), strlen(text));
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	ox_forget(ox, e.nodeid, 1000);
+	cache_storage_drop(container_of(ox->fs, struct objectfs, fs)->cache);
+}
+
+/* A listing is older than what was written since, though not even the cache remembers the file. */
+static void test_commit_outlives_memory(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+
+	ox_bucket_put(ox, "f", "old");
+	assert_string_equal(ox_list(ox, ""), "f");
+	append_and_forget(ox, " and new", 3);
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 11);
+	ox_forget(ox, e.nodeid, 1000);
+	append_and_forget(ox, "er", 11);
+	assert_string_equal(ox_list(ox, ""), "f");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 13);
+	ox_expect(ox, "f", "old and newer");
+}
+
+/* ... though it comes in after that: it was asked for before. */
+static void test_commit_overtakes_late_listing(void **state)
+{
+	const struct store_fault late = { .reply_delay_permille = 1000,
+					  .delay_min_ns = 300 * MSEC,
+					  .delay_max_ns = 300 * MSEC,
+					  .count = 1 };
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+	struct iovec out;
+	struct ox_req list;
+	uint64_t dir;
+	char buf[4096];
+
+	ox_bucket_put(ox, "f", "old");
+	assert_int_equal(ox_opendir(ox, FUSE_ROOT_ID, &dir), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_LIST, &late);
+	ox_req_init(&list, FUSE_READDIRPLUS, FUSE_ROOT_ID);
+	list.req.in.read = (struct fuse_read_in){ .fh = dir, .size = sizeof(buf) };
+	out = (struct iovec){ buf, sizeof(buf) };
+	list.req.reply = iov_cursor(&out, 1);
+	list.req.reply_size = sizeof(buf);
+	ox_start(ox, &list);
+	while (store_fault_stats(ox->ce.fault).delayed < 1)
+		sleep_ms(1);
+	append_and_forget(ox, " and new", 3);
+	assert_true(ox_wait(&list) > 0);
+	assert_int_equal(ox_releasedir(ox, dir), 0);
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(e.attr.size, 11);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup_short, ox_teardown)
@@ -262,6 +328,9 @@ int main(void)
 		cmocka_unit_test(test_one_by_one),
 		TEST(test_offline),
 		cmocka_unit_test_setup_teardown(test_commit_overtakes_listing, ox_setup,
+						ox_teardown),
+		cmocka_unit_test_setup_teardown(test_commit_outlives_memory, ox_setup, ox_teardown),
+		cmocka_unit_test_setup_teardown(test_commit_overtakes_late_listing, ox_setup,
 						ox_teardown),
 	};
 

@@ -40,7 +40,8 @@ bool file_digest(struct objectfs *fs, struct node *n)
 	}
 	ours = info.dirty || info.created;
 	if (!ours && strcmp(info.etag, n->etag) != 0) {
-		n->flags |= NODE_USER_MTIME; /* a commit made it, and we know its time */
+		/* A commit made it, and we know its time. */
+		n->flags |= NODE_USER_MTIME | NODE_CHANGED;
 		memcpy(n->etag, info.etag, sizeof(n->etag));
 	}
 	if (!ours)

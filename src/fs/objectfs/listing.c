@@ -194,7 +194,7 @@ enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint
 		if (r && !(r->flags & ROW_DEAD)) {
 			if (p->suspect)
 				continue;
-			answer = PAGE_PRESENT;
+			answer = r->flags & ROW_OLD ? PAGE_UNKNOWN : PAGE_PRESENT;
 			*page = p;
 			*row = r;
 		} else {
@@ -272,4 +272,22 @@ void dir_pages_removed(struct node *dir, const char *name, size_t len)
 	memcpy(slashed, name, len);
 	slashed[len] = '/';
 	pages_kill(d, slashed, len + 1);
+}
+
+void dir_pages_changed(struct node *dir, const char *name, size_t len, const char *etag,
+		       uint64_t seen_ns)
+{
+	struct dir_pages *d = dir->pages;
+	struct list *pos;
+
+	if (!d)
+		return;
+	d->changes++;
+	list_for_each (pos, &d->pages) {
+		struct page *p = list_entry(pos, struct page, link);
+		struct page_row *row = p->fetched_ns < seen_ns ? page_find(p, name, len) : NULL;
+
+		if (row && strcmp(row_etag(p, row), etag) != 0)
+			row->flags |= ROW_OLD;
+	}
 }

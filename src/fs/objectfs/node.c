@@ -207,6 +207,10 @@ static struct node *node_free(struct tree *t, struct node *n)
 		/* A name that is ours and that no listing showed would be thought missing. */
 		if (node_is(n, NODE_UNLISTED))
 			dir_pages_forget(parent, n->listed_ns);
+		/* Nobody will know of the new version but the storage: what was listed before
+		 * must not bring the old one back. */
+		if (node_is(n, NODE_CHANGED))
+			dir_pages_changed(parent, n->name, n->name_len, n->etag, n->fetched_ns);
 		node_unlink(t, n, parent);
 	}
 	node_teardown(t, n);
@@ -359,6 +363,8 @@ void node_set_meta(struct node *n, const struct store_meta *meta, uint64_t seen_
 
 	if (n->fetched_ns > seen_ns)
 		return; /* something newer is known */
+	if (n->etag[0] && !same)
+		n->flags |= NODE_CHANGED;
 	n->fetched_ns = seen_ns;
 	n->size = meta->size;
 	memcpy(n->etag, meta->etag, sizeof(n->etag));

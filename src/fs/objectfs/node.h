@@ -46,6 +46,7 @@ enum {
 	NODE_NO_MARKER = 1 << 6,  /* directory: had none when we looked; neither: not known */
 	NODE_USER_MTIME = 1 << 7, /* file: mtime_ns is the object's user mtime, or our own */
 	NODE_BUSY = 1 << 8,	  /* directory: its names are being changed */
+	NODE_CHANGED = 1 << 9,	  /* file: has been another version since the node was made */
 };
 
 struct dir_pages;
