@@ -6,7 +6,7 @@
 # Ends with one line "N passed, N failed" that counts the cases of all levels; a level
 # that could not run counts as a failure. The exit status says the same.
 # Environment: BUILD (build directory), SANITIZE (meson's b_sanitize), SERVICE_JOBS (cases of the
-# service level at a time, each with a server of its own; 1).
+# service level at a time, each with a server of its own; 2).
 set -u
 cd "$(dirname "$0")/.."
 BUILD=${BUILD:-build}
@@ -90,7 +90,7 @@ build
 for level in "$@"; do
 	case $level in
 	unit | frontend) meson_level "$level" ;;
-	service) runner_level service tests/service/run --build "$PWD/$BUILD" --jobs "${SERVICE_JOBS:-1}" ;;
+	service) runner_level service tests/service/run --build "$PWD/$BUILD" --jobs "${SERVICE_JOBS:-2}" ;;
 	guest) runner_level guest tests/guest/run --daemon "$PWD/$BUILD/ovfs" ;;
 	*) die "unknown level $level" ;;
 	esac
