@@ -225,22 +225,10 @@ bool daemon_running(const struct daemon *d)
 	       info.si_pid == 0;
 }
 
-/* A daemon has some open. What it has forked to look at a directory has but one, a zombie none. */
-static bool has_files(const char *pid)
-{
-	unsigned int n = 0;
-	char path[300];
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-	dir = opendir(path);
-	while (dir && readdir(dir))
-		n++;
-	if (dir)
-		closedir(dir);
-	return n > 2 + 1;
-}
-
+/*
+ * The process that serves, which has several threads. What the daemon has forked to look at a
+ * directory for it is there for a moment and has one.
+ */
 static pid_t child_of(pid_t parent)
 {
 	DIR *dir = opendir("/proc");
@@ -252,7 +240,7 @@ static pid_t child_of(pid_t parent)
 		const char *rest;
 		size_t n;
 		FILE *file;
-		int ppid;
+		int ppid, threads;
 
 		if (!isdigit((unsigned char)e->d_name[0]))
 			continue;
@@ -264,8 +252,12 @@ static pid_t child_of(pid_t parent)
 		fclose(file);
 		line[n] = '\0';
 		rest = strrchr(line, ')');
-		if (rest && sscanf(rest + 1, " %*c %d", &ppid) == 1 && ppid == parent &&
-		    has_files(e->d_name))
+		/* proc(5): state, ppid, ..., num_threads */
+		if (rest &&
+		    sscanf(rest + 1,
+			   " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d",
+			   &ppid, &threads) == 2 &&
+		    ppid == parent && threads > 1)
 			found = (pid_t)atoi(e->d_name);
 	}
 	if (dir)
@@ -383,6 +375,20 @@ static bool wait_for_end(struct daemon *d, int timeout_ms, int *status)
 	return false;
 }
 
+/*
+ * A daemon that is its own supervisor forks to look at directories; what it forked just before it
+ * was killed has the listening socket for another moment, and who connects to that is lost.
+ */
+static void wait_until_deaf(const struct daemon *d)
+{
+	struct vuc c = { .sock = -1 };
+
+	for (int i = 0; i < 500 && vuc_connect(&c, d->socket, 0) == 0; i++) {
+		close(c.sock);
+		sleep_ms(10);
+	}
+}
+
 void daemon_kill(struct daemon *d)
 {
 	int status;
@@ -395,6 +401,7 @@ void daemon_kill(struct daemon *d)
 		d->pid = 0;
 		fail_msg("the supervisor outlived the process that serves");
 	}
+	wait_until_deaf(d);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
