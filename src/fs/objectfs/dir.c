@@ -323,7 +323,7 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 	}
 	if (!n && r->plus)
 		n = file_find_ours(r->fs, r->dir, name, len);
-	if (!n && r->plus && !p->suspect && !(row->flags & ROW_OLD))
+	if (!n && r->plus && !p->suspect)
 		n = lookup_from_row(r->fs, r->dir, p, row);
 	dir_emit(r, n, name, len, dir, cookie);
 	if (n)

@@ -29,6 +29,8 @@ static void page_free(struct page *p)
 	free(p->lo);
 	free(p->hi);
 	free(p->token);
+	for (uint32_t i = 0; i < p->count; i++)
+		free(p->rows[i].etag);
 	free(p->rows);
 	free(p->text);
 	free(p);
@@ -194,7 +196,7 @@ enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint
 		if (r && !(r->flags & ROW_DEAD)) {
 			if (p->suspect)
 				continue;
-			answer = r->flags & ROW_OLD ? PAGE_UNKNOWN : PAGE_PRESENT;
+			answer = PAGE_PRESENT;
 			*page = p;
 			*row = r;
 		} else {
@@ -274,20 +276,33 @@ void dir_pages_removed(struct node *dir, const char *name, size_t len)
 	pages_kill(d, slashed, len + 1);
 }
 
-void dir_pages_changed(struct node *dir, const char *name, size_t len, const char *etag,
-		       uint64_t seen_ns)
+static void row_update(struct page *p, struct page_row *row, const struct node *n)
+{
+	char *etag = strdup(n->etag);
+
+	if (!etag) {
+		p->suspect = true;
+		return;
+	}
+	free(row->etag);
+	row->etag = etag;
+	row->size = n->size;
+	row->mtime_ns = n->mtime_ns;
+}
+
+void dir_pages_changed(struct node *dir, const struct node *n)
 {
 	struct dir_pages *d = dir->pages;
 	struct list *pos;
 
 	if (!d)
 		return;
-	d->changes++;
 	list_for_each (pos, &d->pages) {
 		struct page *p = list_entry(pos, struct page, link);
-		struct page_row *row = p->fetched_ns < seen_ns ? page_find(p, name, len) : NULL;
+		struct page_row *row =
+			p->fetched_ns < n->fetched_ns ? page_find(p, n->name, n->name_len) : NULL;
 
-		if (row && strcmp(row_etag(p, row), etag) != 0)
-			row->flags |= ROW_OLD;
+		if (row && strcmp(row_etag(p, row), n->etag) != 0)
+			row_update(p, row, n);
 	}
 }

@@ -13,10 +13,10 @@
  *
  * Rows never move: the number of a row stands in the cookies of READDIR. A name that is
  * removed through us is marked dead in every page that lives; one that has become another version,
- * and that no node tells of any more, is marked old.
+ * and that no node tells of any more, gets that version's attributes there.
  *
  * Locks: tree.lock covers everything but listing_fetch(), which blocks and is called
- * without it. Rows of a page, but for DEAD and OLD, are constant.
+ * without it. What a row names is constant.
  */
 #ifndef OVFS_FS_OBJECTFS_LISTING_H
 #define OVFS_FS_OBJECTFS_LISTING_H
@@ -32,7 +32,6 @@ struct objectfs;
 enum {
 	ROW_DIR = 1 << 0,  /* name ends in a slash, which counts in name_len */
 	ROW_DEAD = 1 << 1, /* removed since */
-	ROW_OLD = 1 << 2,  /* another version since: that it is there is all that holds */
 };
 
 struct page_row {
@@ -41,6 +40,7 @@ struct page_row {
 	uint16_t flags;
 	uint64_t size;
 	int64_t mtime_ns;
+	char *etag; /* in place of the one in the text, where it has changed since; or NULL */
 };
 
 struct page {
@@ -49,7 +49,7 @@ struct page {
 	struct node *dir; /* NULL before it is installed, and when the directory is gone */
 	unsigned refs;	  /* streams that read it, and 1 while retained */
 	bool retained;
-	bool suspect; /* a name was removed, or changed, while it was made: rows may be ghosts */
+	bool suspect; /* a name was removed while it was made: rows may be ghosts */
 	bool last;    /* nothing follows: hi is beyond all */
 	bool guess;   /* nobody asked for this listing: it does not prove that names are missing */
 	uint32_t moves;	     /* dir_pages.moves: the token is of the prefix that it was then */
@@ -65,7 +65,7 @@ struct page {
 struct dir_pages {
 	struct list pages;
 	uint32_t rows;	      /* in retained pages */
-	uint32_t changes;     /* counts names removed, or changed and forgotten */
+	uint32_t changes;     /* counts names removed */
 	uint32_t moves;	      /* counts renames of the directory, or of one above */
 	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory
 			       * then: older pages do not prove that a name is missing */
@@ -84,9 +84,8 @@ void dir_pages_forget(struct node *dir, uint64_t listed_ns);
 void dir_pages_drop(struct tree *t, struct node *dir);
 /* The name is removed. */
 void dir_pages_removed(struct node *dir, const char *name, size_t len);
-/* A file goes from memory that was @etag at @seen_ns, and something else before. */
-void dir_pages_changed(struct node *dir, const char *name, size_t len, const char *etag,
-		       uint64_t seen_ns);
+/* The file @n, which has been another version before, goes from memory. */
+void dir_pages_changed(struct node *dir, const struct node *n);
 
 static inline const char *row_name(const struct page *p, const struct page_row *row)
 {
@@ -99,7 +98,7 @@ static inline size_t row_name_len(const struct page_row *row)
 }
 static inline const char *row_etag(const struct page *p, const struct page_row *row)
 {
-	return p->text + row->text + row->name_len;
+	return row->etag ? row->etag : p->text + row->text + row->name_len;
 }
 void row_meta(const struct page *p, const struct page_row *row, struct store_meta *meta);
 

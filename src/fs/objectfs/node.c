@@ -210,7 +210,7 @@ static struct node *node_free(struct tree *t, struct node *n)
 		/* Nobody will know of the new version but the storage: what was listed before
 		 * must not bring the old one back. */
 		if (node_is(n, NODE_CHANGED))
-			dir_pages_changed(parent, n->name, n->name_len, n->etag, n->fetched_ns);
+			dir_pages_changed(parent, n);
 		node_unlink(t, n, parent);
 	}
 	node_teardown(t, n);
