@@ -21,14 +21,24 @@ FEW, MANY = 1000, 4000
 LINE = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
 
+def threads(pid):
+    """How many a process has; 0 when it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
 def trace_once(bench, kind, root, row, count):
     """{system call: number} of one run of `count` operations."""
     summary = os.path.join(bench.workdir, "strace.out")
     with Daemon(kind, bench.workdir, root) as daemon:
         # It listens before it has made its sandbox and its threads: let it finish.
         time.sleep(0.3)
-        # Of a daemon that waits in one process for another, only the last works.
-        argv = [tool("strace"), "-f", "-c", "-o", summary, "-p", str(daemon.pids()[-1])]
+        # Of a daemon that waits in one process for another, only the last works; what one
+        # forks for a moment, or has not waited for yet, has no more than a thread.
+        worker = max(reversed(daemon.pids()), key=threads)
+        argv = [tool("strace"), "-f", "-c", "-o", summary, "-p", str(worker)]
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tracer:
             # It says "Process N attached" for each thread once it holds it.
             os.set_blocking(tracer.stderr.fileno(), False)
