@@ -17,15 +17,6 @@
 #define R FUSE_SETUPMAPPING_FLAG_READ
 #define W FUSE_SETUPMAPPING_FLAG_WRITE
 
-static const struct vuc_config with_window = {
-	.queues = 4,
-	.queue_size = 128,
-	.indirect = true,
-	.event_idx = true,
-	.window = true,
-	.mem_size = 64 << 20,
-};
-
 /* A daemon, and a guest with its window. */
 struct world {
 	struct daemon d;
@@ -35,7 +26,7 @@ struct world {
 
 static void world_connect(struct world *x, enum vuc_window_mode mode)
 {
-	guest_connect(&x->g, &x->d, &with_window);
+	guest_connect(&x->g, &x->d, &vuc_with_window);
 	assert_ok(vuc_window_open(&x->w, &x->g.c));
 	atomic_store(&x->w.mode, mode);
 	assert_ok(fuc_init(&x->g.f, 45, fuc_default_init_flags() | FUSE_MAP_ALIGNMENT));

@@ -16,22 +16,13 @@
 #define W FUSE_SETUPMAPPING_FLAG_WRITE
 #define CHUNK 65536u
 
-static const struct vuc_config with_window = {
-	.queues = 4,
-	.queue_size = 128,
-	.indirect = true,
-	.event_idx = true,
-	.window = true,
-	.mem_size = 64 << 20,
-};
-
 static struct daemon daemon_;
 static struct guest guest_;
 static struct vuc_window window_;
 
 static void connect_guest(void)
 {
-	guest_connect(&guest_, &daemon_, &with_window);
+	guest_connect(&guest_, &daemon_, &vuc_with_window);
 	assert_ok(vuc_window_open(&window_, &guest_.c));
 	atomic_store(&window_.mode, VUC_WINDOW_QEMU);
 	assert_ok(fuc_init(&guest_.f, 45, fuc_default_init_flags() | FUSE_MAP_ALIGNMENT));

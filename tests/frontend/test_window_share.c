@@ -19,15 +19,6 @@
 #define CHUNK 65536u
 #define GUESTS 2u
 
-static const struct vuc_config with_window = {
-	.queues = 4,
-	.queue_size = 128,
-	.indirect = true,
-	.event_idx = true,
-	.window = true,
-	.mem_size = 64 << 20,
-};
-
 /* Each guest by a socket of its own. */
 static struct daemon daemon_[GUESTS];
 static struct guest guest_[GUESTS];
@@ -35,7 +26,7 @@ static struct vuc_window window_[GUESTS];
 
 static void connect_guest(unsigned i, enum vuc_window_mode mode)
 {
-	guest_connect(&guest_[i], &daemon_[i], &with_window);
+	guest_connect(&guest_[i], &daemon_[i], &vuc_with_window);
 	assert_ok(vuc_window_open(&window_[i], &guest_[i].c));
 	atomic_store(&window_[i].mode, mode);
 	assert_ok(fuc_init(&guest_[i].f, 45, fuc_default_init_flags() | FUSE_MAP_ALIGNMENT));

@@ -10,6 +10,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+const struct vuc_config vuc_with_window = {
+	.queues = 4,
+	.queue_size = 128,
+	.indirect = true,
+	.event_idx = true,
+	.window = true,
+	.mem_size = 64 << 20,
+};
+
 struct message {
 	struct vuc_hdr hdr;
 	struct vuc_mmap_msg mmap;

@@ -63,6 +63,9 @@ struct vuc_window {
 	bool running;
 };
 
+/* A guest that knows what to do with a window. */
+extern const struct vuc_config vuc_with_window;
+
 /* Asks for the size of region 0 and serves the channel of @c. -ENODEV: there is no region. */
 int vuc_window_open(struct vuc_window *w, struct vuc *c);
 /* Ends the thread, which closes the channel, and unmaps everything. */
