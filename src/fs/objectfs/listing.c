@@ -18,6 +18,7 @@ struct dir_pages *dir_pages_get(struct node *dir)
 		dir->pages = calloc(1, sizeof(*dir->pages));
 		if (dir->pages) {
 			list_init(&dir->pages->pages);
+			list_init(&dir->pages->fetches);
 			dir->pages->patience = PATIENCE_MIN;
 		}
 	}
@@ -116,7 +117,6 @@ void dir_pages_drop(struct tree *t, struct node *dir)
 
 	if (!dir->pages)
 		return;
-	dir->pages->changes++;
 	dir->pages->moves++;
 	list_for_each_safe (pos, next, &dir->pages->pages) {
 		struct page *p = list_entry(pos, struct page, link);
@@ -249,49 +249,58 @@ bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t s
 	return false;
 }
 
-static void pages_kill(struct dir_pages *d, const char *name, size_t len)
+static void row_kill(struct page *p, const char *key, size_t len)
 {
-	struct list *pos;
+	struct page_row *row = page_find(p, key, len);
 
-	list_for_each (pos, &d->pages) {
-		struct page *p = list_entry(pos, struct page, link);
-		struct page_row *row = page_find(p, name, len);
+	if (row)
+		row->flags |= ROW_DEAD;
+}
 
-		if (row)
-			row->flags |= ROW_DEAD;
-	}
+void page_kill(struct page *p, const char *name, size_t len)
+{
+	char slashed[NAME_MAX + 2];
+
+	memcpy(slashed, name, len);
+	slashed[len] = '/';
+	row_kill(p, name, len);
+	row_kill(p, slashed, len + 1);
 }
 
 void dir_pages_removed(struct node *dir, const char *name, size_t len)
 {
-	char slashed[NAME_MAX + 2];
 	struct dir_pages *d = dir->pages;
+	struct list *pos;
 
 	if (!d)
 		return;
-	d->changes++;
-	pages_kill(d, name, len);
-	memcpy(slashed, name, len);
-	slashed[len] = '/';
-	pages_kill(d, slashed, len + 1);
+	list_for_each (pos, &d->pages)
+		page_kill(list_entry(pos, struct page, link), name, len);
+	listing_note_removed(d, name, len);
 }
 
-static void row_update(struct page *p, struct page_row *row, const struct node *n)
+void page_update(struct page *p, const char *name, size_t len, const struct store_meta *meta,
+		 const char *etag)
 {
-	char *etag = strdup(n->etag);
+	struct page_row *row = page_find(p, name, len);
+	char *copy;
 
-	if (!etag) {
+	if (!row || !strcmp(row_etag(p, row), etag))
+		return;
+	copy = strdup(etag);
+	if (!copy) {
 		p->suspect = true;
 		return;
 	}
 	free(row->etag);
-	row->etag = etag;
-	row->size = n->size;
-	row->mtime_ns = n->mtime_ns;
+	row->etag = copy;
+	row->size = meta->size;
+	row->mtime_ns = meta->mtime_ns;
 }
 
 void dir_pages_changed(struct node *dir, const struct node *n)
 {
+	const struct store_meta meta = { .size = n->size, .mtime_ns = n->mtime_ns };
 	struct dir_pages *d = dir->pages;
 	struct list *pos;
 
@@ -299,10 +308,9 @@ void dir_pages_changed(struct node *dir, const struct node *n)
 		return;
 	list_for_each (pos, &d->pages) {
 		struct page *p = list_entry(pos, struct page, link);
-		struct page_row *row =
-			p->fetched_ns < n->fetched_ns ? page_find(p, n->name, n->name_len) : NULL;
 
-		if (row && strcmp(row_etag(p, row), n->etag) != 0)
-			row_update(p, row, n);
+		if (p->fetched_ns < n->fetched_ns)
+			page_update(p, n->name, n->name_len, &meta, n->etag);
 	}
+	listing_note_changed(d, n);
 }

@@ -13,7 +13,8 @@
  *
  * Rows never move: the number of a row stands in the cookies of READDIR. A name that is
  * removed through us is marked dead in every page that lives; one that has become another version,
- * and that no node tells of any more, gets that version's attributes there.
+ * and that no node tells of any more, gets that version's attributes there. A LIST that is under
+ * way notes both, and its page gets them before anybody sees it.
  *
  * Locks: tree.lock covers everything but listing_fetch(), which blocks and is called
  * without it. What a row names is constant.
@@ -49,7 +50,7 @@ struct page {
 	struct node *dir; /* NULL before it is installed, and when the directory is gone */
 	unsigned refs;	  /* streams that read it, and 1 while retained */
 	bool retained;
-	bool suspect; /* a name was removed while it was made: rows may be ghosts */
+	bool suspect; /* too much happened while it was made, or no memory: rows may be ghosts */
 	bool last;    /* nothing follows: hi is beyond all */
 	bool guess;   /* nobody asked for this listing: it does not prove that names are missing */
 	uint32_t moves;	     /* dir_pages.moves: the token is of the prefix that it was then */
@@ -65,7 +66,7 @@ struct page {
 struct dir_pages {
 	struct list pages;
 	uint32_t rows;	      /* in retained pages */
-	uint32_t changes;     /* counts names removed */
+	struct list fetches;  /* of struct listing_notes: LISTs under way */
 	uint32_t moves;	      /* counts renames of the directory, or of one above */
 	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory
 			       * then: older pages do not prove that a name is missing */
@@ -103,6 +104,10 @@ static inline const char *row_etag(const struct page *p, const struct page_row *
 void row_meta(const struct page *p, const struct page_row *row, struct store_meta *meta);
 
 void page_put(struct page *p);
+/* In @p the name is gone, or what it has become. */
+void page_kill(struct page *p, const char *name, size_t len);
+void page_update(struct page *p, const char *name, size_t len, const struct store_meta *meta,
+		 const char *etag);
 /* A new page, complete, becomes its directory's, with a reference for the caller. */
 void page_install(struct objectfs *fs, struct node *dir, struct page *p);
 
@@ -125,6 +130,24 @@ static inline bool pages_any(const struct node *dir)
 
 /* Any name (not @name) that pages show alive, and that is no older than @since_ns. */
 bool pages_have_other(struct node *dir, const char *name, size_t len, uint64_t since_ns);
+
+/* ---- listing_notes.c: what happens to names while a LIST is under way ---- */
+
+/* What is kept of that. */
+#define LISTING_NOTES_MAX 512u
+
+struct listing_notes {
+	struct list link; /* in dir_pages.fetches */
+	struct list notes;
+	uint32_t count;
+	bool overflow; /* there was more: the page cannot be put right */
+};
+
+void listing_notes_begin(struct dir_pages *d, struct listing_notes *notes);
+void listing_notes_apply(const struct listing_notes *notes, struct page *p);
+void listing_notes_end(struct listing_notes *notes);
+void listing_note_removed(struct dir_pages *d, const char *name, size_t len);
+void listing_note_changed(struct dir_pages *d, const struct node *n);
 
 /*
  * Asks the storage for the page of @dir that begins behind @lo: with @token of the page before,

@@ -12,6 +12,8 @@
 
 /* How often a directory is listed that is renamed all the time. */
 #define FETCH_TRIES 8
+/* ... or whose names change so fast that no listing of them is true when it comes in. */
+#define CHANGE_TRIES 3
 
 struct builder {
 	struct store_op op;
@@ -268,68 +270,111 @@ static int builder_run(struct builder *b, const char *lo, const char *token)
 	return b->op.result ? b->op.result : b->error;
 }
 
-/* One try; -EAGAIN when the directory was renamed meanwhile, so that what was listed is not its. */
-static int fetch_once(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
-		      bool guess, struct page **out)
+/* A LIST that is to become a page of a directory. */
+struct fetch {
+	struct node *dir;
+	const char *lo, *token;
+	bool guess, final; /* final: the page is taken as it is */
+	uint32_t moves;
+	struct listing_notes notes;
+};
+
+static int fetch_begin(struct objectfs *fs, struct fetch *f, char prefix[static NODE_KEY_SIZE])
 {
-	char prefix[NODE_KEY_SIZE];
 	struct tree *t = &fs->tree;
-	uint32_t changes = 0, moves = 0;
-	struct builder *b;
 	int ret;
 
 	tree_lock(t);
-	ret = node_is(dir, NODE_GONE) ? -ENOENT : node_key(t, dir, NULL, 0, prefix);
-	if (ret >= 0 && !dir_pages_get(dir))
+	ret = node_is(f->dir, NODE_GONE) ? -ENOENT : node_key(t, f->dir, NULL, 0, prefix);
+	if (ret >= 0 && !dir_pages_get(f->dir))
 		ret = -ENOMEM;
 	if (ret >= 0) {
-		changes = dir->pages->changes;
-		moves = dir->pages->moves;
+		f->moves = f->dir->pages->moves;
+		listing_notes_begin(f->dir->pages, &f->notes);
 	}
 	tree_unlock(t);
+	return MIN(ret, 0);
+}
+
+/*
+ * 0; -EAGAIN when the directory was renamed meanwhile, so that what was listed is not its;
+ * -ERESTART when so much happened that the page cannot be put right, or when a name went from
+ * memory that was ours when the LIST was sent and that only a newer one shows. The lock is held.
+ */
+static int fetch_verdict(const struct fetch *f, const struct page *p)
+{
+	const struct dir_pages *d = f->dir->pages;
+
+	if (d->moves != f->moves)
+		return -EAGAIN;
+	if (!f->final && (f->notes.overflow || d->unlisted_ns > p->fetched_ns))
+		return -ERESTART;
+	return 0;
+}
+
+static int fetch_once(struct objectfs *fs, struct fetch *f, struct page **out)
+{
+	char prefix[NODE_KEY_SIZE];
+	struct tree *t = &fs->tree;
+	struct builder *b;
+	int ret = fetch_begin(fs, f, prefix);
+
 	if (ret < 0)
 		return ret;
-	b = builder_new(fs, prefix, lo);
-	if (!b)
-		return -ENOMEM;
-	b->page->fetched_ns = loop_now_ns();
-	ret = builder_run(b, lo, token);
-	if (!ret && !builder_finish(b, lo))
+	b = builder_new(fs, prefix, f->lo);
+	if (b) {
+		b->page->fetched_ns = loop_now_ns();
+		ret = builder_run(b, f->lo, f->token);
+	}
+	if (!b || (!ret && !builder_finish(b, f->lo)))
 		ret = -ENOMEM;
-	if (!ret && !builder_advances(b, lo))
+	if (!ret && !builder_advances(b, f->lo))
 		ret = -EIO;
 	tree_lock(t);
-	if (dir->pages->moves != moves)
-		ret = -EAGAIN;
+	if (!ret)
+		ret = fetch_verdict(f, b->page);
 	if (!ret) {
-		b->page->moves = moves;
-		b->page->guess = guess;
-		b->page->suspect = dir->pages->changes != changes;
-		page_install(fs, dir, b->page);
-		builder_teach(b, dir);
-		builder_teach_marker(b, dir);
+		b->page->moves = f->moves;
+		b->page->guess = f->guess;
+		b->page->suspect = f->notes.overflow;
+		listing_notes_apply(&f->notes, b->page);
+		page_install(fs, f->dir, b->page);
+		builder_teach(b, f->dir);
+		builder_teach_marker(b, f->dir);
 		if (b->marker || b->hi_len) /* it is there, then */
-			dir->fetched_ns = MAX(dir->fetched_ns, b->page->fetched_ns);
+			f->dir->fetched_ns = MAX(f->dir->fetched_ns, b->page->fetched_ns);
 		*out = b->page;
 		b->page = NULL;
 	}
+	listing_notes_end(&f->notes);
 	tree_unlock(t);
-	builder_drop(b);
+	if (b)
+		builder_drop(b);
 	return ret;
 }
 
 int listing_fetch(struct objectfs *fs, struct node *dir, const char *lo, const char *token,
 		  struct page **out)
 {
-	int ret = fetch_once(fs, dir, lo, token, false, out);
+	struct fetch f = { .dir = dir, .lo = lo, .token = token };
+	unsigned moved = 0, changed = 0;
+	int ret;
 
-	/* The token is of the former prefix. */
-	for (unsigned i = 0; i < FETCH_TRIES && ret == -EAGAIN; i++)
-		ret = fetch_once(fs, dir, lo, NULL, false, out);
-	return ret == -EAGAIN ? -EIO : ret;
+	for (;;) {
+		f.final = changed >= CHANGE_TRIES;
+		ret = fetch_once(fs, &f, out);
+		if (ret == -EAGAIN && moved++ < FETCH_TRIES)
+			f.token = NULL; /* it is of the former prefix */
+		else if (ret == -ERESTART)
+			changed++;
+		else
+			return ret == -EAGAIN ? -EIO : ret;
+	}
 }
 
 int listing_guess(struct objectfs *fs, struct node *dir, const char *lo, struct page **out)
 {
-	return fetch_once(fs, dir, lo, NULL, true, out);
+	struct fetch f = { .dir = dir, .lo = lo, .guess = true, .final = true };
+
+	return fetch_once(fs, &f, out);
 }
