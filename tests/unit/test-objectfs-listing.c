@@ -304,13 +304,68 @@ static void test_much_overtakes_late_listing(void **state)
 	}
 }
 
+/*
+ * A directory is read slowly, plainly, and what was read is looked up when the listing is too old
+ * to be believed: the storage is asked, and a node made that no listing told of.
+ */
+static void test_looked_up_while_reading(void **state)
+{
+	struct ox *ox = *state;
+	char buf[4096], seen[NAMES + 1] = "";
+	uint64_t dir, offset = 0;
+	struct fuse_entry_out e;
+
+	files(ox);
+	assert_int_equal(ox_opendir(ox, FUSE_ROOT_ID, &dir), 0);
+	for (;;) {
+		ssize_t n = ox_readdir(ox, FUSE_READDIR, dir, offset, buf, 64);
+		const struct fuse_dirent *d = (const struct fuse_dirent *)buf;
+
+		assert_true(n >= 0 && strlen(seen) < NAMES + (n == 0));
+		if (!n)
+			break;
+		for (; (const char *)d < buf + n;
+		     d = (const struct fuse_dirent *)((const char *)d + FUSE_DIRENT_SIZE(d))) {
+			char name[8];
+
+			offset = d->off;
+			if (d->name[0] == '.')
+				continue;
+			snprintf(name, sizeof(name), "%.*s", (int)d->namelen, d->name);
+			seen[strlen(seen)] = name[1]; /* NULs follow */
+			sleep_ms(3);
+			assert_int_equal(ox_stat(ox, name, &e), 0);
+		}
+	}
+	assert_int_equal(ox_releasedir(ox, dir), 0);
+	assert_string_equal(seen, "01234567");
+}
+
+static int setup_short(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->config.attr_timeout_ns = 1 * MSEC;
+	ox->config.entry_timeout_ns = 1 * MSEC;
+	ox->config.negative_timeout_ns = 1 * MSEC;
+	ox_open(ox);
+	*state = ox;
+	return 0;
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
 	static const struct CMUnitTest tests[] = {
-		TEST(test_commit_overtakes_late_listing), TEST(test_create_overtakes_late_listing),
-		TEST(test_remove_overtakes_late_listing), TEST(test_remake_overtakes_late_listing),
-		TEST(test_rename_overtakes_late_listing), TEST(test_much_overtakes_late_listing),
+		TEST(test_commit_overtakes_late_listing),
+		TEST(test_create_overtakes_late_listing),
+		TEST(test_remove_overtakes_late_listing),
+		TEST(test_remake_overtakes_late_listing),
+		TEST(test_rename_overtakes_late_listing),
+		TEST(test_much_overtakes_late_listing),
+		cmocka_unit_test_setup_teardown(test_looked_up_while_reading, setup_short,
+						ox_teardown),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-listing", tests, NULL, NULL);

@@ -42,6 +42,7 @@ struct dirstream {
 	uint32_t number;      /* of page */
 	struct anchor *anchors; /* of pages 1 .. anchor_count */
 	uint32_t anchor_count, anchor_room;
+	uint64_t begun_ns;  /* opened, or rewound */
 	uint64_t oldest_ns; /* of the pages shown */
 
 	uint32_t *shown; /* indices of nodes of ours that were in pages */
@@ -65,6 +66,7 @@ static void dirstream_reset(struct objectfs *fs, struct dirstream *d)
 		free(d->anchors[i].token);
 	}
 	d->anchor_count = 0;
+	d->begun_ns = loop_now_ns();
 	d->oldest_ns = UINT64_MAX;
 	d->shown_count = 0;
 	d->shown_to = 0;
@@ -99,6 +101,7 @@ ssize_t objectfs_opendir(struct objectfs_session *s, struct fs_req *req)
 	d = dir ? calloc(1, sizeof(*d)) : NULL;
 	if (d) {
 		pthread_mutex_init(&d->lock, NULL);
+		d->begun_ns = loop_now_ns();
 		d->oldest_ns = UINT64_MAX;
 		req->out.open = (struct fuse_open_out){ 0 };
 		ret = handle_add(s, n, NULL, d, HANDLE_DIR, &req->out.open.fh);
@@ -314,15 +317,16 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 	n = node_find(t, r->dir, name, len);
 	if (!n && claim_is(t, r->dir, name, len))
 		goto out; /* being made, or removed */
+	if (!n && r->plus)
+		n = file_find_ours(r->fs, r->dir, name, len);
 	if (n && node_is(n, NODE_UNLISTED))
 		dir_shown(r->d, n, cookie);
 	/* What it was before somebody put a directory in the place of a file. */
 	if (n && !!node_is(n, NODE_DIR) != dir) {
 		dir_emit(r, NULL, name, len, dir, cookie);
+		node_reap(t, n);
 		goto out;
 	}
-	if (!n && r->plus)
-		n = file_find_ours(r->fs, r->dir, name, len);
 	if (!n && r->plus && !p->suspect)
 		n = lookup_from_row(r->fs, r->dir, p, row);
 	dir_emit(r, n, name, len, dir, cookie);
@@ -354,6 +358,18 @@ static int index_compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+/* Whether @n need not be shown once more. One that was found while the directory was being read
+ * either was in a page already, without a node, or has come since. */
+static bool dir_listed(const struct dirstream *d, const struct node *n)
+{
+	if (!node_is(n, NODE_UNLISTED) || (n->listed_ns && n->listed_ns <= d->oldest_ns))
+		return true;
+	if (node_is(n, NODE_FOUND) && n->listed_ns > d->begun_ns)
+		return true;
+	return d->shown_count && bsearch(&n->slot.index, d->shown, d->shown_count,
+					 sizeof(d->shown[0]), index_compare);
+}
+
 /* Those of ours that are in no page that was shown. */
 static int dir_make_extras(struct dir_read *r)
 {
@@ -371,9 +387,7 @@ static int dir_make_extras(struct dir_read *r)
 		struct node *n = node_peek(t, i);
 
 		i = n->next_sibling;
-		if (!node_is(n, NODE_UNLISTED) || (n->listed_ns && n->listed_ns <= d->oldest_ns) ||
-		    (d->shown_count && bsearch(&n->slot.index, d->shown, d->shown_count,
-					       sizeof(d->shown[0]), index_compare)))
+		if (dir_listed(d, n))
 			continue;
 		if (d->extra_count == room) {
 			uint64_t *extras;

@@ -123,9 +123,10 @@ enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint
  * do not have; with a reference, or NULL. */
 struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns);
 
+/* Whether there are pages, or are going to be. */
 static inline bool pages_any(const struct node *dir)
 {
-	return dir->pages && !list_empty(&dir->pages->pages);
+	return dir->pages && (!list_empty(&dir->pages->pages) || !list_empty(&dir->pages->fetches));
 }
 
 /* Any name (not @name) that pages show alive, and that is no older than @since_ns. */

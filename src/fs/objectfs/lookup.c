@@ -235,12 +235,16 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 		negative_add(t, parent, name, len, a->sent_ns);
 		return -ENOENT;
 	}
-	/* Pages that are still being read may not show it. */
-	if (!n)
-		n = node_add(t, parent, name, len,
-			     (dir ? NODE_DIR : 0) | (pages_any(parent) ? NODE_UNLISTED : 0));
-	if (!n)
-		return -ENOMEM;
+	if (!n) {
+		n = node_add(t, parent, name, len, dir ? NODE_DIR : 0);
+		if (!n)
+			return -ENOMEM;
+		/* Pages that are still being read may not show it; newer ones do. */
+		if (pages_any(parent)) {
+			n->flags |= NODE_UNLISTED | NODE_FOUND;
+			n->listed_ns = loop_now_ns();
+		}
+	}
 	negative_clear(t, parent, name, len);
 	if (!dir)
 		objectfs_file_seen(fs, n, &a->stat.meta, a->sent_ns);

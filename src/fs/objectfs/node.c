@@ -295,6 +295,7 @@ int node_move(struct tree *t, struct node *n, struct node *parent, const char *n
 	node_link(t, n, parent);
 	node_hold(parent);
 	n->flags |= NODE_UNLISTED;
+	n->flags &= (uint16_t)~NODE_FOUND;
 	n->listed_ns = 0;
 	node_walk(t, n, node_number, t);
 	node_put(t, former);

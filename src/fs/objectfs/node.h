@@ -47,6 +47,7 @@ enum {
 	NODE_USER_MTIME = 1 << 7, /* file: mtime_ns is the object's user mtime, or our own */
 	NODE_BUSY = 1 << 8,	  /* directory: its names are being changed */
 	NODE_CHANGED = 1 << 9,	  /* file: has been another version since the node was made */
+	NODE_FOUND = 1 << 10,	  /* UNLISTED: the storage had it when it was asked, at listed_ns */
 };
 
 struct dir_pages;
