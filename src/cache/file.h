@@ -279,6 +279,17 @@ void file_purge(struct cache_file *f, bool dirty);
 /* pool_evict_fn */
 struct pool_owner *file_evict(void *arg, struct block *b);
 
+/* The size of a region, cache/map.h; parts are aligned to it: no block is in two of them. */
+static inline uint64_t file_region(const struct cache_file *f)
+{
+	return 1ull << f->storage->cache->layout.region_shift;
+}
+
+static inline uint64_t file_region_floor(const struct cache_file *f, uint64_t offset)
+{
+	return offset & ~(file_region(f) - 1);
+}
+
 /* Of a storage whose files are changed in place: inplace.c. */
 static inline bool file_in_place(const struct cache_file *f)
 {

@@ -376,6 +376,15 @@ bool map_region_is_empty(const struct map_layout *l, struct map *map, uint64_t o
 	return !region || !atomic_load_explicit(&region->used, memory_order_acquire);
 }
 
+unsigned map_small_blocks(const struct map_layout *l, struct map *map, uint64_t offset)
+{
+	struct map_region *region = region_find(map, (uint32_t)(offset >> l->region_shift));
+
+	if (!region || atomic_load_explicit(&region->shape, memory_order_relaxed) != MAP_SMALL)
+		return 0;
+	return atomic_load_explicit(&region->used, memory_order_relaxed);
+}
+
 void map_reclaim_missed(struct map *map)
 {
 	atomic_fetch_add_explicit(&map->missed, 1, memory_order_relaxed);

@@ -110,6 +110,9 @@ enum map_shape map_choose(const struct map_layout *layout, struct map *map, uint
 /* Whether the region around @offset has no block, and may get any shape. */
 bool map_region_is_empty(const struct map_layout *layout, struct map *map, uint64_t offset);
 
+/* How many blocks the region around @offset has for random access; 0 when it has others. */
+unsigned map_small_blocks(const struct map_layout *layout, struct map *map, uint64_t offset);
+
 /* Puts a block where none is (replacing: where @old is). The region takes the shape of @place.
  * -ENOMEM. */
 int map_insert(const struct map_layout *layout, struct map *map, const struct map_place *place,

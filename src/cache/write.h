@@ -42,20 +42,9 @@ bool file_may_have_hole(const struct cache_file *f, uint64_t end);
 /* The largest size of a file that the storage can hold, bytes. Any thread. */
 uint64_t storage_size_max(const struct cache_storage *s);
 
-/* The size of a region, to which parts are aligned: no block is in two of them. */
-static inline uint64_t file_region(const struct cache_file *f)
-{
-	return 1ull << f->storage->cache->layout.region_shift;
-}
-
 static inline const struct store_caps *file_caps(const struct cache_file *f)
 {
 	return store_caps(f->storage->config.store);
-}
-
-static inline uint64_t file_region_floor(const struct cache_file *f, uint64_t offset)
-{
-	return offset & ~(file_region(f) - 1);
 }
 
 /* ---- gather.c ---- */

@@ -85,6 +85,66 @@ static void random_reads_of_a_large_object_fetch_little(void **state)
 	cache_file_put(f);
 }
 
+/* @n reads of 4 KiB at random places of the object @key, of @size bytes. */
+static void read_at_random(const char *key, unsigned seed, uint64_t size, unsigned n)
+{
+	struct cache_stream *stream = cache_stream_new();
+	struct cache_file *f = cache_env_file(&ce, key);
+	unsigned char buf[4096];
+
+	assert_non_null(stream);
+	srand(7);
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t offset = (uint64_t)rand() % (size / sizeof(buf)) * sizeof(buf);
+
+		assert_int_equal(read_all(f, stream, offset, buf, sizeof(buf)), sizeof(buf));
+		pattern_check(seed, offset, buf, sizeof(buf));
+	}
+	cache_file_put(f);
+	cache_stream_free(stream);
+}
+
+/* An eighth of it is read, everywhere: then it costs less to have all of it. */
+static void random_reads_that_come_back_to_all_regions_fetch_them_whole(void **state)
+{
+	const uint64_t size = 16u << 20;
+
+	(void)state;
+	ce.pool.size = 64u << 20;
+	cache_env_open(&ce);
+	cache_env_object(&ce, "a", 3, size);
+	read_at_random("a", 3, size, 512);
+	/* Two for each region, and one for each gap between them of at most a MiB. */
+	assert_true(cache_env_count(&ce, STORE_READ) <= 8 * 6);
+	assert_true(cache_env_downloaded(&ce) <= size);
+}
+
+/* What would be evicted before it is read is not fetched. */
+static void random_reads_of_what_the_pool_cannot_hold_fetch_what_they_ask_for(void **state)
+{
+	const uint64_t size = 64u << 20;
+
+	(void)state;
+	cache_env_open(&ce);
+	cache_env_object(&ce, "a", 3, size);
+	read_at_random("a", 3, size, 512);
+	assert_true(cache_env_downloaded(&ce) <= 512 * 16384);
+}
+
+/* As somebody asked for by configuration. */
+static void without_read_ahead_random_reads_fetch_what_they_ask_for(void **state)
+{
+	const uint64_t size = 16u << 20;
+
+	(void)state;
+	ce.pool.size = 64u << 20;
+	ce.config.read_ahead_max = 0;
+	cache_env_open(&ce);
+	cache_env_object(&ce, "a", 3, size);
+	read_at_random("a", 3, size, 256);
+	assert_true(cache_env_downloaded(&ce) <= 256 * 16384);
+}
+
 struct reader {
 	struct cache_file *file;
 	pthread_t thread;
@@ -314,6 +374,9 @@ int main(void)
 		CASE(a_small_file_costs_one_get_and_then_nothing),
 		CASE(any_range_reads_what_the_object_has),
 		CASE(random_reads_of_a_large_object_fetch_little),
+		CASE(random_reads_that_come_back_to_all_regions_fetch_them_whole),
+		CASE(random_reads_of_what_the_pool_cannot_hold_fetch_what_they_ask_for),
+		CASE(without_read_ahead_random_reads_fetch_what_they_ask_for),
 		CASE(many_readers_of_one_block_fetch_it_once),
 		CASE(two_guests_of_one_version_share_what_is_cached),
 		CASE(a_changed_object_is_never_mixed),
