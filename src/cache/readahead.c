@@ -20,7 +20,9 @@
  * what he read, less what he skipped and did not come back for: 4 times that up to 256 KiB,
  * then twice that, up to what the configuration allows. So whoever stops early has caused at
  * most a few times what he read to be fetched in vain, and yet the window of a long reader
- * grows by a factor of three for each window that he passes.
+ * grows by a factor of three for each window that he passes. Who had to wait for what was
+ * already on its way to him is faster than the storage, or far away from it: then it is 4 times
+ * his run all the time, and the factor is five. He waits for one round trip of each window.
  *
  *	          offset
  *	    run     |  request |         window          |
@@ -85,6 +87,7 @@ struct reader {
 	uint64_t limit; /* of the window, as memory is short */
 	uint64_t used;	/* clock of the stream; 0: free */
 	unsigned requests;
+	bool waited; /* for what was fetched for him */
 };
 
 /* Of a reader, for who has no lock. */
@@ -257,8 +260,10 @@ static void reader_advance(struct reader *r, uint64_t offset, uint64_t end)
 static uint64_t reader_window(const struct reader *r, uint64_t max)
 {
 	uint64_t run = MIN(r->run, UINT64_MAX / 4);
-	uint64_t window = 4 * run <= WINDOW_SLOW ? 4 * run : MAX(2 * run, WINDOW_SLOW);
+	uint64_t window = 4 * run;
 
+	if (!r->waited && window > WINDOW_SLOW)
+		window = MAX(2 * run, WINDOW_SLOW);
 	window = MIN(window, r->limit);
 	return MIN(window, max);
 }
@@ -327,12 +332,12 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
 	pthread_mutex_unlock(&stream->lock);
 }
 
-void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end)
+/* Whose request for the byte at @offset is, one that was judged before: his position is the end of
+ * it, or a bit beyond. With the lock. */
+static struct reader *reader_of(struct cache_stream *stream, uint64_t offset)
 {
 	struct reader *r = NULL;
 
-	pthread_mutex_lock(&stream->lock);
-	/* Whose request it is: his position is the end of it, or a bit beyond. */
 	for (unsigned i = 0; i < READAHEAD_SLOTS; i++) {
 		struct reader *other = &stream->reader[i];
 
@@ -340,6 +345,26 @@ void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end
 		    (!r || other->position < r->position))
 			r = other;
 	}
+	return r;
+}
+
+void readahead_waited(struct cache_stream *stream, uint64_t offset)
+{
+	struct reader *r;
+
+	pthread_mutex_lock(&stream->lock);
+	r = reader_of(stream, offset);
+	if (r && offset > r->from && offset < r->ahead)
+		r->waited = true;
+	pthread_mutex_unlock(&stream->lock);
+}
+
+void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end)
+{
+	struct reader *r;
+
+	pthread_mutex_lock(&stream->lock);
+	r = reader_of(stream, offset);
 	if (r && offset >= r->from) {
 		if (offset < r->ahead)
 			r->limit = MAX(reader_window(r, UINT64_MAX) / 2, WINDOW_MIN);

@@ -48,4 +48,8 @@ void readahead_next(struct cache_stream *stream, uint64_t offset, uint64_t lengt
  */
 void readahead_missed(struct cache_stream *stream, uint64_t offset, uint64_t end);
 
+/* The byte at @offset, of a request that was judged before, is on its way: whoever asked has to
+ * wait for it. */
+void readahead_waited(struct cache_stream *stream, uint64_t offset);
+
 #endif

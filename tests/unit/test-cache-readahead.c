@@ -214,6 +214,26 @@ static void small_seeks_do_not_end_a_stream(void **state)
 	sim_free(&s);
 }
 
+/* Who is faster than the storage, or far away, is fetched more at a time: fewer round trips. */
+static void who_waits_for_his_window_gets_a_larger_one(void **state)
+{
+	uint64_t fetched[2];
+
+	(void)state;
+	for (unsigned waits = 0; waits < 2; waits++) {
+		struct sim s = sim_new(64 * MIB, MAX_AHEAD);
+
+		for (uint64_t at = 0; at < 8 * MIB; at += MIB) {
+			if (sim_read(&s, at, MIB) && waits)
+				readahead_waited(s.stream, at);
+			assert_true(s.furthest <= (waits ? 5 : 3) * (at + MIB) + MIB);
+		}
+		fetched[waits] = s.fetched;
+		sim_free(&s);
+	}
+	assert_true(fetched[1] >= fetched[0] * 3 / 2);
+}
+
 /* What is cached already costs nothing: no plan that makes the caller take a lock. */
 static void hits_are_left_alone(void **state)
 {
@@ -400,6 +420,7 @@ int main(void)
 		cmocka_unit_test(several_readers_are_told_apart),
 		cmocka_unit_test(requests_out_of_order_are_one_reader),
 		cmocka_unit_test(small_seeks_do_not_end_a_stream),
+		cmocka_unit_test(who_waits_for_his_window_gets_a_larger_one),
 		cmocka_unit_test(hits_are_left_alone),
 		cmocka_unit_test(random_hits_are_not_noted),
 		cmocka_unit_test(a_reader_of_cached_data_is_noted),
