@@ -24,7 +24,7 @@ class Row:
 ROWS = [
     Row("rand read 4k d1", "randread"),
     Row("rand read 4k d32", "randread", depth=32),
-    Row("rand read 4k d32, 2 queues", "randread", depth=32, queues=2),
+    Row("rand read 4k d32, 2 queues", "randread", depth=32, queues=2, quick=False),
     Row("rand read 4k d32, 4 queues", "randread", depth=32, queues=4, quick=False),
     Row("seq read 1M d1", "seqread", quick=False),
     Row("seq read 1M d4", "seqread", depth=4),
@@ -32,7 +32,7 @@ ROWS = [
     Row("rand write 4k d32", "randwrite", depth=32),
     Row("rand write 4k d32, 2 queues", "randwrite", depth=32, queues=2, quick=False),
     Row("seq write 1M d1", "seqwrite", quick=False),
-    Row("seq write 1M d4", "seqwrite", depth=4),
+    Row("seq write 1M d4", "seqwrite", depth=4, quick=False),
     Row("lookup d1", "lookup"),
     Row("lookup d32", "lookup", depth=32),
     Row("lookup d32, 2 queues", "lookup", depth=32, queues=2, quick=False),
@@ -40,7 +40,7 @@ ROWS = [
     Row("getattr d32", "getattr", depth=32),
     Row("create+release+unlink d1", "create", quick=False),
     Row("create+release+unlink d8", "create", depth=8),
-    Row("open+release d1", "open"),
+    Row("open+release d1", "open", quick=False),
     Row("open+release d32", "open", depth=32, quick=False),
     Row("readdirplus of 1000 d1", "readdirplus"),
     Row("mixed d32, 2 queues", "mixed", depth=32, queues=2),
@@ -51,10 +51,10 @@ SYSCALL_ROWS = [
     Row("WRITE 4k", "randwrite"),
     Row("LOOKUP", "lookup"),
     Row("GETATTR", "getattr"),
-    Row("OPEN+RELEASE", "open"),
-    Row("CREATE+RELEASE+UNLINK", "create"),
-    Row("READ 4k hit, depth 32", "randread", depth=32),
-    Row("LOOKUP, depth 32", "lookup", depth=32),
+    Row("OPEN+RELEASE", "open", quick=False),
+    Row("CREATE+RELEASE+UNLINK", "create", quick=False),
+    Row("READ 4k hit, depth 32", "randread", depth=32, quick=False),
+    Row("LOOKUP, depth 32", "lookup", depth=32, quick=False),
 ]
 
 

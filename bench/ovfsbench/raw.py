@@ -8,7 +8,8 @@ them are samples, {"group": ..., "row": ..., "kind": ..., "round": ...} and what
 `kinds` of the header are the programs that are compared, the first is the one that the others are
 compared with: [{"name", "label", "version"}]. In samples: ops, bytes, seconds, cpu_s (of the
 daemon and everything behind it on this machine but the server), latency_us {"p50", ...}, x (of a
-row that is a point of a curve), memory_mib [[seconds, MiB], ...].
+row that is a point of a curve), memory_mib [[seconds, MiB], ...]; at: seconds since the beginning
+when it was there.
 """
 
 import datetime
@@ -94,7 +95,7 @@ class Raw:
         self.file.flush()
 
     def add(self, **sample):
-        self.write(sample)
+        self.write(sample | {"at": round(time.monotonic() - self.start, 1)})
 
     def note(self, text):
         print(f"bench: {text}", flush=True)
@@ -123,6 +124,12 @@ class Data:
                     self.notes.append(item["note"])
                 else:
                     self.samples.append(item)
+
+    def seconds(self):
+        """How long it took, as far as it came."""
+        if self.end:
+            return self.end["seconds"]
+        return max((sample.get("at", 0) for sample in self.samples), default=0)
 
     def groups(self):
         """In the order in which they were measured."""

@@ -218,7 +218,10 @@ def summary(found):
               "behind in every round"]]
     for (what, label), count in sorted(counts.items(), reverse=True):
         lines.append([what, label] + [str(count.get(c, 0)) for c in ("ahead", "level", "behind")])
-    text = ["Rows of all tables with a peer, by the ratios of speed and of processor time for each "
+    minutes = {name: data.seconds() / 60 for name, data in found.items()}
+    took = ", ".join(f"{name} {each:.1f}" for name, each in minutes.items())
+    text = [f"Measured in {sum(minutes.values()):.0f} minutes: {took}.", "",
+            "Rows of all tables with a peer, by the ratios of speed and of processor time for each "
             "operation:", "", as_markdown(lines), ""]
     for what, rows in lost.items():
         worse = "below" if what == "speed" else "above"

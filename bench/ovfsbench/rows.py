@@ -121,7 +121,7 @@ def fio_matrix():
     rows = []
     for pattern in ("seq 1m", "rand 4k"):
         for side in ("read", "write", "mixed"):
-            for jobs, depth, direct in ((1, 1, True), (1, 32, True), (4, 1, True), (4, 32, True),
+            for jobs, depth, direct in ((1, 1, True), (1, 32, True), (4, 32, True),
                                         (1, 1, False), (4, 1, False)):
                 quick = (pattern, side, jobs, depth, direct) in short
                 rows.append(Fio(pattern, side, jobs, depth, direct, quick))

@@ -64,16 +64,18 @@ class Ground:
             raise RuntimeError(f"{name} {' '.join(arguments)}: {result.stderr[-1000:]}")
         return json.loads(result.stdout)
 
-    def kind(self, pool=POOL, endpoint=None, name="ovfs"):
-        return OvfsBucket(name, f"{self.build}/ovfs", self.server, pool, endpoint)
+    def kind(self, pool=POOL, endpoint=None, name="ovfs", **more):
+        return OvfsBucket(name, f"{self.build}/ovfs", self.server, pool, endpoint, more)
 
 
 class OvfsBucket(Ovfs):
-    """ovfs on the bucket, with the defaults for everything but the size of its pool."""
+    """ovfs on the bucket, with the defaults for everything but the size of its pool. `more`: keys of
+    tables, {table: {key: value}}."""
 
-    def __init__(self, name, binary, server, pool, endpoint):
+    def __init__(self, name, binary, server, pool, endpoint, more):
         super().__init__(name, binary)
         self.server, self.pool, self.endpoint = server, pool, endpoint or server.endpoint
+        self.more = more
 
     def argv(self, socket, root, tag, queues):
         server = self.server
@@ -85,6 +87,8 @@ class OvfsBucket(Ovfs):
                 "secret_access_key": server.secret_key, "disable_config_load": True,
                 "disable_ec2_metadata": True},
             "cache_settings": {"size": self.pool}}
+        for table, keys in self.more.items():
+            tables[table] = tables.get(table, {}) | keys
         conf = socket + ".toml"
         with open(conf, "w", encoding="utf-8") as out:
             os.fchmod(out.fileno(), 0o600)

@@ -66,6 +66,8 @@ def trace_once(bench, kind, root, row, count):
 def count(bench, raw, kinds, root):
     """Adds a sample for each row and kind: {system call: calls for each operation}."""
     for row in load.SYSCALL_ROWS:
+        if bench.args.quick and not row.quick:
+            continue
         for kind in kinds:
             try:
                 few = trace_once(bench, kind, root, row, FEW)
