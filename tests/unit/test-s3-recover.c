@@ -223,6 +223,11 @@ static void wishes_to_wait_are_passed_on(void **state)
 	fake_says(&e, "429 Too Many", "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\n", "");
 	assert_int_equal(store_call(e.env.top, &stat), -EAGAIN);
 	assert_int_equal(stat.retry_after_ms, 0);
+	/* Not what a server says that has just been started: it does not know. */
+	fake_says(&e, "503 Service Unavailable", "Retry-After: 60\r\n",
+		  "<Error><Code>XMinioServerNotInitialized</Code></Error>");
+	assert_int_equal(store_call(e.env.top, &stat), -EAGAIN);
+	assert_int_equal(stat.retry_after_ms, 0);
 	s3_end(&e);
 }
 

@@ -346,7 +346,9 @@ static int answer_failed(struct s3_request *request, const struct s3_error *erro
 	if ((op->opcode == STORE_STAT || request->step == STEP_SOURCE) &&
 	    verdict.remedy == S3_REMEDY_NONE && s3_suspected_keys(request, error))
 		return 1;
-	request->op->retry_after_ms = request->answer.retry_after_ms;
+	/* MinIO says a minute, and is there after a moment. */
+	if (!verdict.starting)
+		request->op->retry_after_ms = request->answer.retry_after_ms;
 	s3_note_failure(request, error);
 	if (!verdict.expected)
 		log_failure(request, verdict.result, error);

@@ -171,6 +171,7 @@ struct s3_verdict s3_error_judge(const struct s3_error *error, unsigned status,
 	if (status == 400 && op->opcode == STORE_STAT && !error->code[0])
 		verdict.result = -EACCES;
 	verdict.result = judge_for_op(verdict.result, error, op);
+	verdict.starting = strcmp(error->code, "XMinioServerNotInitialized") == 0;
 	switch (verdict.result) {
 	case -ENOENT:
 	case -ESTALE:

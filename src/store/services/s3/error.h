@@ -31,6 +31,7 @@ struct s3_verdict {
 	int result; /* negative errno */
 	enum s3_remedy remedy;
 	bool expected; /* part of ordinary work: no line in the log */
+	bool starting; /* the server is not up yet; what it says for how long is not known to it */
 };
 
 /* @status: of HTTP, not 2xx unless the document is an error all the same. @op: what was
