@@ -85,7 +85,7 @@ static const struct conf_key keys_cache[] = {
 	  FIELD_BACKEND(cache.expiration_time_ns) },
 	{ .name = "read_ahead",
 	  .doc = "How far reading runs ahead of a guest that reads a file from front to back. 0: "
-		 "not at all.",
+		 "not at all, and nothing else is fetched that nobody has asked for.",
 	  .type = CONF_SIZE,
 	  .standard = "64MiB",
 	  .max = 16 * GIB,
