@@ -181,7 +181,7 @@ static void test_burst(void **state)
 /* Who asks while a page is fetched waits for it, and fetches no other. */
 static void test_burst_together(void **state)
 {
-	enum { FIRST = 3, NAMES = 24 };
+	enum { FIRST = 1, NAMES = 24 };
 	struct store_fault slow = { .delay_permille = 1000,
 				    .delay_min_ns = 300 * MSEC,
 				    .delay_max_ns = 300 * MSEC,
@@ -210,6 +210,76 @@ static void test_burst_together(void **state)
 	for (unsigned i = FIRST; i < NAMES; i++)
 		assert_int_equal(ox_wait(&requests[i]), 0);
 	assert_int_equal(ox_spent(ox), 1);
+}
+
+/* All of a directory, in an order that no page follows, however often it is forgotten. */
+static void test_burst_small(void **state)
+{
+	enum { NAMES = 100, STEP = 63 };
+	struct fuse_entry_out d, e;
+	struct ox *ox = *state;
+	char name[32];
+
+	make_objects(ox, "d/", NAMES);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	ox_spent(ox);
+	for (unsigned i = 0, at = 0; i < NAMES; i++, at = (at + STEP) % NAMES) {
+		snprintf(name, sizeof(name), "f%05u", at);
+		assert_int_equal(ox_lookup(ox, d.nodeid, name, &e), 0);
+		ox_forget(ox, e.nodeid, 1);
+	}
+	/* The first name, a page from the second on, and one from the front. */
+	assert_int_equal(ox_spent(ox), 4);
+}
+
+/* In a directory that is known to be small, a name that nobody knows is one LIST, also when it is
+ * missing: of its guesses, that page alone proves it. */
+static void test_burst_missing(void **state)
+{
+	struct fuse_entry_out d, e;
+	struct ox *ox = *state;
+	char name[32];
+
+	make_objects(ox, "d/", 10);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(name, sizeof(name), "f%05u", i);
+		assert_int_equal(ox_lookup(ox, d.nodeid, name, &e), 0);
+	}
+	ox_spent(ox);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "d/none%u", i);
+		assert_int_equal(ox_stat(ox, name, NULL), -ENOENT);
+		assert_int_equal(ox_stat(ox, name, NULL), -ENOENT);
+		assert_int_equal(ox_spent(ox), 1);
+		/* It came since the last page, which must not hide it. */
+		snprintf(name, sizeof(name), "d/later%u", i);
+		ox_bucket_put(ox, name, "text");
+		assert_int_equal(ox_lookup(ox, d.nodeid, name + 2, &e), 0);
+		assert_int_equal(ox_spent(ox), 1);
+	}
+}
+
+/* Names in no order in a directory that no page can hold: pages are soon given up. */
+static void test_burst_useless(void **state)
+{
+	enum { NAMES = 20000, ASKED = 200, STEP = 7919 };
+	struct fuse_entry_out d, e;
+	struct ox *ox = *state;
+	uint64_t spent;
+	char name[32];
+
+	make_objects(ox, "d/", NAMES);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	ox_spent(ox);
+	for (unsigned i = 0, at = 0; i < ASKED; i++, at = (at + STEP) % NAMES) {
+		snprintf(name, sizeof(name), "f%05u", at);
+		assert_int_equal(ox_lookup(ox, d.nodeid, name, &e), 0);
+	}
+	spent = ox_spent(ox);
+	assert_in_range(spent, ASKED, 2 * ASKED + 10);
+	/* Each question has its LIST, too. */
+	assert_in_range(spent - cache_env_count(&ox->ce, STORE_STAT), ASKED / 2, ASKED + 10);
 }
 
 /* touch of what is listed: the names are known, the version is asked for once, and a copy. */
@@ -290,6 +360,9 @@ int main(void)
 		TEST(test_new_directory),
 		TEST(test_burst),
 		TEST(test_burst_together),
+		TEST(test_burst_small),
+		TEST(test_burst_missing),
+		TEST(test_burst_useless),
 		TEST(test_remove_all),
 		TEST(test_touch),
 	};

@@ -7,10 +7,8 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "fs/objectfs/burst.h"
 #include "fs/objectfs/internal.h"
-
-/* Questions in a row before a page is fetched; see lookup.c. */
-#define PATIENCE_MIN 4
 
 struct dir_pages *dir_pages_get(struct node *dir)
 {
@@ -19,7 +17,7 @@ struct dir_pages *dir_pages_get(struct node *dir)
 		if (dir->pages) {
 			list_init(&dir->pages->pages);
 			list_init(&dir->pages->fetches);
-			dir->pages->patience = PATIENCE_MIN;
+			dir->pages->patience = BURST_PATIENCE_MIN;
 		}
 	}
 	return dir->pages;
@@ -219,7 +217,7 @@ struct page *pages_from(struct node *dir, const char *lo, uint64_t since_ns)
 	list_for_each (pos, &dir->pages->pages) {
 		struct page *p = list_entry(pos, struct page, link);
 
-		if (p->retained && p->fetched_ns >= since_ns && !strcmp(p->lo, lo)) {
+		if (p->retained && !p->guess && p->fetched_ns >= since_ns && !strcmp(p->lo, lo)) {
 			p->refs++;
 			return p;
 		}

@@ -70,10 +70,12 @@ struct dir_pages {
 	uint32_t moves;	      /* counts renames of the directory, or of one above */
 	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory
 			       * then: older pages do not prove that a name is missing */
-	/* lookup.c's: questions that memory could not answer. */
+	/* burst.c's: questions that memory could not answer. */
 	uint64_t missed_ns;
 	uint32_t missed, patience, useful;
 	bool bursting; /* it fetches a page; tree.moved tells when that ends */
+	bool guessed;  /* it has fetched one */
+	bool small;    /* the last one went to the end of the directory, with few rows */
 };
 
 /* NULL: no memory. */

@@ -8,13 +8,7 @@
  *	a new name			STAT "a" and LIST "a/" with one row, at the same time
  *	a file, a directory that was	STAT, or LIST; the other one only if that fails
  *
- * Who asks for one name after the other (`ls -l` of what was listed long ago, `git
- * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
- * LIST that begins at the name asked for answers up to a thousand that follow (those that are
- * there: a name that is missing is asked for, as it may have come since). Who asks while it is
- * being fetched waits for it, instead of fetching another; and behind a page that answered
- * many questions the first one brings another. Where such a page
- * turns out to be of no use (names in no order, in a huge directory), the patience grows.
+ * Who asks for many names in one directory is soon given a page of them: burst.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,16 +16,9 @@
 
 #include "base/util.h"
 #include "fs/objectfs/ask.h"
+#include "fs/objectfs/burst.h"
 #include "fs/objectfs/claim.h"
 #include "fs/objectfs/internal.h"
-
-#define PATIENCE_MIN 4u
-#define PATIENCE_MAX 4096u
-#define PATIENCE_WINDOW_NS (2 * NSEC_PER_SEC)
-/* Answers that a page must give to be worth its LIST. */
-#define USEFUL_MIN 8u
-/* ... for the next question to be answered with another page at once. */
-#define USEFUL_AT_ONCE 256u
 
 /* How often an answer is thrown away because what was asked for was changed meanwhile. */
 #define LOOKUP_TRIES 8
@@ -114,13 +101,13 @@ struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct pa
 	return n;
 }
 
-/* What pages say. An object "a" beside "a/" is not shown. */
+/* What pages say; that a name is missing, those that are not older than @absent_ns. @proof:
+ * pages_find()'s. An object "a" beside "a/" is not shown. */
 static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, const char *name,
-				      size_t len, uint64_t now, uint64_t negative_ns,
+				      size_t len, uint64_t absent_ns, bool proof,
 				      struct page **page, struct page_row **row)
 {
-	uint64_t since = objectfs_since(now, fs->config.entry_timeout_ns);
-	uint64_t negative_since = objectfs_since(now, negative_ns);
+	uint64_t since = objectfs_since(loop_now_ns(), fs->config.entry_timeout_ns);
 	enum page_answer as_dir, as_file;
 	char slashed[NAME_MAX + 2];
 	struct page *other;
@@ -137,8 +124,8 @@ static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, 
 		*row = other_row;
 		return LOOKUP_NODE;
 	}
-	if (pages_find(parent, slashed, len + 1, negative_since, true, page, row) == PAGE_ABSENT &&
-	    pages_find(parent, name, len, negative_since, true, page, row) == PAGE_ABSENT)
+	if (pages_find(parent, slashed, len + 1, absent_ns, proof, page, row) == PAGE_ABSENT &&
+	    pages_find(parent, name, len, absent_ns, proof, page, row) == PAGE_ABSENT)
 		return LOOKUP_ABSENT;
 	return LOOKUP_ASK;
 }
@@ -181,7 +168,8 @@ enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const c
 	*out = n = file_find_ours(fs, parent, name, len);
 	if (n)
 		return LOOKUP_NODE;
-	state = lookup_pages(fs, parent, name, len, now, negative_ns, &page, &row);
+	state = lookup_pages(fs, parent, name, len, objectfs_since(now, negative_ns), true, &page,
+			     &row);
 	if (state == LOOKUP_NODE) {
 		*out = lookup_from_row(fs, parent, page, row);
 		return *out ? LOOKUP_NODE : LOOKUP_ASK;
@@ -255,100 +243,28 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 	return 0;
 }
 
-/* ---- Many questions at one directory ---- */
-
-/* Whether it is time for a page; tree.lock is held. */
-static bool burst_due(struct objectfs *fs, struct node *dir)
-{
-	struct dir_pages *d = dir_pages_get(dir);
-	uint64_t now = loop_now_ns();
-	bool lately;
-
-	if (!d || d->bursting || !store_caps(fs->store)->start_after)
-		return false;
-	lately = now - d->missed_ns <= PATIENCE_WINDOW_NS;
-	if (!lately)
-		d->missed = 0;
-	d->missed_ns = now;
-	if (++d->missed < d->patience && !(lately && d->useful >= USEFUL_AT_ONCE))
-		return false;
-	d->missed = 0;
-	d->bursting = true;
-	return true;
-}
-
-/* Somebody is fetching a page, which probably has the answer: programs ask for many names at a
- * time, and all would fetch one. tree.lock is held, and dropped meanwhile. False: nobody is. */
-static bool burst_wait(struct tree *t, struct node *dir)
-{
-	if (!dir->pages || !dir->pages->bursting)
-		return false;
-	while (dir->pages && dir->pages->bursting)
-		pthread_cond_wait(&t->moved, &t->lock);
-	return true;
-}
-
-static void burst_end(struct tree *t, struct node *dir)
-{
-	tree_lock(t);
-	if (dir->pages)
-		dir->pages->bursting = false;
-	pthread_cond_broadcast(&t->moved);
-	tree_unlock(t);
-}
-
-/* After a page was fetched. */
-static void burst_judge(struct tree *t, struct node *dir)
-{
-	tree_lock(t);
-	if (dir->pages->useful >= USEFUL_MIN)
-		dir->pages->patience = PATIENCE_MIN;
-	else
-		dir->pages->patience = MIN(dir->pages->patience * 2, PATIENCE_MAX);
-	dir->pages->useful = 0;
-	tree_unlock(t);
-}
-
-/*
- * A name just before @name, so that a listing that starts after it shows @name and little else
- * before: the last character less one and some of the last in ASCII; or @name without
- * its last character. Always valid UTF-8 if @name is.
- */
-static void burst_before(const char *name, size_t len, char before[static NAME_MAX + 4])
-{
-	unsigned char last = (unsigned char)name[len - 1];
-
-	memcpy(before, name, len);
-	if (last > '!' && last <= '~') {
-		before[len - 1] = (char)(last - 1);
-		memcpy(before + len, "~~~", 4);
-		return;
-	}
-	while (len > 1 && ((unsigned char)name[len - 1] & 0xc0) == 0x80)
-		len--;
-	before[len - 1] = '\0';
-}
-
-/* Fetches a page that begins at @name, after burst_due(). Errors show when the name is asked
- * for. */
-static void burst(struct objectfs *fs, struct node *dir, const char *name, size_t len)
-{
-	char before[NAME_MAX + 4];
-	struct page *page;
-	int ret;
-
-	burst_before(name, len, before);
-	ret = listing_guess(fs, dir, before, &page);
-	burst_end(&fs->tree, dir);
-	if (ret < 0)
-		return;
-	burst_judge(&fs->tree, dir);
-	tree_lock(&fs->tree);
-	page_put(page);
-	tree_unlock(&fs->tree);
-}
-
 /* ---- Both ---- */
+
+/* A guess does not prove that names are missing, but the one for which it was fetched, after that
+ * was asked for: -ENOENT. Otherwise -EAGAIN. */
+static int burst_absent(struct objectfs *fs, struct node *dir, const char *name, size_t len,
+			uint64_t asked_ns)
+{
+	struct page_row *row;
+	struct page *page;
+	int ret = -EAGAIN;
+	struct node *n;
+
+	tree_lock(&fs->tree);
+	if (asked_ns && !node_is(dir, NODE_GONE) &&
+	    lookup_known(fs, dir, name, len, 0, &n) == LOOKUP_ASK && !n &&
+	    lookup_pages(fs, dir, name, len, asked_ns, false, &page, &row) == LOOKUP_ABSENT) {
+		negative_add(&fs->tree, dir, name, len, asked_ns);
+		ret = -ENOENT;
+	}
+	tree_unlock(&fs->tree);
+	return ret;
+}
 
 /* One try; -EAGAIN when the name was changed meanwhile, so that the answer may be old. */
 static int find_once(struct objectfs *fs, struct node *parent, const char *name, size_t len,
@@ -376,7 +292,7 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 			*out = n;
 		}
 		if (state == LOOKUP_ASK && !*burst_done) {
-			page = *burst_done = burst_due(fs, parent);
+			page = *burst_done = burst_due(fs, parent, n != NULL);
 			if (!page && burst_wait(t, parent)) {
 				*burst_done = true; /* not for the next page, too */
 				tree_unlock(t);
@@ -392,10 +308,8 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 	tree_unlock(t);
 	if (ret < 0 || state != LOOKUP_ASK)
 		return ret < 0 ? ret : state == LOOKUP_NODE ? 0 : -ENOENT;
-	if (page) {
-		burst(fs, parent, name, len);
-		return -EAGAIN;
-	}
+	if (page)
+		return burst_absent(fs, parent, name, len, burst_fetch(fs, parent, name, len));
 	ret = ask(fs, a, key, was);
 	tree_lock(t);
 	good = inquiry_end(&q) && (!parent->pages || parent->pages->moves == moves);
@@ -444,12 +358,12 @@ static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns,
 	}
 	parent = node_peek(t, n->parent);
 	/* A page would be too old for the next one who wants to know it now. */
-	page = since_ns <= attr_since(fs) && burst_due(fs, parent);
+	page = since_ns <= attr_since(fs) && burst_due(fs, parent, true);
 	node_hold(parent);
 	memcpy(name, n->name, n->name_len + 1u);
 	tree_unlock(t);
 	if (page)
-		burst(fs, parent, name, strlen(name));
+		burst_fetch(fs, parent, name, strlen(name));
 	tree_lock(t);
 	node_put(t, parent);
 	done = page && attr_fresh(fs, n, since_ns);

@@ -152,18 +152,15 @@ static const struct objectfs_op objectfs_op_table[FUSE_OPCODE_COUNT] = {
 	[FUSE_READDIRPLUS] = { .fast = objectfs_readdir, .slow = objectfs_readdir_slow },
 	[FUSE_RELEASEDIR] = { .fast = objectfs_releasedir },
 	[FUSE_STATFS] = { .fast = objectfs_statfs },
-	[FUSE_SETXATTR] = { .fast = objectfs_unsupported, .changes = true },
-	[FUSE_GETXATTR] = { .fast = objectfs_unsupported },
-	[FUSE_LISTXATTR] = { .fast = objectfs_unsupported },
-	[FUSE_REMOVEXATTR] = { .fast = objectfs_unsupported, .changes = true },
 	[FUSE_FALLOCATE] = { .slow = objectfs_fallocate, .pool = POOL_WRITERS, .changes = true },
 	[FUSE_LSEEK] = { .fast = objectfs_lseek },
 	[FUSE_COPY_FILE_RANGE] = { .fast = objectfs_unsupported, .changes = true },
 	[FUSE_COPY_FILE_RANGE_64] = { .fast = objectfs_unsupported, .changes = true },
 	[FUSE_SYNCFS] = { .slow = objectfs_syncfs, .pool = POOL_SYNCERS },
-	/* Left out, so ENOSYS and never asked again: ACCESS (default_permissions has the guest's
-	 * kernel check), STATX (it takes GETATTR), TMPFILE, locks (which are the guest's own
-	 * business as POSIX_LOCKS and FLOCK_LOCKS are not agreed on). */
+	/* Left out, so ENOSYS and never asked again: xattr (the user gets EOPNOTSUPP; a guest's
+	 * kernel would ask for one each time it writes to a file), ACCESS (default_permissions has
+	 * the guest's kernel check), STATX (it takes GETATTR), TMPFILE, locks (which are the
+	 * guest's own business as POSIX_LOCKS and FLOCK_LOCKS are not agreed on). */
 };
 
 static void objectfs_run(struct work *work)

@@ -221,6 +221,14 @@ static int rename_objects(struct rename *r, struct cached_files *c)
 	return ret;
 }
 
+/* Some copies may have stayed, where nothing was when it was looked for. */
+static void rename_failed(struct rename *r)
+{
+	tree_lock(&r->fs->tree);
+	change_uncertain(r->fs, r->to_dir, r->to_name, strlen(r->to_name));
+	tree_unlock(&r->fs->tree);
+}
+
 /* The target, if there is one, is empty. */
 static int rename_dir_onto(struct rename *r)
 {
@@ -235,6 +243,8 @@ static int rename_dir_onto(struct rename *r)
 	ret = c.failed ? -ENOMEM : rename_objects(r, &c);
 	tree_move_end(&fs->tree, r->node);
 	cached_put(&c);
+	if (ret && !r->moved)
+		rename_failed(r);
 	if (!ret && r->from_dir != r->to_dir)
 		ret = change_keep_dir(fs, r->from_dir, r->from_name, strlen(r->from_name));
 	if (ret)
