@@ -232,6 +232,37 @@ static void test_burst_small(void **state)
 	assert_int_equal(ox_spent(ox), 4);
 }
 
+/* A guest that forgets names has not changed them. Nor are all of them remembered for ever. */
+static void test_forgotten(void **state)
+{
+	enum { DIRS = OBJECTFS_DIRS + 100 };
+	struct objectfs *fs;
+	struct fuse_entry_out d, e;
+	struct ox *ox = *state;
+	char key[32];
+
+	fs = container_of(ox->fs, struct objectfs, fs);
+	for (unsigned i = 0; i < DIRS; i++) {
+		snprintf(key, sizeof(key), "d%05u/f", i);
+		ox_bucket_put(ox, key, "text");
+	}
+	for (unsigned i = 0; i < DIRS; i++) {
+		snprintf(key, sizeof(key), "d%05u", i);
+		assert_int_equal(ox_lookup(ox, 1, key, &d), 0);
+		assert_string_equal(ox_list(ox, key), "f");
+		assert_int_equal(ox_lookup(ox, d.nodeid, "f", &e), 0);
+		ox_forget(ox, e.nodeid, UINT64_MAX);
+		ox_forget(ox, d.nodeid, UINT64_MAX);
+	}
+	assert_in_range(fs->tree.count, OBJECTFS_DIRS, OBJECTFS_DIRS + 1);
+	ox_spent(ox);
+	snprintf(key, sizeof(key), "d%05u/f", DIRS - 1);
+	assert_int_equal(ox_stat(ox, key, NULL), 0);
+	assert_int_equal(ox_spent(ox), 0);
+	assert_int_equal(ox_stat(ox, "d00000/f", NULL), 0);
+	assert_in_range(ox_spent(ox), 1, 4);
+}
+
 /* In a directory that is known to be small, a name that nobody knows is one LIST, also when it is
  * missing: of its guesses, that page alone proves it. */
 static void test_burst_missing(void **state)
@@ -361,6 +392,7 @@ int main(void)
 		TEST(test_burst),
 		TEST(test_burst_together),
 		TEST(test_burst_small),
+		TEST(test_forgotten),
 		TEST(test_burst_missing),
 		TEST(test_burst_useless),
 		TEST(test_remove_all),

@@ -22,6 +22,8 @@
 #define OBJECTFS_LIST_ROWS 1000u
 /* Full directories (of listing_max rows) whose pages are remembered at one time. */
 #define OBJECTFS_LISTINGS 16u
+/* Directories that guests have forgotten whose pages are remembered. */
+#define OBJECTFS_DIRS 1024u
 
 #define NSEC_PER_SEC 1000000000ull
 
@@ -42,6 +44,10 @@ struct objectfs {
 	uint32_t *kept;
 	uint32_t kept_count, kept_room;
 	uint64_t kept_scan_ns;
+
+	/* Directories that are NODE_LISTED, the oldest is next; tree.lock. */
+	struct node *listed[OBJECTFS_DIRS];
+	uint32_t listed_next;
 
 	struct log_limit rename_log;
 };

@@ -9,7 +9,8 @@
  *
  * Life: a node exists while somebody refers to it: a session whose guest was given its
  * number, its children, open handles, requests under way, and itself as long as it has
- * changes that the storage lacks (NODE_KEPT). Names leave the index when they
+ * changes that the storage lacks (NODE_KEPT); some directories also for their pages (NODE_LISTED).
+ * Names leave the index when they
  * are removed (NODE_GONE); the node stays for its holders.
  *
  * Memory: sizeof(struct node) is at most 208 bytes; with the name (malloc), its place in
@@ -48,6 +49,7 @@ enum {
 	NODE_BUSY = 1 << 8,	  /* directory: its names are being changed */
 	NODE_CHANGED = 1 << 9,	  /* file: has been another version since the node was made */
 	NODE_FOUND = 1 << 10,	  /* UNLISTED: the storage had it when it was asked, at listed_ns */
+	NODE_LISTED = 1 << 11,	  /* directory: held for its pages, see session.c */
 };
 
 struct dir_pages;

@@ -50,7 +50,7 @@
  * What is fresh in memory costs nothing. Otherwise:
  *
  *	LOOKUP		STAT and LIST (1 row) in parallel; one of them for what was known before;
- *			many in one directory: a LIST for a thousand (lookup.c)
+ *			many in one directory: a LIST for a thousand (burst.h)
  *	GETATTR		STAT
  *	OPEN		STAT when something of the file is cached, or it is opened to be written;
  *			else its first GET is the question (open.c)

@@ -44,9 +44,31 @@ int session_count(struct objectfs_session *s, struct node *n)
 	return 0;
 }
 
+/*
+ * A guest forgets names because it wants memory, not because they have changed; what was listed is
+ * believed as long as ever. So the directories that were forgotten last stay, and with them
+ * those above. tree.lock is held.
+ */
+static void session_keep_listed(struct objectfs *fs, struct node *dir)
+{
+	struct node **place = &fs->listed[fs->listed_next];
+
+	if (!node_is(dir, NODE_DIR) || node_is(dir, NODE_GONE | NODE_LISTED) || !pages_any(dir))
+		return;
+	fs->listed_next = (fs->listed_next + 1) % OBJECTFS_DIRS;
+	if (*place) {
+		(*place)->flags &= (uint16_t)~NODE_LISTED;
+		node_put(&fs->tree, *place);
+	}
+	*place = dir;
+	dir->flags |= NODE_LISTED;
+	node_hold(dir);
+}
+
 void session_forget(struct objectfs_session *s, uint64_t nodeid, uint64_t count)
 {
-	struct tree *t = &objectfs_of(s)->tree;
+	struct objectfs *fs = objectfs_of(s);
+	struct tree *t = &fs->tree;
 	struct known *k;
 	struct node *n;
 
@@ -55,8 +77,10 @@ void session_forget(struct objectfs_session *s, uint64_t nodeid, uint64_t count)
 	k = n ? session_known(s, n) : NULL;
 	if (k) {
 		k->nlookup -= MIN(count, k->nlookup);
-		if (!k->nlookup)
+		if (!k->nlookup) {
+			session_keep_listed(fs, n);
 			node_put(t, n);
+		}
 	}
 	if (n)
 		node_put(t, n);
