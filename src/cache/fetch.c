@@ -344,17 +344,15 @@ static int fetch_place(struct cache_file *f, struct cache_fetch **cf, uint64_t o
 {
 	struct map_layout *layout = &f->storage->cache->layout;
 	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
-	enum map_shape shape = map_choose(layout, &f->map, offset, size, random);
+	enum map_shape shape = file_shape(f, offset, size, random);
 	int ret;
 
 	map_place(layout, shape, offset, place);
 	if (file_base_in(f, place) == 0)
 		return 0;
 	ret = fetch_append(f, cf, place);
-	/* Every slab may have something dirty in it: then there are small blocks, but none of the
-	 * larger ones, and what is dirty may wait for what is to be fetched. */
-	if (ret == -EAGAIN && shape != MAP_SMALL && !*cf &&
-	    map_region_is_empty(layout, &f->map, offset)) {
+	/* What is dirty may wait for what is to be fetched. */
+	if (ret == -EAGAIN && shape != MAP_SMALL && !*cf && file_region_renew(f, offset)) {
 		map_place(layout, MAP_SMALL, offset, place);
 		ret = file_base_in(f, place) ? fetch_append(f, cf, place) : 0;
 	}

@@ -188,6 +188,7 @@ struct cache_file {
 	 * go first, that may need none. With committing. */
 	bool background;
 	uint64_t starved_ns;	 /* not before that it is tried again, then */
+	uint64_t scarce_ns;	 /* when a block of a growing region was not to be had; or 0 */
 	bool cleaning;		 /* the cleaner has handed it to a worker; storage lock */
 	uint64_t due_ns;	 /* when the cleaner looks at it; storage lock */
 	uint64_t urgent_ns;	 /* ... when memory is short */
@@ -275,6 +276,18 @@ void file_block_drop(struct cache_file *f, struct block *b);
 /* Drops all blocks that may be: not those being filled or sent, and dirty ones only when
  * @dirty, whose accounting ends with that. Takes the lock. */
 void file_purge(struct cache_file *f, bool dirty);
+
+/*
+ * When every slab has something dirty in it, of a storage that is dead perhaps, there are small
+ * blocks, but none of the larger ones, for as long as that lasts: a region is to be in small blocks
+ * then. Both under the lock.
+ *
+ * The shape for a block at @offset that is not there, as map_choose().
+ */
+enum map_shape file_shape(struct cache_file *f, uint64_t offset, uint64_t size, bool random);
+/* There was no block at @offset. Whether its region is empty now, and can begin anew in small
+ * blocks: what is clean in it goes, but not if something has to stay. */
+bool file_region_renew(struct cache_file *f, uint64_t offset);
 
 /* pool_evict_fn */
 struct pool_owner *file_evict(void *arg, struct block *b);

@@ -51,13 +51,22 @@ bool owner_below_share(const struct pool *pool, const struct pool_owner *owner)
 	return owner_bytes(owner) <= share(pool);
 }
 
+/* @owner, when it has something in @class. With the lock of the class, as owner_choose(). */
+static struct pool_owner *owner_self(const struct pool *pool, unsigned class,
+				     const struct pool_owner *owner)
+{
+	struct pool_owner *own = pool->owner[owner->number];
+
+	return lru_count(&own->lru[class]) ? own : NULL;
+}
+
 /* Whose list of @class is to be searched for @owner. With the lock of the class. */
 static struct pool_owner *owner_choose(struct pool *pool, unsigned class,
 				       const struct pool_owner *owner)
 {
 	struct pool_class *c = &pool->class[class];
 	uint64_t most = share(pool);
-	struct pool_owner *own = pool->owner[owner->number], *best = NULL;
+	struct pool_owner *best = NULL;
 
 	for (uint32_t i = 0; i < MIN(pool->owner_end, SEARCH_OWNERS); i++) {
 		struct pool_owner *o;
@@ -70,9 +79,7 @@ static struct pool_owner *owner_choose(struct pool *pool, unsigned class,
 		best = o;
 		most = owner_bytes(o);
 	}
-	if (!best && lru_count(&own->lru[class]))
-		best = own;
-	return best;
+	return best ? best : owner_self(pool, class, owner);
 }
 
 /*
@@ -144,6 +151,7 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 {
 	struct pool_class *c = &pool->class[class];
 	unsigned steps = SEARCH_STEPS;
+	bool own = false;
 
 	for (unsigned refused = 0; refused < SEARCH_REFUSED; refused++) {
 		struct pool_owner *from;
@@ -152,7 +160,7 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 		bool unread = false;
 
 		pthread_mutex_lock(&c->lock);
-		from = owner_choose(pool, class, owner);
+		from = own ? owner_self(pool, class, owner) : owner_choose(pool, class, owner);
 		if (from)
 			id = lru_look(&from->lru[class], pool->arena.block, &steps, now(pool));
 		if (id) {
@@ -162,8 +170,15 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 			c->listed--;
 		}
 		pthread_mutex_unlock(&c->lock);
-		if (!id)
+		if (!id && (own || !from || from == pool->owner[owner->number]))
 			break;
+		if (!id) {
+			/* All that another one has may be dirty, for as long as his storage is
+			 * dead. */
+			own = true;
+			steps = SEARCH_STEPS;
+			continue;
+		}
 		if (!evict_try(pool, class, &pool->arena.block[id], place, unread))
 			continue;
 		/* Another thread may be after the slab. */

@@ -174,6 +174,51 @@ void file_purge(struct cache_file *f, bool dirty)
 	pthread_mutex_unlock(&f->lock);
 }
 
+/* How long it is believed that larger blocks are not to be had. */
+#define SCARCE_NS 1000000000ull
+
+enum map_shape file_shape(struct cache_file *f, uint64_t offset, uint64_t size, bool random)
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	enum map_shape shape = map_choose(layout, &f->map, offset, size, random);
+
+	if (shape == MAP_GROW && f->scarce_ns && loop_now_ns() < f->scarce_ns + SCARCE_NS &&
+	    map_region_is_empty(layout, &f->map, offset))
+		return MAP_SMALL;
+	return shape;
+}
+
+bool file_region_renew(struct cache_file *f, uint64_t offset)
+{
+	const struct map_layout *layout = &f->storage->cache->layout;
+	uint64_t start = file_region_floor(f, offset), end = start + file_region(f), at;
+	struct map_place place;
+	block_id id;
+
+	f->scarce_ns = loop_now_ns();
+	if (map_region_is_empty(layout, &f->map, offset))
+		return true;
+	if (map_small_blocks(layout, &f->map, offset) > 0)
+		return false;
+	for (at = start;
+	     (id = map_next(layout, &f->map, at, &place)) != BLOCK_NONE && place.start < end;
+	     at = place.start + place.size)
+		if (block_is(pool_block(file_pool(f), id), ~BLOCK_HOT))
+			return false;
+	for (at = start;
+	     map_next(layout, &f->map, at, &place) != BLOCK_NONE && place.start < end;) {
+		struct block *b = file_block_find(f, place.start, &place);
+
+		at = place.start + place.size;
+		/* Nobody but us has it: a write has pinned what it is about to change. */
+		if (b && (atomic_load_explicit(&b->state, memory_order_acquire) & ~BLOCK_HOT) == 1)
+			file_block_drop(f, b);
+		else if (b)
+			block_unpin(b);
+	}
+	return map_region_is_empty(layout, &f->map, offset);
+}
+
 struct pool_owner *file_evict(void *arg, struct block *b)
 {
 	struct cache *cache = arg;

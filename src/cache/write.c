@@ -59,7 +59,8 @@ struct write_plan {
 	unsigned count, room;
 	uint64_t fetch_start, fetch_end; /* -EAGAIN for these bytes; empty: for memory, */
 	bool commit;			 /* or for a commit; */
-	bool starved;			 /* there is no block for it */
+	bool starved;			 /* there is no block for it, */
+	uint64_t starved_at;		 /* that is, there */
 	struct write_piece local[WRITE_PIECES];
 };
 
@@ -217,11 +218,10 @@ static int write_prepare(struct cache_file *f, struct write_piece *piece, uint64
 	uint64_t size = atomic_load_explicit(&f->size, memory_order_relaxed);
 
 	if (!b) {
-		map_place(layout, map_choose(layout, &f->map, offset, MAX(size, end), random),
-			  offset, place);
+		map_place(layout, file_shape(f, offset, MAX(size, end), random), offset, place);
 		b = file_block_new(f, place);
 		/* As fetch_place(). */
-		if (!b && map_region_is_empty(layout, &f->map, offset)) {
+		if (!b && file_region_renew(f, offset)) {
 			map_place(layout, MAP_SMALL, offset, place);
 			b = file_block_new(f, place);
 		}
@@ -309,6 +309,7 @@ static int write_plan(struct cache_file *f, struct write_plan *plan, uint64_t of
 		}
 		plan->commit = ret == -EBUSY;
 		plan->starved = ret == -EAGAIN;
+		plan->starved_at = offset;
 		if (ret < 0)
 			return plan->commit ? -EAGAIN : ret;
 		plan->count++;
@@ -407,6 +408,14 @@ static int write_timeout(const struct cache_file *f)
 	return f->error ? f->error : -ETIMEDOUT;
 }
 
+/* What the plan itself had pinned stood in the way. True once: the region is in small blocks then.
+ */
+static bool write_renews(struct cache_file *f, uint64_t offset)
+{
+	return !map_region_is_empty(&f->storage->cache->layout, &f->map, offset) &&
+	       file_region_renew(f, offset);
+}
+
 /* Waits for what @plan lacks, with the lock dropped: 0, or the error of what it waited for. */
 static int write_await(struct cache_file *f, const struct write_plan *plan, uint64_t deadline)
 {
@@ -420,6 +429,8 @@ static int write_await(struct cache_file *f, const struct write_plan *plan, uint
 		pthread_mutex_unlock(&f->lock);
 		ret = cache_commit(f);
 		pthread_mutex_lock(&f->lock);
+	} else if (plan->starved && write_renews(f, plan->starved_at)) {
+		return 0;
 	} else {
 		pthread_mutex_unlock(&f->lock);
 		cleaner_kick(f->storage, plan->starved);

@@ -2,6 +2,9 @@
 /* Several users of one pool: storages of their own, and drivers on the same storage. */
 #include "cache-fixture.h"
 
+#include "base/log.h"
+#include "store/layers/fault.h"
+
 #define MIB (1u << 20)
 #define POOL (32u * MIB)
 #define SET (12u * MIB) /* less than half of the pool, with what it costs */
@@ -98,6 +101,93 @@ static void users_of_one_storage_share_the_data(void **state)
 	cache_file_put(b);
 }
 
+/* As much as it takes, in pieces that leave a dirty block in as many slabs as can be: each is
+ * followed by what can be evicted again. */
+static unsigned dirty_to_the_limit(struct cache_file **dirty, unsigned max, size_t len)
+{
+	struct cache_file *clean = file_of(ce.storage, "clean");
+	unsigned n;
+
+	for (n = 0; n < max; n++) {
+		char key[16];
+		int ret;
+
+		snprintf(key, sizeof(key), "dirty%u", n);
+		dirty[n] = cache_file_create(ce.storage, key, &ret);
+		assert_non_null(dirty[n]);
+		if (write_all(dirty[n], 0, buf, len) != (ssize_t)len)
+			break;
+		read_all(clean, NULL, n * sizeof(buf) % (2 * POOL), buf, sizeof(buf));
+	}
+	cache_file_put(clean);
+	return n;
+}
+
+/* With the service of one mount dead, and as much waiting for it as may, another one reads and
+ * writes in pieces of all sizes. */
+static void the_dead_leave_room(void **state)
+{
+	static const size_t sizes[] = { 14000, 60000 };
+	static struct cache_file *dirty[20000];
+	const struct store_fault dead = { .error_permille = 1000, .error = -EIO };
+	struct cache_storage_config config;
+	struct cache_storage *well;
+	struct env env;
+
+	(void)state;
+	log_set_level(LOG_LEVEL_ERROR);
+	env_memory(&env, NULL);
+	env_run(&env);
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct cache_storage_usage usage;
+		struct cache_file *f;
+		char key[16];
+		unsigned n;
+		int ret;
+
+		cache_env_init(&ce, NULL);
+		ce.pool.size = POOL;
+		ce.config.write_back = true;
+		ce.config.wait_timeout_ns = 200 * MSEC;
+		cache_env_open(&ce);
+		config = ce.config;
+		config.store = env.top;
+		config.wait_timeout_ns = 10 * SEC;
+		env_ok(cache_storage_new(&well, ce.cache, &config));
+		cache_env_object(&ce, "clean", 1, 2 * POOL);
+		store_fault_set(ce.fault, STORE_FAULT_ALL & ~(1u << STORE_READ | 1u << STORE_STAT),
+				&dead);
+		n = dirty_to_the_limit(dirty, ARRAY_SIZE(dirty), sizes[i]);
+		store_fault_set(ce.fault, STORE_FAULT_ALL, &dead);
+		cache_storage_usage(ce.storage, &usage);
+		assert_true(usage.dirty_bytes >= POOL / 5 * 2);
+
+		snprintf(key, sizeof(key), "f%u", i);
+		f = cache_file_create(well, key, &ret);
+		assert_non_null(f);
+		for (uint64_t at = 0; at < 2 * POOL; at += sizeof(buf)) {
+			pattern_fill(7, at, buf, sizeof(buf));
+			assert_int_equal(write_all(f, at, buf, sizeof(buf)), sizeof(buf));
+		}
+		assert_int_equal(cache_commit(f), 0);
+		read_through(f, 2 * POOL, 7);
+		for (unsigned at = 0; at < 4000; at++) {
+			uint64_t where = (at * 7919ull * 4096) % (2 * POOL);
+
+			assert_int_equal(read_all(f, NULL, where, buf, 4096), 4096);
+			pattern_check(7, where, buf, 64);
+		}
+		cache_file_put(f);
+		for (unsigned j = 0; j <= n && j < ARRAY_SIZE(dirty); j++) {
+			cache_file_unlink(dirty[j]);
+			cache_file_put(dirty[j]);
+		}
+		cache_storage_free(well);
+		cache_env_close(&ce);
+	}
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -105,6 +195,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(users_of_one_storage_share_the_data, setup,
 						teardown),
+		cmocka_unit_test(the_dead_leave_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
