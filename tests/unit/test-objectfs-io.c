@@ -323,6 +323,36 @@ static void test_write_back_fsync(void **state)
 	assert_string_equal(ox_bucket(ox, "f"), "text");
 }
 
+/* What went wrong in the background is told by close, and by an open that is to change the file. */
+static void test_write_back_fails(void **state)
+{
+	const struct store_fault fault = { .error_permille = 1000, .error = -EACCES };
+	struct cache_storage_usage usage = { 0 };
+	uint64_t fh, other;
+	struct ox ox;
+
+	(void)state;
+	ox_init(&ox);
+	ox.config.write_back = true;
+	ox.ce.config.write_back_delay_ns = 10 * MSEC;
+	ox_open(&ox);
+	store_fault_set(ox.ce.fault, 1u << STORE_PUT, &fault);
+	assert_int_equal(ox_create(&ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(&ox, fh, "text", 4, 0), 4);
+	while (!usage.commit_failures) {
+		sleep_ms(1);
+		cache_storage_usage(ox.ce.storage, &usage);
+	}
+	assert_int_equal(ox_flush(&ox, fh), -EACCES);
+	assert_int_equal(ox_openat(&ox, "f", O_RDWR, &other), -EACCES);
+	ox_expect(&ox, "f", "text");
+	store_fault_set(ox.ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(ox_fsync(&ox, fh), 0);
+	assert_int_equal(ox_release(&ox, fh), 0);
+	assert_string_equal(ox_bucket(&ox, "f"), "text");
+	ox_close(&ox);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
@@ -341,6 +371,7 @@ int main(void)
 		TEST(test_close_fails),
 		TEST_WB(test_write_back),
 		TEST_WB(test_write_back_fsync),
+		cmocka_unit_test(test_write_back_fails),
 	};
 
 	return cmocka_run_group_tests_name("objectfs-io", tests, NULL, NULL);
