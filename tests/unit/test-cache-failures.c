@@ -150,15 +150,31 @@ static void test_dirty_limit_is_the_writers(void **state)
 	cw_end(&cw);
 }
 
+/* cache_storage_sync(), and what was logged meanwhile. */
+static int sync_logged(struct cw *cw, char *text, size_t size)
+{
+	int saved = dup(STDERR_FILENO), pipes[2], ret;
+	ssize_t n;
+
+	assert_int_equal(pipe(pipes), 0);
+	dup2(pipes[1], STDERR_FILENO);
+	close(pipes[1]);
+	ret = cache_storage_sync(cw->storage);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	n = read(pipes[0], text, size - 1);
+	close(pipes[0]);
+	text[n > 0 ? n : 0] = '\0';
+	return ret;
+}
+
 /* The writer is gone: the log is where he finds the name of what he wrote. */
 static void test_conflict_is_named(void **state)
 {
-	int saved = dup(STDERR_FILENO), pipes[2];
 	struct cw_options options = cw_defaults;
 	char text[8192], kept[STORE_KEY_MAX + 1], *at;
 	struct cache_file *f;
 	struct cw cw;
-	ssize_t n;
 
 	(void)state;
 	options.config.write_back = true;
@@ -168,15 +184,7 @@ static void test_conflict_is_named(void **state)
 	cw_fill(f, 100, 70000, 2);
 	cache_file_put(f);
 	cw_other(&cw, "dir/a", 1000, 3);
-	assert_int_equal(pipe(pipes), 0);
-	dup2(pipes[1], STDERR_FILENO);
-	close(pipes[1]);
-	assert_int_equal(cache_storage_sync(cw.storage), -ESTALE);
-	dup2(saved, STDERR_FILENO);
-	close(saved);
-	n = read(pipes[0], text, sizeof(text) - 1);
-	close(pipes[0]);
-	text[n > 0 ? n : 0] = '\0';
+	assert_int_equal(sync_logged(&cw, text, sizeof(text)), -ESTALE);
 	at = strstr(text, "conflict_kept key=\"dir/a\" kept_as=\"");
 	assert_non_null(at);
 	assert_int_equal(sscanf(strstr(at, "kept_as=\""), "kept_as=\"%1024[^\"]\"", kept), 1);
@@ -187,6 +195,31 @@ static void test_conflict_is_named(void **state)
 	cw_end(&cw);
 }
 
+/* There is no key beside it for what he wrote: the log says that, too. */
+static void test_lost_conflict_is_named(void **state)
+{
+	struct cw_options options = cw_defaults;
+	char text[8192], key[STORE_KEY_MAX + 1];
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	options.config.write_back = true;
+	cw_start(&cw, &options);
+	memset(key, 'k', STORE_KEY_MAX);
+	key[STORE_KEY_MAX] = '\0';
+	cw_other(&cw, key, 1000, 1);
+	f = cw_open(&cw, key);
+	cw_fill(f, 100, 500, 2);
+	cache_file_put(f);
+	cw_other(&cw, key, 1000, 3);
+	assert_int_equal(sync_logged(&cw, text, sizeof(text)), -ESTALE);
+	/* A line is bounded. */
+	assert_non_null(strstr(text, "conflict_lost key=\"kkkkkkkk"));
+	cw_expect_object(&cw, key, 0, 1000, 3);
+	cw_end(&cw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_busy_reads),
 		cmocka_unit_test(test_dirty_limit_is_the_writers),
 		cmocka_unit_test(test_conflict_is_named),
+		cmocka_unit_test(test_lost_conflict_is_named),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
