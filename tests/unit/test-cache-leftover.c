@@ -117,13 +117,28 @@ static void test_gone_already(void **state)
 static void test_refused_for_good(void **state)
 {
 	struct store_fault refused = { .error_permille = 1000, .error = -EINVAL };
+	int saved = dup(STDERR_FILENO), pipes[2];
+	char text[4096];
 	struct cw cw;
+	ssize_t n;
 
 	(void)state;
 	cw_start(&cw, &cw_defaults);
 	store_fault_set(cw.fault, 1u << STORE_ABORT, &refused);
+	assert_int_equal(pipe(pipes), 0);
+	dup2(pipes[1], STDERR_FILENO);
+	log_set_level(LOG_LEVEL_WARN);
 	begin_and_abort(&cw, "a");
 	sleep_ms(800);
+	cw_wait_for(remembered(&cw) == 0);
+	log_set_level(LOG_LEVEL_ERROR);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(pipes[1]);
+	n = read(pipes[0], text, sizeof(text) - 1);
+	close(pipes[0]);
+	text[n > 0 ? n : 0] = '\0';
+	assert_non_null(strstr(text, "upload_left_over key=\"a\" session=\""));
 	assert_true(is_quiet(&cw));
 	assert_int_equal(store_fault_stats(cw.fault).errors, 1);
 	assert_int_equal(remembered(&cw), 0);
