@@ -230,10 +230,11 @@ static bool cleaner_is_urgent(struct cleaner *c, uint64_t now)
 {
 	struct cache_storage *s = c->storage;
 	uint64_t dirty = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
+	uint64_t max = storage_dirty_max(s);
 
-	if (dirty >= s->dirty_max / 4 * 3)
+	if (dirty >= max / 4 * 3)
 		c->urgent = true;
-	else if (dirty < s->dirty_max / 2)
+	else if (dirty < max / 2)
 		c->urgent = false;
 	return c->urgent || (c->starved_ns && now < c->starved_ns + CLEANER_STARVED_NS);
 }

@@ -48,6 +48,8 @@ struct cache {
 	pthread_mutex_t lock;	   /* outside of cache_storage.lock */
 	struct list storages;	   /* lock; cache_storage.link */
 	_Atomic uint64_t reserved; /* bytes; reserve.c */
+	/* On a cache line of its own: hits read the layout. */
+	_Alignas(64) _Atomic uint64_t dirty_bytes; /* those of all storages */
 };
 
 /* cache_storage_config; what can be changed while it is used is atomic, and each value a matter
@@ -92,9 +94,11 @@ struct cache_storage {
 	struct list dirty;	      /* cache_file.dirty_link, the oldest first */
 	_Atomic uint64_t dirty_bytes; /* of dirty blocks, whole blocks counted, but for */
 	_Atomic uint64_t apart_bytes; /* those of files that were removed: life.c */
-	_Atomic uint64_t dirty_max;   /* bytes; storage_set_limits() */
-	_Atomic uint64_t apart_max;   /* likewise */
-	uint64_t fill_max;	      /* likewise: of what commits read, fill.c */
+	_Atomic uint64_t dirty_max;   /* bytes; storage_set_limits(). Alone: storage_dirty_max() */
+	_Atomic uint64_t dirty_all;   /* likewise, with others, beyond that each has only this: */
+	_Atomic uint64_t dirty_least;
+	_Atomic uint64_t apart_max; /* likewise */
+	uint64_t fill_max;	    /* likewise: of what commits read, fill.c */
 	uint64_t filling;
 	struct {
 		void *memory; /* constant; pages only while it is taken */
@@ -239,14 +243,26 @@ static inline struct pool *file_pool(const struct cache_file *f)
 	return f->storage->cache->pool;
 }
 
+static inline void storage_count_dirty(struct cache_storage *s, int64_t bytes)
+{
+	atomic_fetch_add_explicit(&s->dirty_bytes, (uint64_t)bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->cache->dirty_bytes, (uint64_t)bytes, memory_order_relaxed);
+}
+
+/* What may be dirty of @s by now, bytes: less when others have much that is. Any thread. */
+uint64_t storage_dirty_max(const struct cache_storage *s);
+
 /* So many bytes of @f more are dirty, or less. */
 static inline void file_count_dirty(struct cache_file *f, int64_t bytes)
 {
 	struct cache_storage *s = f->storage;
 
 	f->dirty_bytes += (uint64_t)bytes;
-	atomic_fetch_add_explicit(f->apart ? &s->apart_bytes : &s->dirty_bytes, (uint64_t)bytes,
-				  memory_order_relaxed);
+	if (f->apart) {
+		atomic_fetch_add_explicit(&s->apart_bytes, (uint64_t)bytes, memory_order_relaxed);
+	} else {
+		storage_count_dirty(s, bytes);
+	}
 }
 
 /* pool_get() for @f, under its lock. */

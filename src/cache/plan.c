@@ -215,7 +215,7 @@ static uint64_t stream_slack(const struct cache_file *f, uint64_t part)
 	const struct cache_storage *s = f->storage;
 	uint64_t dirty = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
 
-	return dirty >= s->dirty_max / 2 ? 0 : MIN(part, 4ull << 20);
+	return dirty >= storage_dirty_max(s) / 2 ? 0 : MIN(part, 4ull << 20);
 }
 
 /* Whether something of [@start, @end) was not written yet, though what follows was: requests of

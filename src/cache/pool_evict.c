@@ -82,6 +82,28 @@ static struct pool_owner *owner_choose(struct pool *pool, unsigned class,
 	return best ? best : owner_self(pool, class, owner);
 }
 
+/* Whose blocks evict_one() looks at: his who has most beyond his share, else those of who asks,
+ * else anybody's, each once. */
+enum search { SEARCH_CHOSEN, SEARCH_OWN, SEARCH_ANY };
+
+/* *@next: of SEARCH_ANY, the number of the next. With the lock of the class. */
+static struct pool_owner *owner_search(struct pool *pool, unsigned class,
+				       const struct pool_owner *owner, enum search whose,
+				       uint32_t *next)
+{
+	if (whose == SEARCH_CHOSEN)
+		return owner_choose(pool, class, owner);
+	if (whose == SEARCH_OWN)
+		return owner_self(pool, class, owner);
+	while (*next < MIN(pool->owner_end, SEARCH_OWNERS)) {
+		struct pool_owner *o = pool->owner[(*next)++];
+
+		if (o && lru_count(&o->lru[class]))
+			return o;
+	}
+	return NULL;
+}
+
 /*
  * How far ahead of one reader may be fetched, as memory is: it shrinks with each block evicted
  * that nobody read, and grows with each that is added, a sixteenth as fast. So about that part
@@ -150,17 +172,18 @@ static bool evict_try(struct pool *pool, unsigned class, struct block *b, enum l
 block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 {
 	struct pool_class *c = &pool->class[class];
-	unsigned steps = SEARCH_STEPS;
-	bool own = false;
+	unsigned steps = SEARCH_STEPS, refused = 0;
+	enum search whose = SEARCH_CHOSEN;
+	uint32_t next = 0;
 
-	for (unsigned refused = 0; refused < SEARCH_REFUSED; refused++) {
+	while (refused < SEARCH_REFUSED) {
 		struct pool_owner *from;
 		block_id id = BLOCK_NONE;
 		enum lru_place place = LRU_NONE;
 		bool unread = false;
 
 		pthread_mutex_lock(&c->lock);
-		from = own ? owner_self(pool, class, owner) : owner_choose(pool, class, owner);
+		from = owner_search(pool, class, owner, whose, &next);
 		if (from)
 			id = lru_look(&from->lru[class], pool->arena.block, &steps, now(pool));
 		if (id) {
@@ -170,20 +193,25 @@ block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner)
 			c->listed--;
 		}
 		pthread_mutex_unlock(&c->lock);
-		if (!id && (own || !from || from == pool->owner[owner->number]))
-			break;
 		if (!id) {
-			/* All that another one has may be dirty, for as long as his storage is
-			 * dead. */
-			own = true;
+			if (whose == SEARCH_ANY && !from)
+				break;
+			/* All that the others have may be dirty, for as long as their storages are
+			 * dead. But who has his share takes nothing from those who have not. */
+			if (whose == SEARCH_CHOSEN)
+				whose = SEARCH_OWN;
+			else if (whose == SEARCH_OWN && owner_below_share(pool, owner))
+				whose = SEARCH_ANY;
+			else if (whose == SEARCH_OWN)
+				break;
 			steps = SEARCH_STEPS;
 			continue;
 		}
-		if (!evict_try(pool, class, &pool->arena.block[id], place, unread))
-			continue;
 		/* Another thread may be after the slab. */
-		if (!slab_block_aside(pool, id))
+		if (evict_try(pool, class, &pool->arena.block[id], place, unread) &&
+		    !slab_block_aside(pool, id))
 			return id;
+		refused++;
 	}
 	return BLOCK_NONE;
 }

@@ -14,6 +14,9 @@
 /* Nobody misses a signal for longer. */
 #define ROOM_WAIT_NS 20000000ull
 
+/* storage_dirty_max(): what each has, of the pool. */
+#define DIRTY_LEAST_PART 32u
+
 /* Bytes of memory that the host has: more no cache could use. */
 static uint64_t host_memory(void)
 {
@@ -27,12 +30,13 @@ static uint64_t host_memory(void)
  */
 struct err *cache_new(struct cache **out, const struct pool_config *config)
 {
-	struct cache *cache = calloc(1, sizeof(*cache));
+	struct cache *cache = aligned_alloc(_Alignof(struct cache), sizeof(*cache));
 	struct pool_config pool = *config;
 	struct err *e;
 
 	if (!cache)
 		return err_errno(ENOMEM, "cache");
+	memset(cache, 0, sizeof(*cache));
 	if (!pool.size_max)
 		pool.size_max = host_memory();
 	e = pool_new(&cache->pool, &pool, file_evict, cache);
@@ -68,6 +72,22 @@ uint64_t cache_map_bytes(struct cache *cache)
 	return map_memory_bytes(&cache->maps);
 }
 
+/*
+ * A service that is dead takes what dirty_limit gives it, for as long as it is dead. Several of
+ * them, which may be one endpoint with several buckets, would take all of the pool: so together
+ * they have three fourths, and beyond that each only a bit. Who finds others to have that much
+ * writes less at a time.
+ */
+uint64_t storage_dirty_max(const struct cache_storage *s)
+{
+	uint64_t all = atomic_load_explicit(&s->cache->dirty_bytes, memory_order_relaxed);
+	uint64_t own = atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed);
+	uint64_t others = all > own ? all - own : 0;
+	uint64_t room = s->dirty_all > others ? s->dirty_all - others : 0;
+
+	return MIN(s->dirty_max, MAX(room, s->dirty_least));
+}
+
 /* What follows from the size of the pool. With cache.lock. */
 static void storage_set_limits(struct cache_storage *s)
 {
@@ -78,6 +98,8 @@ static void storage_set_limits(struct cache_storage *s)
 	dirty_max = usage.arena * s->config.dirty_percent / 100;
 	pthread_mutex_lock(&s->lock);
 	s->dirty_max = dirty_max;
+	s->dirty_all = MAX(dirty_max, usage.arena / 4 * 3);
+	s->dirty_least = MIN(dirty_max, usage.arena / DIRTY_LEAST_PART);
 	/* Of what can not be dirty, half; and half of that for what commits have to read. */
 	rest = usage.arena - dirty_max;
 	s->apart_max = MIN(dirty_max / 2, rest / 2);
@@ -229,6 +251,7 @@ void cache_storage_free(struct cache_storage *s)
 	leftover_exit(s);
 	table_each(s, storage_drop_file, NULL);
 	pool_owner_exit(s->cache->pool, &s->owner);
+	storage_count_dirty(s, -(int64_t)s->dirty_bytes);
 	storage_destroy(s);
 }
 

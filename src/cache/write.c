@@ -276,7 +276,8 @@ static int write_bounded(const struct cache_file *f, uint64_t end)
 			       : 0;
 	if (upload_waits_for(f, end))
 		return 0;
-	return atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed) >= s->dirty_max ||
+	return atomic_load_explicit(&s->dirty_bytes, memory_order_relaxed) >=
+				       storage_dirty_max(s) ||
 			       upload_is_behind(f)
 		       ? -EAGAIN
 		       : 0;

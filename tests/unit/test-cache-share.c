@@ -103,9 +103,10 @@ static void users_of_one_storage_share_the_data(void **state)
 
 /* As much as it takes, in pieces that leave a dirty block in as many slabs as can be: each is
  * followed by what can be evicted again. */
-static unsigned dirty_to_the_limit(struct cache_file **dirty, unsigned max, size_t len)
+static unsigned dirty_to_the_limit(struct cache_storage *s, struct cache_file **dirty, unsigned max,
+				   size_t len)
 {
-	struct cache_file *clean = file_of(ce.storage, "clean");
+	struct cache_file *clean = file_of(s, "clean");
 	unsigned n;
 
 	for (n = 0; n < max; n++) {
@@ -113,7 +114,7 @@ static unsigned dirty_to_the_limit(struct cache_file **dirty, unsigned max, size
 		int ret;
 
 		snprintf(key, sizeof(key), "dirty%u", n);
-		dirty[n] = cache_file_create(ce.storage, key, &ret);
+		dirty[n] = cache_file_create(s, key, &ret);
 		assert_non_null(dirty[n]);
 		if (write_all(dirty[n], 0, buf, len) != (ssize_t)len)
 			break;
@@ -157,7 +158,7 @@ static void the_dead_leave_room(void **state)
 		cache_env_object(&ce, "clean", 1, 2 * POOL);
 		store_fault_set(ce.fault, STORE_FAULT_ALL & ~(1u << STORE_READ | 1u << STORE_STAT),
 				&dead);
-		n = dirty_to_the_limit(dirty, ARRAY_SIZE(dirty), sizes[i]);
+		n = dirty_to_the_limit(ce.storage, dirty, ARRAY_SIZE(dirty), sizes[i]);
 		store_fault_set(ce.fault, STORE_FAULT_ALL, &dead);
 		cache_storage_usage(ce.storage, &usage);
 		assert_true(usage.dirty_bytes >= POOL / 5 * 2);
@@ -188,6 +189,64 @@ static void the_dead_leave_room(void **state)
 	env_end(&env);
 }
 
+/* A service that several mounts use is dead: together they leave room, too, and each has some. */
+static void several_dead_leave_room(void **state)
+{
+	enum { DEAD = 4, EACH = 4000 };
+	static struct cache_file *dirty[DEAD][EACH];
+	const struct store_fault dead = { .error_permille = 1000, .error = -EIO };
+	struct cache_storage *storage[DEAD], *well;
+	struct cache_storage_config config;
+	unsigned n[DEAD];
+	struct cache_file *f;
+	struct env env;
+	int ret;
+
+	(void)state;
+	log_set_level(LOG_LEVEL_ERROR);
+	env_memory(&env, NULL);
+	env_run(&env);
+	cache_env_init(&ce, NULL);
+	ce.pool.size = POOL;
+	ce.config.write_back = true;
+	ce.config.wait_timeout_ns = 200 * MSEC;
+	cache_env_open(&ce);
+	cache_env_object(&ce, "clean", 1, 2 * POOL);
+	config = ce.config;
+	config.store = env.top;
+	config.wait_timeout_ns = 10 * SEC;
+	env_ok(cache_storage_new(&well, ce.cache, &config));
+	storage[0] = ce.storage;
+	for (unsigned i = 1; i < DEAD; i++)
+		env_ok(cache_storage_new(&storage[i], ce.cache, &ce.config));
+	store_fault_set(ce.fault, STORE_FAULT_ALL & ~(1u << STORE_READ | 1u << STORE_STAT), &dead);
+	for (unsigned i = 0; i < DEAD; i++) {
+		n[i] = dirty_to_the_limit(storage[i], dirty[i], EACH, 60000);
+		assert_in_range(n[i], 4, EACH - 1);
+	}
+	store_fault_set(ce.fault, STORE_FAULT_ALL, &dead);
+
+	f = cache_file_create(well, "f", &ret);
+	assert_non_null(f);
+	for (uint64_t at = 0; at < 2 * POOL; at += sizeof(buf)) {
+		pattern_fill(7, at, buf, sizeof(buf));
+		assert_int_equal(write_all(f, at, buf, sizeof(buf)), sizeof(buf));
+	}
+	assert_int_equal(cache_commit(f), 0);
+	read_through(f, 2 * POOL, 7);
+	cache_file_put(f);
+	for (unsigned i = 0; i < DEAD; i++)
+		for (unsigned j = 0; j <= n[i] && j < EACH; j++) {
+			cache_file_unlink(dirty[i][j]);
+			cache_file_put(dirty[i][j]);
+		}
+	for (unsigned i = 1; i < DEAD; i++)
+		cache_storage_free(storage[i]);
+	cache_storage_free(well);
+	cache_env_close(&ce);
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(users_of_one_storage_share_the_data, setup,
 						teardown),
 		cmocka_unit_test(the_dead_leave_room),
+		cmocka_unit_test(several_dead_leave_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
