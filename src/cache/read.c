@@ -17,7 +17,7 @@
 #include "cache/file.h"
 #include "cache/readahead.h"
 
-/* See read_dense_end(): blocks that a region has, bytes of a GET, and of the largest file, in parts
+/* See read_dense(): blocks that a region has, bytes of a GET, and of the largest file, in parts
  * of what may be fetched ahead of a reader: half of the pool at most. */
 #define DENSE_BLOCKS 2u
 #define DENSE_BYTES (1u << 20)
