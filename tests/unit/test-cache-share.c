@@ -124,6 +124,42 @@ static unsigned dirty_to_the_limit(struct cache_storage *s, struct cache_file **
 	return n;
 }
 
+/* A cache whose storage is about to die, and @env, which another storage of it is on: that one. */
+static struct cache_storage *open_beside(struct env *env)
+{
+	struct cache_storage_config config;
+	struct cache_storage *well;
+
+	cache_env_init(&ce, NULL);
+	ce.pool.size = POOL;
+	ce.config.write_back = true;
+	ce.config.wait_timeout_ns = 200 * MSEC;
+	cache_env_open(&ce);
+	config = ce.config;
+	config.store = env->top;
+	config.wait_timeout_ns = 10 * SEC;
+	env_ok(cache_storage_new(&well, ce.cache, &config));
+	cache_env_object(&ce, "clean", 1, 2 * POOL);
+	return well;
+}
+
+/* More than the pool holds, written, committed and read again. */
+static struct cache_file *write_and_read(struct cache_storage *s, const char *key)
+{
+	struct cache_file *f;
+	int ret;
+
+	f = cache_file_create(s, key, &ret);
+	assert_non_null(f);
+	for (uint64_t at = 0; at < 2 * POOL; at += sizeof(buf)) {
+		pattern_fill(7, at, buf, sizeof(buf));
+		assert_int_equal(write_all(f, at, buf, sizeof(buf)), sizeof(buf));
+	}
+	assert_int_equal(cache_commit(f), 0);
+	read_through(f, 2 * POOL, 7);
+	return f;
+}
+
 /* With the service of one mount dead, and as much waiting for it as may, another one reads and
  * writes in pieces of all sizes. */
 static void the_dead_leave_room(void **state)
@@ -131,7 +167,6 @@ static void the_dead_leave_room(void **state)
 	static const size_t sizes[] = { 14000, 60000 };
 	static struct cache_file *dirty[20000];
 	const struct store_fault dead = { .error_permille = 1000, .error = -EIO };
-	struct cache_storage_config config;
 	struct cache_storage *well;
 	struct env env;
 
@@ -144,18 +179,8 @@ static void the_dead_leave_room(void **state)
 		struct cache_file *f;
 		char key[16];
 		unsigned n;
-		int ret;
 
-		cache_env_init(&ce, NULL);
-		ce.pool.size = POOL;
-		ce.config.write_back = true;
-		ce.config.wait_timeout_ns = 200 * MSEC;
-		cache_env_open(&ce);
-		config = ce.config;
-		config.store = env.top;
-		config.wait_timeout_ns = 10 * SEC;
-		env_ok(cache_storage_new(&well, ce.cache, &config));
-		cache_env_object(&ce, "clean", 1, 2 * POOL);
+		well = open_beside(&env);
 		store_fault_set(ce.fault, STORE_FAULT_ALL & ~(1u << STORE_READ | 1u << STORE_STAT),
 				&dead);
 		n = dirty_to_the_limit(ce.storage, dirty, ARRAY_SIZE(dirty), sizes[i]);
@@ -164,14 +189,7 @@ static void the_dead_leave_room(void **state)
 		assert_true(usage.dirty_bytes >= POOL / 5 * 2);
 
 		snprintf(key, sizeof(key), "f%u", i);
-		f = cache_file_create(well, key, &ret);
-		assert_non_null(f);
-		for (uint64_t at = 0; at < 2 * POOL; at += sizeof(buf)) {
-			pattern_fill(7, at, buf, sizeof(buf));
-			assert_int_equal(write_all(f, at, buf, sizeof(buf)), sizeof(buf));
-		}
-		assert_int_equal(cache_commit(f), 0);
-		read_through(f, 2 * POOL, 7);
+		f = write_and_read(well, key);
 		for (unsigned at = 0; at < 4000; at++) {
 			uint64_t where = (at * 7919ull * 4096) % (2 * POOL);
 
@@ -196,26 +214,15 @@ static void several_dead_leave_room(void **state)
 	static struct cache_file *dirty[DEAD][EACH];
 	const struct store_fault dead = { .error_permille = 1000, .error = -EIO };
 	struct cache_storage *storage[DEAD], *well;
-	struct cache_storage_config config;
 	unsigned n[DEAD];
 	struct cache_file *f;
 	struct env env;
-	int ret;
 
 	(void)state;
 	log_set_level(LOG_LEVEL_ERROR);
 	env_memory(&env, NULL);
 	env_run(&env);
-	cache_env_init(&ce, NULL);
-	ce.pool.size = POOL;
-	ce.config.write_back = true;
-	ce.config.wait_timeout_ns = 200 * MSEC;
-	cache_env_open(&ce);
-	cache_env_object(&ce, "clean", 1, 2 * POOL);
-	config = ce.config;
-	config.store = env.top;
-	config.wait_timeout_ns = 10 * SEC;
-	env_ok(cache_storage_new(&well, ce.cache, &config));
+	well = open_beside(&env);
 	storage[0] = ce.storage;
 	for (unsigned i = 1; i < DEAD; i++)
 		env_ok(cache_storage_new(&storage[i], ce.cache, &ce.config));
@@ -226,14 +233,7 @@ static void several_dead_leave_room(void **state)
 	}
 	store_fault_set(ce.fault, STORE_FAULT_ALL, &dead);
 
-	f = cache_file_create(well, "f", &ret);
-	assert_non_null(f);
-	for (uint64_t at = 0; at < 2 * POOL; at += sizeof(buf)) {
-		pattern_fill(7, at, buf, sizeof(buf));
-		assert_int_equal(write_all(f, at, buf, sizeof(buf)), sizeof(buf));
-	}
-	assert_int_equal(cache_commit(f), 0);
-	read_through(f, 2 * POOL, 7);
+	f = write_and_read(well, "f");
 	cache_file_put(f);
 	for (unsigned i = 0; i < DEAD; i++)
 		for (unsigned j = 0; j <= n[i] && j < EACH; j++) {
