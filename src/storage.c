@@ -88,6 +88,7 @@ static struct err *part_open_objects(struct part *part, struct generation *gener
 		.ignore_unsupported = backend->object.on_unsupported == OVFS_UNSUPPORTED_IGNORE,
 		.write_back = backend->cache.write_back,
 		.attr_timeout_ns = storage_timeout(mount, mount->fuse.attr_timeout_ns),
+		.open_timeout_ns = storage_timeout(mount, 0),
 		.entry_timeout_ns = storage_timeout(mount, mount->fuse.entry_timeout_ns),
 		.negative_timeout_ns = storage_timeout(mount, mount->fuse.negative_timeout_ns),
 		.readdirplus = mount->fuse.readdirplus,

@@ -91,6 +91,51 @@ static void test_read_unlisted(void **state)
 	assert_in_range(ox_spent(ox), 1, 3);
 }
 
+/* Each open asks whether what is cached is still the same. */
+static void test_read_again(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "file", "some text");
+	ox_expect(ox, "file", "some text");
+	ox_spent(ox);
+	ox_expect(ox, "file", "some text");
+	assert_int_equal(ox_spent(ox), 1);
+	ox_bucket_put(ox, "file", "another text");
+	ox_expect(ox, "file", "another text");
+}
+
+/* Not where nobody else changes the bucket; but who is to change it asks. */
+static void test_read_again_believing(void **state)
+{
+	struct ox *ox = *state;
+
+	ox_bucket_put(ox, "file", "some text");
+	ox_expect(ox, "file", "some text");
+	ox_spent(ox);
+	for (unsigned i = 0; i < 3; i++)
+		ox_expect(ox, "file", "some text");
+	assert_int_equal(ox_spent(ox), 0);
+	ox_bucket_put(ox, "file", "another text");
+	ox_expect(ox, "file", "some text");
+	ox_put(ox, "file", "ours");
+	assert_int_equal(ox_spent(ox), 2); /* STAT, PUT */
+	assert_string_equal(ox_bucket(ox, "file"), "ours");
+	ox_expect(ox, "file", "ours");
+	assert_int_equal(ox_spent(ox), 0);
+}
+
+static int setup_believing(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->config.open_timeout_ns = 60 * SEC;
+	ox_open(ox);
+	*state = ox;
+	return 0;
+}
+
 static void test_create(void **state)
 {
 	struct ox *ox = *state;
@@ -385,6 +430,9 @@ int main(void)
 		TEST(test_ls),
 		TEST(test_read_listed),
 		TEST(test_read_unlisted),
+		TEST(test_read_again),
+		cmocka_unit_test_setup_teardown(test_read_again_believing, setup_believing,
+						ox_teardown),
 		TEST(test_create),
 		TEST(test_missing),
 		TEST(test_table),

@@ -29,6 +29,7 @@ struct objectfs_config {
 	bool ignore_unsupported;    /* chmod and chown succeed and do nothing; else EOPNOTSUPP */
 	_Atomic bool write_back;    /* close() does not wait for the commit */
 	uint64_t attr_timeout_ns;   /* how long attributes are believed, by us and the guest */
+	uint64_t open_timeout_ns;   /* the same, by an open to read what is cached; 0: it asks */
 	uint64_t entry_timeout_ns;
 	uint64_t negative_timeout_ns;
 	bool readdirplus;

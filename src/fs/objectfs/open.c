@@ -3,7 +3,8 @@
  * Open files: OPEN, CREATE, FLUSH, RELEASE, FSYNC, and the table of handles.
  *
  * OPEN sees what other clients did before it: where data of the object is cached, or it is
- * opened to be changed, a STAT asks whether it is still the same. Where nothing is cached, and what
+ * opened to be changed, a STAT asks whether it is still the same (where nobody else changes the
+ * bucket, what is cached is believed for open_timeout_ns). Where nothing is cached, and what
  * is known is not older than the attribute time-out, it costs nothing: there the first GET asks,
  * being conditional on the version. An old belief makes it fail, and READ sorts that out
  * (io.c). Files with changes of ours are what they are; and when the storage does not answer,
@@ -249,7 +250,10 @@ static int open_node(struct objectfs_session *s, struct node *n, uint32_t flags,
 /* Since when what is known of @n must be known, to open it. tree.lock is held. */
 static uint64_t open_since(struct objectfs *fs, struct node *n, uint32_t flags)
 {
-	return open_changes(flags) || file_cached(fs, n) ? loop_now_ns() : attr_since(fs);
+	if (open_changes(flags))
+		return loop_now_ns();
+	return file_cached(fs, n) ? objectfs_since(loop_now_ns(), fs->config.open_timeout_ns)
+				  : attr_since(fs);
 }
 
 ssize_t objectfs_open(struct objectfs_session *s, struct fs_req *req)
