@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -90,14 +88,11 @@ const char *mount_name(const struct mount *m)
 
 /* ---- Sockets that are not served yet ---- */
 
-static void closed_accept(struct loop_fd *entry, uint32_t events)
+static void closed_accepted(struct acceptor *closed, int fd)
 {
-	int fd = accept4(entry->fd, NULL, NULL, SOCK_CLOEXEC);
 	static struct log_limit limit;
 
-	(void)events;
-	if (fd < 0)
-		return;
+	(void)closed;
 	close(fd);
 	log_limited(&limit, LOG_LEVEL_WARN, "guest_turned_away",
 		    "reason=\"its storage refuses, see mount_waits\"");
@@ -108,8 +103,8 @@ void mount_turn_away(struct mount *m)
 	if (m->closed_count)
 		return;
 	for (size_t i = 0; i < m->fds.sockets; i++) {
-		if (loop_fd_add(m->loop, &m->closed[m->closed_count], m->fds.socket[i].fd, EPOLLIN,
-				closed_accept) == 0)
+		if (acceptor_start(&m->closed[m->closed_count], m->loop, m->fds.socket[i].fd,
+				   closed_accepted) == 0)
 			m->closed_count++;
 	}
 }
@@ -117,7 +112,7 @@ void mount_turn_away(struct mount *m)
 void mount_let_in(struct mount *m)
 {
 	while (m->closed_count)
-		loop_fd_remove(m->loop, &m->closed[--m->closed_count]);
+		acceptor_stop(&m->closed[--m->closed_count]);
 }
 
 /* ---- Ports ---- */

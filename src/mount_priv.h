@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "base/acceptor.h"
 #include "base/workers.h"
 #include "mount.h"
 #include "port.h"
@@ -24,8 +25,8 @@ struct mount {
 	/* ---- Control loop ---- */
 	struct generation *generation;
 	const struct ovfs_mount *config;
-	struct mount_fds fds;			  /* until the ports have them */
-	struct loop_fd closed[MOUNT_SOCKETS_MAX]; /* not served yet: front ends are told so */
+	struct mount_fds fds;			   /* until the ports have them */
+	struct acceptor closed[MOUNT_SOCKETS_MAX]; /* not served yet: front ends are told so */
 	size_t closed_count;
 	struct workers *workers;
 	struct storage *storage;

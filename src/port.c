@@ -4,10 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/acceptor.h"
 #include "base/log.h"
 #include "fuse/session.h"
 #include "virtio/device.h"
@@ -34,8 +33,7 @@ struct port {
 	struct fs *fs;
 	char *path;
 	int listen_fd;
-	struct loop_fd listen_entry; /* watched while no front end is attached */
-	bool listening;
+	struct acceptor listening; /* while no front end is attached */
 	bool retired, halted;
 	struct settings settings;
 	struct settings pending; /* name is NULL: none */
@@ -133,27 +131,13 @@ static void port_detached(void *ctx)
 		port_listen(p);
 }
 
-/*
- * #syscalls accept4 setsockopt getsockopt
- */
-static void port_accept(struct loop_fd *entry, uint32_t events)
+static void port_accepted(struct acceptor *listening, int fd)
 {
-	struct port *p = container_of(entry, struct port, listen_entry);
-	int ret, fd;
+	struct port *p = container_of(listening, struct port, listening);
+	int ret;
 
-	(void)events;
-	fd = accept4(p->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd < 0) {
-		static struct log_limit limit;
-
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_limited(&limit, LOG_LEVEL_WARN, "accept_failed", "error=\"%s\"",
-				    strerror(errno));
-		return;
-	}
 	/* The next front end waits in the backlog until this one goes. */
-	loop_fd_remove(p->loop, &p->listen_entry);
-	p->listening = false;
+	acceptor_stop(&p->listening);
 	ret = virtio_device_attach(p->device, fd);
 	if (ret < 0) {
 		log_warn("attach_failed", "error=\"%s\"", strerror(-ret));
@@ -168,20 +152,16 @@ static void port_listen(struct port *p)
 {
 	int ret;
 
-	if (p->listening || p->listen_fd < 0)
+	if (p->listen_fd < 0)
 		return;
-	ret = loop_fd_add(p->loop, &p->listen_entry, p->listen_fd, EPOLLIN, port_accept);
+	ret = acceptor_start(&p->listening, p->loop, p->listen_fd, port_accepted);
 	if (ret < 0)
 		log_error("listen_failed", "error=\"%s\"", strerror(-ret));
-	else
-		p->listening = true;
 }
 
 static void port_unlisten(struct port *p)
 {
-	if (p->listening)
-		loop_fd_remove(p->loop, &p->listen_entry);
-	p->listening = false;
+	acceptor_stop(&p->listening);
 	if (p->listen_fd >= 0)
 		close(p->listen_fd);
 	p->listen_fd = -1;

@@ -6,15 +6,17 @@
  * Whoever may connect may do everything, so only root, the daemon's own user and the configured
  * group may, whatever the mode of the socket's file has become.
  *
- * #syscalls accept4 getsockopt recvfrom sendto
+ * #syscalls getsockopt recvfrom sendto fcntl
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/acceptor.h"
 #include "base/log.h"
 #include "ctl/internal.h"
 
@@ -41,7 +43,8 @@ struct connection {
 
 struct server {
 	struct ctl *ctl;
-	struct loop_fd listening;
+	struct acceptor listening;
+	int listen_fd;
 	struct list connections;
 	unsigned count;
 };
@@ -279,21 +282,12 @@ static void server_take(struct server *server, int fd)
 	connection_wait(c);
 }
 
-static void server_ready(struct loop_fd *entry, uint32_t events)
+static void server_accepted(struct acceptor *listening, int fd)
 {
-	struct server *server = container_of(entry, struct server, listening);
-	int fd = accept4(entry->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct server *server = container_of(listening, struct server, listening);
 
-	(void)events;
-	if (fd < 0) {
-		static struct log_limit limit;
-
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_limited(&limit, LOG_LEVEL_WARN, "control_accept_failed", "error=\"%s\"",
-				    strerror(errno));
-		return;
-	}
-	if (server->count >= CONNECTIONS_MAX || !server_may(server, fd))
+	if (server->count >= CONNECTIONS_MAX || !server_may(server, fd) ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		close(fd);
 	else
 		server_take(server, fd);
@@ -310,7 +304,8 @@ struct err *server_new(struct server **out, struct ctl *ctl, int listen_fd)
 	}
 	server->ctl = ctl;
 	list_init(&server->connections);
-	ret = loop_fd_add(ctl->loop, &server->listening, listen_fd, EPOLLIN, server_ready);
+	server->listen_fd = listen_fd;
+	ret = acceptor_start(&server->listening, ctl->loop, listen_fd, server_accepted);
 	if (ret < 0) {
 		close(listen_fd);
 		free(server);
@@ -328,7 +323,7 @@ void server_free(struct server *server)
 		return;
 	list_for_each_safe (pos, next, &server->connections)
 		connection_close(list_entry(pos, struct connection, link));
-	loop_fd_remove(server->ctl->loop, &server->listening);
-	close(server->listening.fd);
+	acceptor_stop(&server->listening);
+	close(server->listen_fd);
 	free(server);
 }

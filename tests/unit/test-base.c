@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors, log lines, the loop and the worker pool do what their headers say. */
+/* Errors, log lines, the loop, the acceptor and the worker pool do what their headers say. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,10 +15,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/acceptor.h"
 #include "base/apart.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -34,6 +39,14 @@ static void errors_carry_context_and_errno(void **state)
 	assert_string_equal(err_msg(e), "mount 3: open x.toml: No such file or directory");
 	err_free(e);
 	err_free(NULL);
+}
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 /* What log_event() writes for the call in @emit. */
@@ -277,6 +290,86 @@ static void what_hangs_is_left_alone(void **state)
 	close(ends[0]);
 }
 
+/* ---- A listening socket ---- */
+
+static struct accept_test {
+	struct loop *loop;
+	struct acceptor acceptor;
+	struct loop_timer timer;
+	struct rlimit enough;
+	int accepted;
+} at;
+
+static void on_accepted(struct acceptor *acceptor, int fd)
+{
+	at.accepted = fd;
+	acceptor_stop(acceptor);
+	loop_stop(at.loop);
+}
+
+static void on_descriptors_again(struct loop_timer *timer)
+{
+	(void)timer;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &at.enough), 0);
+}
+
+static void on_enough_of_it(struct loop_timer *timer)
+{
+	(void)timer;
+	acceptor_stop(&at.acceptor);
+	loop_stop(at.loop);
+}
+
+/* A connection waits at a socket, and no descriptor is left for it until @expired. */
+static void accept_without_descriptors(void (*expired)(struct loop_timer *timer))
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(address.sun_family);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct rlimit none;
+
+	at = (struct accept_test){ .accepted = -1 };
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	len = sizeof(address);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(connect(client, (struct sockaddr *)&address, len), 0);
+	assert_null(loop_new(&at.loop));
+	assert_int_equal(acceptor_start(&at.acceptor, at.loop, listener, on_accepted), 0);
+	loop_timer_init(&at.timer, expired);
+	loop_timer_arm(at.loop, &at.timer, 500000000);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &at.enough), 0);
+	none = at.enough;
+	none.rlim_cur = (rlim_t)dup(client);
+	close((int)none.rlim_cur);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	loop_run(at.loop);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &at.enough), 0);
+	loop_free(at.loop);
+	close(client);
+	close(listener);
+}
+
+/* That takes no processor time, and ends when there are descriptors again. */
+static void accepting_waits_for_descriptors(void **state)
+{
+	uint64_t cpu_ns = thread_cpu_ns();
+
+	(void)state;
+	accept_without_descriptors(on_descriptors_again);
+	assert_true(at.accepted >= 0);
+	close(at.accepted);
+	assert_true(thread_cpu_ns() - cpu_ns < 100000000);
+}
+
+static void accepting_is_stopped_while_it_waits(void **state)
+{
+	(void)state;
+	accept_without_descriptors(on_enough_of_it);
+	assert_int_equal(at.accepted, -1);
+	acceptor_stop(&at.acceptor);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +378,8 @@ int main(void)
 		cmocka_unit_test(log_limit_swallows_and_counts),
 		cmocka_unit_test(loop_removed_entry_is_not_called),
 		cmocka_unit_test(loop_runs_posted_tasks_and_timers),
+		cmocka_unit_test(accepting_waits_for_descriptors),
+		cmocka_unit_test(accepting_is_stopped_while_it_waits),
 		cmocka_unit_test(workers_run_everything_before_they_are_freed),
 		cmocka_unit_test(workers_start_threads_while_others_block),
 		cmocka_unit_test(what_hangs_is_left_alone),
