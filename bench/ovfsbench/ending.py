@@ -47,14 +47,16 @@ def kill_rest():
 
 
 def run_for(command, seconds, **more):
-    """The exit code of a command, None when it had to be ended. `seconds`: at most; None: any."""
+    """The exit code of a command, None when it had to be ended. `seconds`: at most; None: any.
+    It does not outlive the caller."""
     with subprocess.Popen(command, **more) as process:
         try:
             return process.wait(seconds)
         except subprocess.TimeoutExpired:
+            return None
+        finally:
             process.terminate()
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-            return None

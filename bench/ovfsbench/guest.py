@@ -120,9 +120,12 @@ class Guest:
         self.run("sync; echo 3 >/proc/sys/vm/drop_caches")
 
     def warm_up(self, tags):
-        """Has the guest's memory touched once, by the guest and through every daemon: the
-        first touch of a page costs the host, whoever does it."""
-        self.run("dd if=/dev/zero of=/run/fill bs=1M count=900 && rm /run/fill")
+        """Has the guest's memory touched once, all of it by the guest, and some through every
+        daemon: the first touch of a page costs the host, whoever does it."""
+        free_mib = "$(($(sed -n 's/^MemFree: *\\([0-9]*\\) .*/\\1/p' /proc/meminfo) / 1024 - 64))"
+        self.run("mkdir /run/fill && mount -t tmpfs -o size=100% fill /run/fill && "
+                 f"dd if=/dev/zero of=/run/fill/fill bs=1M count={free_mib} && "
+                 "umount /run/fill && rmdir /run/fill")
         for tag in tags:
             self.drop_caches()
             self.run(f"cat /run/{tag}/data >/dev/null")

@@ -47,7 +47,8 @@ class ConfigProxy:
         back = socket.socket(socket.AF_UNIX)
         back.connect(self.backend_path)
         self.ends = [front, back]
-        threading.Thread(target=self._pump, args=(back, front, self._from_back), daemon=True).start()
+        threading.Thread(target=self._pump, args=(back, front, self._from_back),
+                         daemon=True).start()
         self._pump(front, back, self._from_front)
 
     def _pump(self, source, target, rewrite):

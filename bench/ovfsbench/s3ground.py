@@ -69,8 +69,8 @@ class Ground:
 
 
 class OvfsBucket(Ovfs):
-    """ovfs on the bucket, with the defaults for everything but the size of its pool. `more`: keys of
-    tables, {table: {key: value}}."""
+    """ovfs on the bucket, with the defaults for everything but the size of its pool. `more`: keys
+    of tables, {table: {key: value}}."""
 
     def __init__(self, name, binary, server, pool, endpoint, more):
         super().__init__(name, binary)
@@ -195,9 +195,9 @@ def clients(server, work, raw_note):
             found.append(make(server, work))
         else:
             raw_note.append(f"{name} is not installed: scripts/install-deps.sh bench")
-    raw_note.append("not measured: geesefs, which the Go module proxy does not give out; goofys, for "
-                    "one of the modules that it is built from is not given out; mountpoint-s3: the "
-                    "crate of that name is a placeholder, and Debian has no package")
+    raw_note.append("not measured: geesefs, which the Go module proxy does not give out; goofys, "
+                    "for one of the modules that it is built from is not given out; mountpoint-s3: "
+                    "the crate of that name is a placeholder, and Debian has no package")
     return found
 
 

@@ -130,7 +130,7 @@ def directory(bench):
             os.close(os.open(f"{bench.root}/many/f{i:06}", os.O_CREAT | os.O_WRONLY))
         have = count
         common = ["--dir=many", f"--files={count}"]
-        times = f"--count={max(1, 20000 // count)}"
+        times = f"--count={min(max(1, 20000 // count), 2000)}"
         for number, kind in bench.turns(bench.kinds):
             # The Rust one ends with its first client.
             with Daemon(kind, bench.seen, bench.root) as daemon:

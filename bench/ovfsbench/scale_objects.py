@@ -81,15 +81,17 @@ def far_away(bench, milliseconds):
 
 
 def latency(bench):
-    size = (64 if bench.quick else 128) * MIB
+    size = (64 if bench.quick else 256) * MIB
+    places = (64 if bench.quick else 128) * MIB
     count = 500
     bench_put(bench, "far", size)
+    bench_put(bench, "places", places)
     for i in range(count):
         bench.ground.bucket.put(f"s-{i:07}", b"x" * 4096)
     rows = [
         (READ, f"read far {size} {MIB} 16", f"get far {size} {PART} 16", None),
         (WRITE, f"write far-new {size} {MIB} 16", f"put far-bare {size} {2 * PART} 16", None),
-        (RANDOM, f"random far {size} 4096 32 {count}", f"random far {size} 4096 32 {count}", count),
+        (RANDOM, *2 * [f"random places {places} 4096 32 {count}"], count),
         (SMALL, f"small s- 4096 - 32 {count}", f"small s- 4096 - 32 {count}", count),
     ]
     for milliseconds in (10, 100) if bench.quick else (0, 1, 10, 50, 100):
