@@ -216,7 +216,6 @@ static struct err *mount_open(struct mount *m)
 
 	if (e)
 		return e;
-	m->observer = observer_new(m->env->ctl, m->name);
 	observer_set_join(m->observer, storage_join(m->storage));
 	mount_tell_parts(m);
 	mount_let_in(m);
@@ -239,8 +238,12 @@ static bool mount_may_pass(const struct mount *m)
 
 static void mount_attempt(struct mount *m)
 {
-	struct err *e = mount_open(m);
+	struct err *e;
 
+	if (!m->observer)
+		m->observer = observer_new(m->env->ctl, m->name);
+	e = mount_open(m);
+	observer_set_error(m->observer, e ? err_msg(e) : NULL);
 	if (!e) {
 		mount_set(m, MOUNT_READY, NULL);
 		return;

@@ -23,6 +23,7 @@ struct observer {
 	pthread_mutex_t lock; /* covers what follows; held for moments */
 	struct list ports;
 	unsigned numbers;
+	char error[sizeof(((struct ctl_mount_stats *)0)->error)];
 	struct fs *join; /* of directories, or NULL */
 	unsigned parts;
 	struct {
@@ -158,6 +159,7 @@ static void mount_stats(void *ctx, struct ctl_mount_stats *out)
 	struct list *pos;
 
 	pthread_mutex_lock(&w->lock);
+	memcpy(out->error, w->error, sizeof(out->error));
 	tell_parts(w, out);
 	tell_operations(w, &out->operations);
 	list_for_each (pos, &w->ports) {
@@ -305,6 +307,15 @@ void observer_add_part(struct observer *w, const char *path, const char *storage
 		snprintf(w->part[w->parts].storage, CTL_NAME_MAX, "%s", storage);
 		w->parts++;
 	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+void observer_set_error(struct observer *w, const char *error)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->lock);
+	snprintf(w->error, sizeof(w->error), "%s", error ? error : "");
 	pthread_mutex_unlock(&w->lock);
 }
 

@@ -34,6 +34,9 @@ void observer_free(struct observer *observer);
 void observer_begin_parts(struct observer *observer);
 void observer_add_part(struct observer *observer, const char *path, const char *storage);
 
+/* Why the mount is not served; NULL: it is. At first it is. */
+void observer_set_error(struct observer *observer, const char *error);
+
 /* The driver of a mount with directories, which outlives the observer. */
 void observer_set_join(struct observer *observer, struct fs *join);
 

@@ -197,6 +197,11 @@ static void show_mount(const json_t *m)
 	const json_t *storages = json_object_get(m, "storages"), *item;
 	size_t i;
 
+	if (json_object_get(m, "error")) {
+		printf("\nmount %s is not served: %s\n", printable(string_at(m, "name")),
+		       printable(string_at(m, "error")));
+		return;
+	}
 	printf("\nmount %s: %" PRId64 " of %" PRId64 " sockets with a guest, %" PRId64
 	       " requests in flight",
 	       printable(string_at(m, "name")), number_at(m, "guests"), number_at(m, "sockets"),

@@ -266,6 +266,7 @@ FOR_DIRECTORIES(write_directory_requests, requests)
 FOR_DIRECTORIES(write_directory_errors, errors)
 FOR_DIRECTORIES(write_directory_in_flight, in_flight)
 
+FOR_MOUNTS(write_mount_up, !m->stats.error[0])
 FOR_MOUNTS(write_guests, m->stats.guests)
 FOR_MOUNTS(write_sockets, m->stats.ports)
 FOR_MOUNTS(write_read_bytes, bytes_read(&m->stats.operations))
@@ -350,6 +351,8 @@ static const struct family families[] = {
 	  write_start },
 	{ "process_cpu_seconds_total", COUNTER, "Processor time of the daemon.", write_cpu },
 
+	{ "ovfs_mount_up", GAUGE, "0: it is not served, for its storage refuses, or is missing.",
+	  write_mount_up },
 	{ "ovfs_sockets", GAUGE, "Sockets of the mount that guests can connect to.",
 	  write_sockets },
 	{ "ovfs_guests", GAUGE, "Guests that are connected.", write_guests },

@@ -62,6 +62,7 @@ struct ctl_part {
 };
 
 struct ctl_mount_stats {
+	char error[256];	/* why it is not served; "" when it is */
 	unsigned ports, guests; /* sockets; those with a guest on them */
 	unsigned parts;
 	struct ctl_part part[CTL_PARTS_MAX];

@@ -242,6 +242,8 @@ static json_t *mount(struct ctl_entry *entry, struct ctl_mount_stats *stats)
 	ctl_mount_of(entry)->ops->stats(entry->ctx, stats);
 	ctl_mount_of(entry)->ops->requests(entry->ctx, 0, list_request, &l);
 	json_object_set_new(object, "name", text(entry->name));
+	if (stats->error[0])
+		json_object_set_new(object, "error", text(stats->error));
 	set(object, "sockets", stats->ports);
 	set(object, "guests", stats->guests);
 	set_parts(object, stats);

@@ -10,6 +10,7 @@ import time
 import boto3
 from botocore.config import Config
 
+from ground.operate import Operator, tables
 from ground.servers import Proxy
 from ground.stage import at_most, case, check, equal, eventually, fails
 from ground.tools import pattern
@@ -87,13 +88,20 @@ def dead_at_start(stage):
       needs="minio")
 def refused_at_start(stage):
     late = f"{stage.bucket.name}-late"
-    daemon = stage.many({"good": {}, "late": {"storage_settings": {"bucket": late}}})
+    daemon = stage.many({"good": {}, "late": {"storage_settings": {"bucket": late}}},
+                        **tables(stage.dir))
+    operator = Operator(stage)
     eventually(lambda: " mount_waits " in daemon.log(), 60, "it waits")
     check("no bucket" in daemon.log(), "and says for what")
+    told = {mount["name"]: mount.get("error") for mount in operator.ask("status")["mounts"]}
+    check(told["good"] is None and "no bucket" in told["late"], f"and the operator: {told}")
+    check("mount late is not served: " in operator.run("status"), "the same for people")
+    equal(operator.metrics().sum("ovfs_mount_up"), 1)
     stage.mount_of(daemon).write_file("a", b"x")
     stage.bucket.client.create_bucket(Bucket=late)
     try:
         eventually(lambda: " ready mount=late " in daemon.log(), 60, "it is ready")
+        equal(operator.metrics().sum("ovfs_mount_up"), 2)
         mount = stage.mount_of(daemon, socket=stage.socket_of(daemon, "late"))
         mount.write_file("a", b"y")
         mount.unlink("a")
