@@ -14,7 +14,7 @@ static bool same_text(const char *a, const char *b)
 
 bool backend_same_storage(const struct ovfs_backend *a, const struct ovfs_backend *b)
 {
-	if (!SAME(storage.type) || !SAME_TEXT(storage.root))
+	if (!SAME(storage.type) || !SAME_TEXT(storage.root) || !SAME(storage.capacity))
 		return false;
 	return a->storage.type != OVFS_STORAGE_S3 || SAME_TEXT(storage.s3.bucket);
 }
@@ -50,13 +50,13 @@ static bool same_s3(const struct ovfs_s3 *a, const struct ovfs_s3 *b)
 
 bool backend_same_stack(const struct ovfs_backend *a, const struct ovfs_backend *b)
 {
-	return backend_same_storage(a, b) && SAME(storage.capacity) &&
-	       same_s3(&a->storage.s3, &b->storage.s3) && SAME(retry.attempts) &&
-	       SAME(retry.pause_first_ns) && SAME(retry.pause_max_ns) && SAME(retry.total_ns) &&
-	       SAME(timeout.silence_min_ns) && SAME(timeout.silence_max_ns) &&
-	       SAME(timeout.server_max_ns) && SAME(timeout.bytes_per_second_min) &&
-	       SAME(limit.data_requests) && SAME(limit.metadata_requests) &&
-	       SAME(limit.upload_bandwidth) && SAME(limit.download_bandwidth);
+	return backend_same_storage(a, b) && same_s3(&a->storage.s3, &b->storage.s3) &&
+	       SAME(retry.attempts) && SAME(retry.pause_first_ns) && SAME(retry.pause_max_ns) &&
+	       SAME(retry.total_ns) && SAME(timeout.silence_min_ns) &&
+	       SAME(timeout.silence_max_ns) && SAME(timeout.server_max_ns) &&
+	       SAME(timeout.bytes_per_second_min) && SAME(limit.data_requests) &&
+	       SAME(limit.metadata_requests) && SAME(limit.upload_bandwidth) &&
+	       SAME(limit.download_bandwidth);
 }
 
 bool backend_same_settings(const struct ovfs_backend *a, const struct ovfs_backend *b)

@@ -12,8 +12,7 @@ bool mount_is_other(const struct ovfs_mount *now, const struct ovfs_mount *then)
 	if (now->directory_count && then->directory_count)
 		return false;
 	return now->directory_count || then->directory_count ||
-	       !backend_same_storage(&now->backend, &then->backend) ||
-	       now->backend.storage.capacity != then->backend.storage.capacity;
+	       !backend_same_storage(&now->backend, &then->backend);
 }
 
 /* Nobody opens or closes the storage meanwhile. */

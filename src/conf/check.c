@@ -13,6 +13,7 @@
 
 #include "base/apart.h"
 #include "base/cleanup.h"
+#include "base/util.h"
 #include "conf/build.h"
 #include "conf/schema.h"
 
@@ -168,6 +169,17 @@ static void check_pair(const struct conf_section *section, const char *key, cons
 		conf_section_problem(section, key, "goes with %s, which is not set", other_name);
 }
 
+/* The same of a secret, which may stand in a @file that KEY_file names. */
+static void check_secret_pair(const struct conf_section *section, const char *key,
+			      const char *secret, const char *file, const char *other_name,
+			      const char *other)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "storage_settings.%s%s", key, file ? "_file" : "");
+	check_pair(section, name, secret_or_file(secret, file), other_name, other);
+}
+
 static void check_endpoint(const struct conf_section *section, const char *endpoint)
 {
 	const char *scheme = endpoint ? strstr(endpoint, "://") : NULL;
@@ -223,21 +235,22 @@ static void check_s3(const struct conf_section *section, struct ovfs_s3 *s3)
 			s3->bucket);
 	check_endpoint(section, s3->endpoint);
 	check_pair(section, "storage_settings.access_key_id", s3->access_key_id,
-		   "secret_access_key",
+		   "secret_access_key or secret_access_key_file",
 		   secret_or_file(s3->secret_access_key, s3->secret_access_key_file));
-	check_pair(section, "storage_settings.secret_access_key", s3->secret_access_key,
-		   "access_key_id", s3->access_key_id);
-	check_pair(section, "storage_settings.session_token", s3->session_token, "access_key_id",
-		   s3->access_key_id);
+	check_secret_pair(section, "secret_access_key", s3->secret_access_key,
+			  s3->secret_access_key_file, "access_key_id", s3->access_key_id);
+	check_secret_pair(section, "session_token", s3->session_token, s3->session_token_file,
+			  "access_key_id", s3->access_key_id);
 	check_pair(section, "storage_settings.external_id", s3->external_id, "role_arn",
 		   s3->role_arn);
 	check_pair(section, "storage_settings.role_session_name", s3->role_session_name, "role_arn",
 		   s3->role_arn);
 	check_profile(section, s3);
-	check_pair(section, "storage_settings.server_side_encryption_customer_key",
-		   s3->server_side_encryption_customer_key,
-		   "server_side_encryption_customer_algorithm",
-		   s3->server_side_encryption_customer_algorithm);
+	check_secret_pair(section, "server_side_encryption_customer_key",
+			  s3->server_side_encryption_customer_key,
+			  s3->server_side_encryption_customer_key_file,
+			  "server_side_encryption_customer_algorithm",
+			  s3->server_side_encryption_customer_algorithm);
 	check_pair(section, "storage_settings.server_side_encryption_customer_algorithm",
 		   s3->server_side_encryption_customer_algorithm,
 		   "server_side_encryption_customer_key",
@@ -282,8 +295,30 @@ static void check_backend_cache(const struct conf_section *section, struct ovfs_
 			"of objects go through the cache");
 }
 
+/* Copies that guests have mapped are memory of the pool, of which they get half at most. */
+static void check_windows(const struct conf_section *top, const struct ovfs_config *config)
+{
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < config->mount_count; i++) {
+		const struct ovfs_mount *m = &config->mounts[i];
+
+		if (m->dax.enabled && ovfs_mount_has_cache(m))
+			all += m->dax.window_size * MAX(m->socket.path.count, (size_t)1);
+	}
+	if (all > config->pool.size / 2)
+		conf_load_warn(
+			conf_section_load(top),
+			"dax_settings.window_size: the windows of all sockets, %lluMiB, are "
+			"more than half of cache_settings.size, %lluMiB: when it is used up, "
+			"guests cannot map files",
+			(unsigned long long)(all >> 20),
+			(unsigned long long)(config->pool.size >> 20));
+}
+
 static void check_pool(const struct conf_section *top, struct ovfs_config *config)
 {
+	const struct conf_files *files = conf_load_files(conf_section_load(top));
 	uint64_t largest = 1ull << (63 - __builtin_clzll(config->pool.block_sizes));
 	bool used = false;
 
@@ -292,12 +327,18 @@ static void check_pool(const struct conf_section *top, struct ovfs_config *confi
 	if (!used)
 		return;
 	if (config->pool.size == 0)
-		config->pool.size = cache_size_default(conf_load_files(conf_section_load(top)));
+		config->pool.size = cache_size_default(files);
+	if (config->pool.size > conf_files_memory(files))
+		conf_load_warn(conf_section_load(top),
+			       "cache_settings.size: more than the memory that the daemon may use, "
+			       "%lluMiB",
+			       (unsigned long long)(conf_files_memory(files) >> 20));
 	if (config->pool.size < CACHE_SLABS_MIN * largest)
 		conf_section_problem(
 			top, "cache_settings.size",
 			"expected at least %u times the largest of block_sizes, %lluMiB",
 			CACHE_SLABS_MIN, (unsigned long long)(CACHE_SLABS_MIN * largest >> 20));
+	check_windows(top, config);
 	if (__builtin_popcountll(config->pool.block_sizes) > CACHE_CLASSES_MAX)
 		conf_section_problem(top, "cache_settings.block_sizes", "expected at most %u sizes",
 				     CACHE_CLASSES_MAX);

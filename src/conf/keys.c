@@ -403,9 +403,11 @@ static const struct conf_key keys_dax[] = {
 	  .standard = "false",
 	  FIELD_MOUNT(dax.enabled) },
 	{ .name = "window_size",
-	  .doc = "The size of the window, a power of two: how much can be mapped at a time.",
+	  .doc = "The size of the window, a power of two: how much can be mapped at a time. What "
+		 "is "
+		 "cached needs twice the windows of all sockets in cache_settings.size.",
 	  .type = CONF_SIZE,
-	  .standard = "1GiB",
+	  .standard = "256MiB",
 	  .min = 2 * MIB,
 	  .max = 1ull << 40,
 	  FIELD_MOUNT(dax.window_size) },

@@ -64,8 +64,10 @@ static const struct conf_key keys_cache[] = {
 	  .max = DAY_NS,
 	  FIELD_BACKEND(cache.write_back_delay_ns) },
 	{ .name = "dirty_limit",
-	  .doc = "The share of the cache, in percent, that may hold data which the storage does "
-		 "not have; then writers wait.",
+	  .doc = "The share of the cache, in percent, that each storage may fill with data which "
+		 "it "
+		 "does not have; several together at most 75, or this if it is more. Then writers "
+		 "wait.",
 	  .type = CONF_INTEGER,
 	  .standard = "50",
 	  .min = 1,
@@ -195,6 +197,7 @@ static const struct conf_key keys_object[] = {
 	  .type = CONF_SIZE,
 	  .standard = "64GiB",
 	  .max = 5ull << 40,
+	  .change = CONF_CHANGE_LIVE,
 	  FIELD_BACKEND(object.sparse_max) },
 };
 

@@ -96,7 +96,7 @@ static void conf_expects_range(const struct conf_key *key, FILE *out)
 	case CONF_SIZE:
 		fprintf(out, "a size from %s to %s, such as \"%s\"",
 			units_format_size(key->min, min), units_format_size(key->max, max),
-			key->standard);
+			strcmp(key->standard, "0") == 0 ? "64MiB" : key->standard);
 		break;
 	default:
 		fprintf(out, "a duration such as \"1m30s\", \"5s\" or \"100ms\"");

@@ -298,7 +298,8 @@ static void test_s3_checks(void **state)
 	       "f:5: storage_settings.bucket: \"b/c\" is no bucket's name: what is behind the / "
 	       "belongs into root");
 	expect(SOCKET S3 "access_key_id = \"a\"\n", "f:6: storage_settings.access_key_id: goes "
-						    "with secret_access_key, which is not set");
+						    "with secret_access_key or "
+						    "secret_access_key_file, which is not set");
 	/* What could not be read is one problem, not two. */
 	expect(SOCKET S3 "access_key_id = \"a\"\nsecret_access_key_file = \"/none\"\n",
 	       "f:7: storage_settings.secret_access_key_file: cannot read \"/none\": No such file "
@@ -326,6 +327,45 @@ static void test_s3_checks(void **state)
 	       "such as \"0644\"");
 	expect(SOCKET S3 "[retry_settings]\npause_first = \"1m\"\n",
 	       "f:7: retry_settings.pause_first: is longer than pause_max");
+}
+
+/* No problem, and at most one warning, which begins like that. */
+static void expect_warning(const char *text, const char *expected)
+{
+	struct conf_load *load = ovfs_config_load_new(files);
+	struct ovfs_config c;
+	const char *const *warnings;
+	size_t count;
+
+	conf_load_text(load, "f", text, strlen(text));
+	ovfs_config_check(load, &c);
+	conf_load_problems(load, &count);
+	assert_int_equal(count, 0);
+	warnings = conf_load_warnings(load, &count);
+	assert_int_equal(count, expected ? 1 : 0);
+	if (expected)
+		assert_ptr_equal(strstr(warnings[0], expected), warnings[0]);
+	conf_load_free(load);
+	ovfs_config_free(&c);
+}
+
+static void test_warnings(void **state)
+{
+	(void)state;
+	/* The host may have more than the one that checks, or less than was thought. */
+	expect_warning(SOCKET S3 "[cache_settings]\nsize = \"16TiB\"\n",
+		       "cache_settings.size: more than the memory");
+	expect_warning(SOCKET S3 "[cache_settings]\nsize = \"64MiB\"\n", NULL);
+	expect_warning(SOCKET S3 "[cache_settings]\nsize = \"64MiB\"\n"
+				 "[dax_settings]\nenabled = true\nwindow_size = \"32MiB\"\n",
+		       NULL);
+	expect_warning(SOCKET S3 "[cache_settings]\nsize = \"64MiB\"\n"
+				 "[dax_settings]\nenabled = true\nwindow_size = \"64MiB\"\n",
+		       "dax_settings.window_size: the windows of all sockets, 64MiB");
+	/* The host's files, and its memory. */
+	expect_warning(SOCKET STORAGE "[cache_settings]\nsize = \"64MiB\"\n"
+				      "[dax_settings]\nenabled = true\nwindow_size = \"64MiB\"\n",
+		       NULL);
 }
 
 static void test_operating_keys(void **state)
@@ -472,6 +512,7 @@ int main(void)
 		cmocka_unit_test(test_founding_file),
 		cmocka_unit_test(test_storage_types),
 		cmocka_unit_test(test_s3_checks),
+		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_operating_keys),
 		cmocka_unit_test(test_opendal_keys),
 		cmocka_unit_test(test_reference_is_up_to_date),
