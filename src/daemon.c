@@ -463,7 +463,7 @@ struct err *daemon_run(struct daemon *d, int *status, void (*cleanup)(void *arg)
 	if (e)
 		log_error("start_failed", "error=\"%s\"", err_msg(e));
 	cleanup(arg);
-	_exit(*status ? *status : EXIT_FAILURE);
+	_exit(*status ? *status : DAEMON_UNWRITTEN); /* as far as anybody knows */
 }
 
 void daemon_free(struct daemon *d)

@@ -5,7 +5,8 @@
  *
  * Exit status: 0 after SIGTERM or SIGINT, 1 when something failed at start, 2
  * for a wrong command line or configuration, 3 when data was left that could not be
- * written. SIGUSR1 has what the storages were asked for so far logged, SIGHUP reloads.
+ * written, 128 + N when signal N ended the process in the sandbox. SIGUSR1 has what the storages
+ * were asked for so far logged, SIGHUP reloads.
  */
 #include <errno.h>
 #include <signal.h>

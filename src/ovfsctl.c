@@ -156,10 +156,10 @@ static FILE *dial(const char *path)
 	strcpy(addr.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		fprintf(stderr,
-			"ovfsctl: cannot connect to %s: %s (does ovfs run, and has it "
-			"socket_path in [ctl_settings]?)\n",
-			path, strerror(errno));
+		fprintf(stderr, "ovfsctl: cannot connect to %s: %s (%s)\n", path, strerror(errno),
+			errno == EACCES ? "root, the daemon's user and socket_group may"
+					: "does ovfs run, and has it socket_path in "
+					  "[ctl_settings]?");
 		if (fd >= 0)
 			close(fd);
 		return NULL;
@@ -192,7 +192,8 @@ static json_t *receive(FILE *daemon)
 			fprintf(stderr, "ovfsctl: %s\n",
 				errno == EAGAIN ? "the daemon does not answer"
 						: "the daemon closed the connection (it lets "
-						  "its own user and root in)");
+						  "in root, its own user and socket_group, 32 "
+						  "at a time; or it is ending)");
 			free(line);
 			return NULL;
 		}

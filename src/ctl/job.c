@@ -15,7 +15,7 @@
 
 #define JOBS_MAX 8u
 #define TASKS_MAX 64u
-#define STORAGES_MAX 256u
+#define STORAGES_MAX 1024u
 
 struct job {
 	struct ctl *ctl;
@@ -25,6 +25,7 @@ struct job {
 	struct progress progress;
 	struct loop_task end;
 	json_t *answer;
+	bool too_many; /* storages for one job */
 	unsigned count;
 	struct ctl_entry *storages[]; /* used */
 };
@@ -75,10 +76,12 @@ static void job_add(struct job *job, struct ctl_entry *entry)
 			return;
 		}
 	}
-	if (job->count == STORAGES_MAX)
+	if (job->count == STORAGES_MAX) {
 		ctl_entry_put(entry);
-	else
+		job->too_many = true;
+	} else {
 		job->storages[job->count++] = entry;
+	}
 }
 
 /* The storages of a mount; false when it is none. */
@@ -314,6 +317,8 @@ json_t *job_start(struct ctl *ctl, struct connection *connection, enum job_kind 
 		answer = job_find(job, names);
 	else if (!ctl->hooks.reload)
 		answer = answer_error("reload: this daemon cannot");
+	if (!answer && job->too_many)
+		answer = answer_error("more than %u storages: name some of them", STORAGES_MAX);
 	if (!answer && !job_take_place(ctl))
 		answer = answer_error("%u commands are under way already", JOBS_MAX);
 	if (answer) {
