@@ -21,9 +21,10 @@
  * ring is empty, or when this long has passed since the first of them was begun, or
  * before a request of so many bytes. At depth 1 that is one signal for each request; at
  * depth 32 one for several cheap requests, and one for one or two that take long:
- * queue_flush_due().
+ * queue_flush_due(). The second limit is for when our threads take all processors.
  */
 #define QUEUE_NOTIFY_NS 5000u
+#define QUEUE_CROWDED_NS 30000u
 #define QUEUE_NOTIFY_BYTES (128u << 10)
 
 /*

@@ -17,7 +17,9 @@
 #include "virtio/queue_priv.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -39,6 +41,30 @@
 #define POLL_YIELD_EVERY_NS 10000u
 #define POLL_ALONE_NS 2000u
 #define POLL_CROWDED_NS 50000u
+
+/* Threads of queues that have something to do, of all devices, and the processors for them: when
+ * they are as many, drivers are likely to have none. */
+static _Alignas(64) atomic_uint serving;
+static _Alignas(64) atomic_uint processors;
+
+static void serving_add(unsigned n)
+{
+	atomic_fetch_add_explicit(&serving, n, memory_order_relaxed);
+}
+
+static bool processors_are_taken(void)
+{
+	return atomic_load_explicit(&serving, memory_order_relaxed) >=
+	       atomic_load_explicit(&processors, memory_order_relaxed);
+}
+
+static unsigned count_processors(void)
+{
+	cpu_set_t set;
+
+	/* Fails when there are more than fit into it. */
+	return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : UINT_MAX;
+}
 
 void queue_signal_fd(int fd)
 {
@@ -137,6 +163,9 @@ static bool queue_held_enough(const struct queue *q, uint64_t now_ns)
  * Whether the driver is to hear of what was completed before @req is begun. @large: all of it
  * was. Lock held.
  *
+ * The driver takes in a batch while we make the next one, if it has a processor to do so. If it
+ * has none, it is better told of more.
+ *
  * A large request takes as long as waking the driver up takes several times, so it is told of two
  * together, as long as we have two more, after @req, to go on with: what the first one waits is not
  * more than it took by itself, and the driver still fills the ring before it is empty. Who sends
@@ -144,12 +173,17 @@ static bool queue_held_enough(const struct queue *q, uint64_t now_ns)
  */
 static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t now_ns, bool large)
 {
+	uint64_t waited_ns = now_ns - q->deferred_ns;
+
 	if (!q->deferred)
 		return false;
 	if (request_bytes(req) < QUEUE_NOTIFY_BYTES && queue_pace_holds(&q->pace))
 		return queue_held_enough(q, now_ns);
+	if (request_bytes(req) < QUEUE_NOTIFY_BYTES && q->params.poll != VIRTIO_POLL_LATENCY &&
+	    processors_are_taken())
+		return waited_ns >= QUEUE_CROWDED_NS;
 	if (request_bytes(req) < QUEUE_NOTIFY_BYTES)
-		return now_ns - q->deferred_ns >= QUEUE_NOTIFY_NS;
+		return waited_ns >= QUEUE_NOTIFY_NS;
 	return !large || q->deferred > 1 || virtq_waiting(&q->vq) < 2;
 }
 
@@ -157,9 +191,8 @@ static bool queue_flush_due(struct queue *q, const struct request *req, uint64_t
  * Hands out requests until the ring is empty. Lock held; let go for each.
  *
  * What is completed meanwhile is signalled together, but not for long (see
- * QUEUE_NOTIFY_NS): the driver takes in a batch while we make the next one. If it
- * heard of all at the end, the two would take turns. But where that pays it is held back
- * beyond the end.
+ * QUEUE_NOTIFY_NS): if the driver heard of all at the end, the two would take turns. But where
+ * that pays it is held back beyond the end.
  */
 static void queue_drain(struct queue *q)
 {
@@ -230,6 +263,7 @@ static bool queue_busy_poll(struct queue *q)
 	/* Here before we looked: says nothing for or against looking. */
 	if (virtq_has_chain(&q->vq))
 		return true;
+	serving_add(-1u); /* it gives way */
 	begin_ns = now_ns = loop_now_ns();
 	yield_ns = begin_ns + POLL_YIELD_FIRST_NS;
 	while (queue_serving(q) && !q->update_posted) {
@@ -251,6 +285,7 @@ static bool queue_busy_poll(struct queue *q)
 		}
 		pthread_mutex_lock(&q->lock);
 	}
+	serving_add(1);
 	if (crowded)
 		queue_pace_crowded(&q->pace);
 	else if (found && alone)
@@ -264,6 +299,7 @@ static void queue_serve(struct queue *q)
 {
 	bool more, nofd;
 
+	serving_add(1);
 	pthread_mutex_lock(&q->lock);
 	for (more = true; more && queue_serving(q);) {
 		virtq_disable_kicks(&q->vq);
@@ -281,6 +317,7 @@ static void queue_serve(struct queue *q)
 		queue_report_error(q);
 	nofd = q->config.kick_nofd && queue_serving(q);
 	pthread_mutex_unlock(&q->lock);
+	serving_add(-1u);
 	if (nofd)
 		loop_timer_arm(q->loop, &q->poll_timer, QUEUE_NOFD_POLL_NS);
 }
@@ -379,6 +416,7 @@ static void queue_poll_expired(struct loop_timer *timer)
 
 void queue_serve_init(struct queue *q)
 {
+	atomic_store_explicit(&processors, count_processors(), memory_order_relaxed);
 	q->update.run = queue_update;
 	q->kick_fd = -1;
 	q->kick_new = -1;

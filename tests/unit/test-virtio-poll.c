@@ -5,6 +5,7 @@
  * lost shows as a wait that ends with WAIT_MS.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -254,6 +255,55 @@ static void test_reconnects_meanwhile(void **state)
 	for_each_poll(poll) reconnects_meanwhile_with(*poll);
 }
 
+/* How often a driver is signalled whose requests, 10 us each, all wait when the thread wakes up. */
+static uint64_t signals_of_requests(enum virtio_poll poll)
+{
+	enum { REQUESTS = 16 };
+	const struct vuc_config config = { .queues = 2 };
+	struct echo e[REQUESTS];
+	uint64_t signals = 0;
+	struct vuc_queue *q;
+	struct toy toy;
+	struct vuc c;
+
+	toy_start_poll(&toy, poll, 0, 1000);
+	front_open(&c, &toy, &config);
+	q = &c.queues[1];
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		echo_init(&e[i], &c, 0);
+		echo_submit(&e[i], q, 'p', i);
+	}
+	while (read(q->call_fd, &signals, sizeof(signals)) < 0)
+		; /* the one that a new descriptor gets */
+	vuc_queue_kick(q);
+	wait_for(&toy.requests, REQUESTS);
+	usleep(50000); /* the last one is done and told of */
+	assert_int_equal(read(q->call_fd, &signals, sizeof(signals)), sizeof(signals));
+	for (unsigned i = 0; i < REQUESTS; i++)
+		front_reap(q);
+	front_close(&c, &toy);
+	toy_end(&toy);
+	return signals;
+}
+
+/* A driver that has no processor to take in answers with is told of several together. */
+static void test_one_processor(void **state)
+{
+	cpu_set_t all, one;
+	size_t cpu = 0;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	assert_in_range(signals_of_requests(VIRTIO_POLL_AUTO), 1, 9);
+	assert_in_range(signals_of_requests(VIRTIO_POLL_LATENCY), 14, 16);
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_changes_meanwhile),
 		cmocka_unit_test(test_breaks_meanwhile),
 		cmocka_unit_test(test_reconnects_meanwhile),
+		cmocka_unit_test(test_one_processor),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

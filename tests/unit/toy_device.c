@@ -92,6 +92,11 @@ static void toy_request(void *ctx, struct virtio_req *req)
 	case 's':
 		toy_hold(toy, req, command == 's');
 		break;
+	case 'p':
+		for (uint64_t end_ns = loop_now_ns() + TOY_PAUSE_NS; loop_now_ns() < end_ns;)
+			;
+		virtio_req_complete(req, toy_echo(req));
+		break;
 	case 'b':
 		sem_wait(&toy->gate);
 		virtio_req_complete(req, toy_echo(req));

@@ -9,6 +9,7 @@
  *	'h'	keep until ops->interrupt() or toy_release()
  *	's'	keep until toy_release(), deaf to ops->interrupt()
  *	'b'	block the queue's thread until toy.gate is posted, then as 'e'
+ *	'p'	the same for TOY_PAUSE_NS, awake
  *
  * Every function fails the cmocka test when something goes wrong. The front end
  * belongs to the test's thread.
@@ -36,6 +37,7 @@
 #define ECHO_LEN 200
 #define WAIT_MS 10000
 #define TOY_WINDOW (8ull << 20)
+#define TOY_PAUSE_NS 10000
 
 struct toy {
 	struct loop *loop;
