@@ -30,6 +30,9 @@
 /* How often bytes of a GET become valid. */
 #define FETCH_STEP (256u << 10)
 
+/* What a measurement of the storage's distance weighs less if it is longer. */
+#define DISTANCE_WEIGHT 32u
+
 struct cache_fetch {
 	struct store_op op;
 	struct cache_file *file;
@@ -37,6 +40,7 @@ struct cache_fetch {
 	struct list waiters;   /* cache_wait.link */
 	uint64_t start, length;
 	uint64_t next_step;   /* transfer loop */
+	uint64_t begun_ns;    /* 0: something of it has come */
 	uint64_t ready_bytes; /* of the blocks that are ready */
 	unsigned blocks, ready;
 	struct block *block[FETCH_BLOCKS];
@@ -135,11 +139,29 @@ static void fetch_arrive(struct cache_fetch *cf, uint64_t arrived)
 	}
 }
 
+/* The first of it has come: how far away the storage is. On the transfer loop. */
+static void fetch_measure(struct cache_fetch *cf)
+{
+	struct cache_storage *s = cf->file->storage;
+	uint64_t known = atomic_load_explicit(&s->distance_ns, memory_order_relaxed), took;
+
+	if (!cf->begun_ns)
+		return;
+	took = loop_now_ns() - cf->begun_ns;
+	cf->begun_ns = 0;
+	/* Others on the line make it longer; only more of them than DISTANCE_WEIGHT are believed.
+	 */
+	if (known && took > known)
+		took = known + (took - known) / DISTANCE_WEIGHT;
+	atomic_store_explicit(&s->distance_ns, took, memory_order_relaxed);
+}
+
 static void fetch_progress(struct store_op *op, uint64_t done)
 {
 	struct cache_fetch *cf = container_of(op, struct cache_fetch, op);
 	struct list ready;
 
+	fetch_measure(cf);
 	/* Without a version to hold it to, a READ may begin anew. */
 	if (done < cf->next_step || done == cf->length || !cf->etag[0])
 		return;
@@ -179,6 +201,8 @@ static void fetch_complete(struct store_op *op)
 	 */
 	if ((result == 0 && op->done < cf->length) || result == -EAGAIN)
 		result = -EIO;
+	if (result == 0)
+		fetch_measure(cf);
 	atomic_fetch_add_explicit(&s->count.fetched, op->done, memory_order_relaxed);
 	list_init(&waiters);
 	pthread_mutex_lock(&f->lock);
@@ -240,6 +264,7 @@ static void fetch_submit(struct cache_file *f, struct cache_fetch *cf)
 	cf->op.progress = fetch_progress;
 	cf->op.complete = fetch_complete;
 	cf->next_step = FETCH_STEP;
+	cf->begun_ns = loop_now_ns();
 	for (unsigned i = 0; i < cf->blocks; i++)
 		cf->block[i]->fetch = cf;
 	file_ref(f);

@@ -81,6 +81,7 @@ struct cache_storage {
 	/* The service has turned out not to know conditional writes, whatever its capabilities
 	 * (layers have copied them) say. */
 	_Atomic bool unconditional;
+	_Atomic uint64_t distance_ns; /* from a GET to the first of its answer; 0: unknown */
 	struct pool_owner owner;
 	struct table_shard shard[TABLE_SHARDS];
 	uint64_t hash_seed;

@@ -23,6 +23,10 @@
 #define DENSE_BYTES (1u << 20)
 #define DENSE_FILE_MAX 4u
 
+/* read_ahead_max() */
+#define AHEAD_NEAR (64ull << 20)
+#define AHEAD_NEAR_NS 25000000ull
+
 static struct storage_hits *hits_of_thread(struct cache_storage *s)
 {
 	static _Atomic unsigned threads;
@@ -471,6 +475,17 @@ static void read_revalidated(struct cache_wait *w, int error)
 	read_wake(w, error);
 }
 
+/* How far to run ahead of a reader at most. From far away more has to be under way for the same
+ * rate: from up to AHEAD_NEAR_NS AHEAD_NEAR is enough for whatever a guest can read. */
+static uint64_t read_ahead_max(const struct cache_file *f)
+{
+	const struct cache_storage *s = f->storage;
+	uint64_t max = MIN(s->config.read_ahead_max, pool_ahead_max(file_pool(f)));
+	uint64_t distance_ns = atomic_load_explicit(&s->distance_ns, memory_order_relaxed);
+
+	return MIN(max, MAX(distance_ns / AHEAD_NEAR_NS, 1ull) * AHEAD_NEAR);
+}
+
 ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t offset,
 		   size_t length, const struct iov_cursor *dst, struct cache_wait *w,
 		   void (*done)(struct cache_wait *wait, ssize_t result))
@@ -504,11 +519,9 @@ ssize_t cache_read(struct cache_file *f, struct cache_stream *stream, uint64_t o
 	if (stream && readahead_is_stray(stream, offset, length) && read_stray(f, w))
 		return (ssize_t)w->copied;
 	if (stream) {
-		uint64_t max = pool_ahead_max(file_pool(f));
-
 		readahead_next(stream, offset, length,
 			       atomic_load_explicit(&f->size, memory_order_relaxed),
-			       MIN(s->config.read_ahead_max, max), &plan);
+			       read_ahead_max(f), &plan);
 		if (!plan.random)
 			w->wake = read_wake_sequential;
 		/* Ahead of a reader who still hits: begun before he arrives there. */

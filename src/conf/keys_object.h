@@ -86,10 +86,11 @@ static const struct conf_key keys_cache[] = {
 	  .max = 365 * DAY_NS,
 	  FIELD_BACKEND(cache.expiration_time_ns) },
 	{ .name = "read_ahead",
-	  .doc = "How far reading runs ahead of a guest that reads a file from front to back. 0: "
-		 "not at all, and nothing else is fetched that nobody has asked for.",
+	  .doc = "How far reading runs ahead of a guest that reads a file from front to back, at "
+		 "most: 64MiB where answers begin within 50 ms, more for a storage farther away. "
+		 "0: not at all, and nothing else is fetched that nobody has asked for.",
 	  .type = CONF_SIZE,
-	  .standard = "64MiB",
+	  .standard = "256MiB",
 	  .max = 16 * GIB,
 	  FIELD_BACKEND(cache.read_ahead) },
 	{ .name = "part_size",

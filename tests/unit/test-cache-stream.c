@@ -2,6 +2,9 @@
 /* Read-ahead as it works out in the cache: requests that the storage sees. */
 #include "cache-fixture.h"
 
+#include "cache/file.h"
+#include "store/layers/fault.h"
+
 static struct cache_env ce;
 static unsigned char buf[128u << 10];
 
@@ -111,6 +114,39 @@ static void windows_that_do_not_fit_get_smaller(void **state)
 	}
 }
 
+/* For how far ahead to fetch: at once when it comes nearer, slowly when it seems to go away. */
+static void the_distance_of_a_storage_is_learnt(void **state)
+{
+	const uint64_t far_ns = 100 * MSEC, step = 1u << 20;
+	const struct store_fault slow = { .delay_permille = 1000,
+					  .delay_min_ns = far_ns,
+					  .delay_max_ns = far_ns };
+	uint64_t at = 0, distance_ns, near_ns;
+	struct cache_file *f;
+
+	(void)state;
+	cache_env_open(&ce);
+	cache_env_object(&ce, "a", 1, 16 * step);
+	f = cache_env_file(&ce, "a");
+	store_fault_set(ce.fault, 1u << STORE_READ, &slow);
+	read_range(f, NULL, at, at + 4096, 4096);
+	distance_ns = atomic_load(&ce.storage->distance_ns);
+	assert_in_range(distance_ns, far_ns, 60 * SEC);
+	store_fault_set(ce.fault, 1u << STORE_READ, NULL);
+	do {
+		at += step;
+		assert_true(at < 15 * step);
+		read_range(f, NULL, at, at + 4096, 4096);
+		near_ns = atomic_load(&ce.storage->distance_ns);
+	} while (near_ns > far_ns / 2);
+	store_fault_set(ce.fault, 1u << STORE_READ, &slow);
+	at += step;
+	read_range(f, NULL, at, at + 4096, 4096);
+	distance_ns = atomic_load(&ce.storage->distance_ns);
+	assert_in_range(distance_ns, near_ns + 1, far_ns - 1);
+	cache_file_put(f);
+}
+
 static void the_head_of_a_large_file_is_cheap(void **state)
 {
 	struct cache_stream *stream = cache_stream_new();
@@ -154,6 +190,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_stream_through_a_small_pool_fetches_each_byte_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(windows_that_do_not_fit_get_smaller, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(the_distance_of_a_storage_is_learnt, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(the_head_of_a_large_file_is_cheap, setup, teardown),
 		cmocka_unit_test_setup_teardown(small_files_cost_one_request, setup, teardown),
