@@ -96,7 +96,7 @@ def latency(bench):
     ]
     for milliseconds in (10, 100) if bench.quick else (0, 1, 10, 50, 100):
         with far_away(bench, milliseconds) as endpoint:
-            ovfs = bench.ground.kind(endpoint=endpoint)
+            ovfs = bench.ground.kind(endpoint=endpoint, pool="2GiB")
             for group, ours, theirs, ops in rows:
                 for number, who in bench.turns(["ovfs", "bare"]):
                     cpu_s = None
