@@ -109,6 +109,7 @@ struct fuse_req {
 	size_t out_count;
 	fuse_done_fn *done;
 	void *arg;
+	uint64_t copies_begun; /* with a window: see window_before() */
 
 	/* Last, as most requests touch little of it. */
 	char names[NAME_MAX + 1 + PATH_MAX];

@@ -55,7 +55,7 @@ static void fuse_req_complete(struct fs_req *req, ssize_t result)
 	size_t written;
 
 	if (unlikely(window && window_has_copies(window)))
-		window_after(window, r->conn, req, r->body, result);
+		window_after(window, r->conn, req, r->body, result, r->copies_begun);
 	written = fuse_reply_result(r, result);
 	/* Nothing, to be remembered for a while: to those who count it is absent. */
 	if (result == 0 && req->opcode == FUSE_LOOKUP && req->out.entry.nodeid == 0)
@@ -222,7 +222,7 @@ static void fuse_window_run(struct work *work)
 	} else if (req->opcode == FUSE_REMOVEMAPPING) {
 		result = fuse_op_removemapping(r);
 	} else {
-		result = window_before(r->session->window, r->conn, req);
+		result = window_before(r->session->window, r->conn, req, &r->copies_begun);
 		if (result == 0) {
 			if (req->opcode == FUSE_OPEN)
 				req->complete = fuse_window_opened;
@@ -239,6 +239,7 @@ static bool fuse_req_windowed(struct fuse_req *r)
 {
 	struct window *window = r->session->window;
 
+	r->copies_begun = 0;
 	if (r->op->handler != FUSE_HANDLER_WINDOW &&
 	    (!window_has_copies(window) || !window_concerns(window, r->conn, &r->req)))
 		return false;

@@ -81,8 +81,10 @@ bool window_has_copies(const struct window *w);
 /* Whether @req needs window_before(). Does not block. */
 bool window_concerns(struct window *w, const void *owner, const struct fs_req *req);
 
-/* What the copies make necessary before the driver sees @req. Not 0: its outcome. */
-ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req);
+/* What the copies make necessary before the driver sees @req. Not 0: its outcome. *@begun is 0
+ * on entry, and says which copies know of @req: for window_after(). */
+ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req,
+		      uint64_t *begun);
 
 /* An OPEN of the file succeeded: its copies are brought to what it has. Blocks. */
 void window_refresh(struct window *w, const void *owner, uint64_t nodeid);
@@ -90,6 +92,6 @@ void window_refresh(struct window *w, const void *owner, uint64_t nodeid);
 /* And after it, with its outcome, whether it was concerned then or not: it is now, perhaps. Waits
  * for a copy's lock at most. @data: the payload of a WRITE. */
 void window_after(struct window *w, const void *owner, const struct fs_req *req,
-		  struct iov_cursor data, ssize_t result);
+		  struct iov_cursor data, ssize_t result, uint64_t begun);
 
 #endif

@@ -227,7 +227,8 @@ static bool fallocate_is_simple(uint32_t mode)
 		 ~(uint32_t)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE));
 }
 
-ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req)
+ssize_t window_before(struct window *w, const void *owner, const struct fs_req *req,
+		      uint64_t *begun)
 {
 	struct window_copy *copy;
 	ssize_t ret;
@@ -254,13 +255,17 @@ ssize_t window_before(struct window *w, const void *owner, const struct fs_req *
 	/* The times that are set are to stay; and what is cut off need not be saved later. */
 	if (req->opcode == FUSE_SETATTR)
 		node_write_back(w, owner, req->nodeid);
+	/* All of the file's copies up to the last one: none is put between others later. */
 	for_each_copy(copy, w, owner, req->nodeid)
+	{
 		window_memory_begin_change(copy->memory, &copy->begun);
+		*begun = copy->seq;
+	}
 	return 0;
 }
 
 void window_after(struct window *w, const void *owner, const struct fs_req *req,
-		  struct iov_cursor data, ssize_t result)
+		  struct iov_cursor data, ssize_t result, uint64_t begun)
 {
 	uint64_t offset = 0, size = 0;
 	struct window_copy *copy;
@@ -279,6 +284,7 @@ void window_after(struct window *w, const void *owner, const struct fs_req *req,
 		offset = req->in.fallocate.offset;
 		size = req->in.fallocate.length;
 	}
-	for_each_copy(copy, w, owner, req->nodeid) window_memory_end_change(
-		copy->memory, &copy->begun, offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
+	for_each_copy(copy, w, owner, req->nodeid)
+		window_memory_end_change(copy->memory, copy->seq <= begun ? &copy->begun : NULL,
+					 offset, size, req->opcode == FUSE_WRITE ? &data : NULL);
 }

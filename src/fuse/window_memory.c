@@ -456,12 +456,12 @@ int window_memory_write_back(struct window_memory *m)
 /* ---- What becomes of the file ---- */
 
 /* Puts @size bytes, zeros when @data is NULL, at @at of page @page, which stays as clean or dirty
- * as it was. Under the lock. */
+ * as it was; @raced: it is dirty. Under the lock. */
 static void memory_patch_page(struct window_memory *m, size_t page, unsigned at, unsigned size,
-			      struct iov_cursor *data)
+			      struct iov_cursor *data, bool raced)
 {
 	unsigned char *p = memory_page(m, page);
-	bool dirty = m->sums && (m->raced || page_sum(p) != m->sums[page]);
+	bool dirty = m->sums && (raced || page_sum(p) != m->sums[page]);
 
 	if (data)
 		iov_read(data, p + at, size);
@@ -486,22 +486,26 @@ void window_memory_end_change(struct window_memory *m, unsigned *begun, uint64_t
 	const uint64_t from = MAX(offset, m->offset);
 	const uint64_t to = MIN(size > UINT64_MAX - offset ? UINT64_MAX : offset + size, end);
 	struct iov_cursor c;
+	bool raced;
 
 	if (data) {
 		c = *data;
 		iov_skip(&c, from - offset);
 	}
 	pthread_mutex_lock(&m->lock);
+	/* Whether we were written back during a change that we did not know of, nobody can say.
+	 * Where the file was cut there is nothing to write back. */
+	raced = m->raced || (!begun && size != UINT64_MAX);
 	for (uint64_t at = from; at < to;) {
 		const uint64_t in_memory = at - m->offset;
 		const unsigned in_page = (unsigned)(in_memory % WINDOW_MEMORY_PAGE);
 		const unsigned n = (unsigned)MIN((uint64_t)(WINDOW_MEMORY_PAGE - in_page), to - at);
 
 		memory_patch_page(m, (size_t)(in_memory / WINDOW_MEMORY_PAGE), in_page, n,
-				  data ? &c : NULL);
+				  data ? &c : NULL, raced);
 		at += n;
 	}
-	if (*begun > 0) {
+	if (begun) {
 		--*begun;
 		if (--m->changing == 0)
 			m->raced = false;

@@ -72,8 +72,8 @@ int window_memory_refresh(struct window_memory *m);
 /*
  * A WRITE, or another change of the file, begins and ends; if the memory is written back between,
  * and with it what the file had before, it is written back again. @begun counts the changes under
- * way of one of those who have the memory, and is covered by its lock; one who came meanwhile
- * only tells of the end.
+ * way of one of those who have the memory, and is covered by its lock. Who came after a change had
+ * begun tells of its end only, with @begun NULL.
  */
 void window_memory_begin_change(struct window_memory *m, unsigned *begun);
 /* The file has got @size bytes of @data at @offset; @data NULL for zeros. 0: none. */
