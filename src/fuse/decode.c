@@ -27,6 +27,16 @@
  * the length of a reply has to fit its header. */
 #define FUSE_DATA_MAX 0x7ffff000u
 
+/*
+ * Entries in one request: descriptors of a chain may all be of the same memory, so its length
+ * bounds nothing, and no other request of the queue is looked at meanwhile. Linux has as many
+ * FORGETs in one as the reader's buffer has room for, 1 MiB and a page with libfuse, and sends
+ * single ones here; and as many mappings as fit a page, of 64 KiB at most
+ * (FUSE_REMOVEMAPPING_MAX_ENTRY).
+ */
+#define FUSE_FORGETS_MAX (((1u << 20) + 4096) / sizeof(struct fuse_forget_one))
+#define FUSE_UNMAPS_MAX ((64u << 10) / sizeof(struct fuse_removemapping_one))
+
 /* Extensions in one request. Linux knows of two kinds and sends one of each. */
 #define FUSE_EXT_MAX 8
 
@@ -267,7 +277,7 @@ static int fuse_decode_names(struct fuse_req *r)
 
 static int fuse_decode_payload(struct fuse_req *r)
 {
-	uint64_t size = 0;
+	uint64_t size = 0, most = UINT64_MAX;
 
 	switch ((enum fuse_payload)r->op->payload) {
 	case FUSE_PAYLOAD_NONE:
@@ -280,13 +290,15 @@ static int fuse_decode_payload(struct fuse_req *r)
 		break;
 	case FUSE_PAYLOAD_BATCH_FORGET:
 		size = (uint64_t)r->req.in.batch_forget.count * sizeof(struct fuse_forget_one);
+		most = FUSE_FORGETS_MAX * sizeof(struct fuse_forget_one);
 		break;
 	case FUSE_PAYLOAD_REMOVEMAPPING:
 		size = (uint64_t)r->req.in.removemapping.count *
 		       sizeof(struct fuse_removemapping_one);
+		most = FUSE_UNMAPS_MAX * sizeof(struct fuse_removemapping_one);
 		break;
 	}
-	if (size != r->left)
+	if (size != r->left || size > most)
 		return -EINVAL;
 	if (r->op->payload == FUSE_PAYLOAD_NONE)
 		return 0;

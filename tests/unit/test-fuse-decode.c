@@ -412,6 +412,45 @@ static void test_payload_sizes(void **state)
 	}
 }
 
+static uint32_t forgets;
+
+static ssize_t count_forgets(struct fs_session *session, struct fs_req *req)
+{
+	(void)session;
+	forgets += req->in.batch_forget.count;
+	return 0;
+}
+
+/* As many as a reader of /dev/fuse has room for, libfuse the most; not as many as a guest likes. */
+static void test_batch_forget_most(void **state)
+{
+	const uint32_t most = ((1 << 20) + 4096) / sizeof(struct fuse_forget_one);
+	struct guest *g = *state;
+	struct fs_ops ops = *fake_ops();
+
+	ops.op[FUSE_BATCH_FORGET] = count_forgets;
+	g->fake.fs.ops = &ops;
+	for (uint32_t count = most - 1; count <= most + 1; count++) {
+		const struct fuse_batch_forget_in in = { .count = count };
+		const size_t list = count * sizeof(struct fuse_forget_one);
+		unsigned char *bytes;
+		struct msg m;
+
+		msg_begin(&m, FUSE_BATCH_FORGET);
+		msg_put(&m, &in, sizeof(in));
+		msg_header(&m)->len += (uint32_t)list;
+		bytes = calloc(1, m.len + list);
+		assert_non_null(bytes);
+		memcpy(bytes, m.bytes, m.len);
+		forgets = 0;
+		guest_call(g, bytes, m.len + list, 0);
+		assert_int_equal(g->written, 0);
+		assert_int_equal(forgets, count <= most ? count : 0);
+		free(bytes);
+	}
+	g->fake.fs.ops = fake_ops();
+}
+
 static int mkdir_ext(struct guest *g, struct msg *m)
 {
 	guest_send(g, m, 1024);
@@ -561,6 +600,7 @@ int main(void)
 		T(test_setxattr_compat),
 		T(test_setxattr_too_big),
 		T(test_payload_sizes),
+		T(test_batch_forget_most),
 		T(test_supp_group),
 		T(test_supp_group_not_wanted),
 		T(test_malformed_extensions),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copies in the window, and requests that change their file meanwhile: what a guest stored and what
- * it wrote are both in the file in the end.
+ * it wrote are both in the file in the end. And what of the window can be asked for at will.
  */
 #include "fuse-fake.h"
 
@@ -221,6 +221,18 @@ static int map_file(struct world *w)
 	return call(w, FUSE_SETUPMAPPING, &in, sizeof(in));
 }
 
+static int unmap_file(struct world *w, const struct fuse_removemapping_one *list, uint32_t count)
+{
+	const struct fuse_removemapping_in in = { .count = count };
+	struct call c;
+
+	call_begin(&c, FUSE_REMOVEMAPPING, &in, sizeof(in));
+	c.more = list;
+	c.more_size = count * sizeof(*list);
+	call_start(&c, w);
+	return call_end(&c);
+}
+
 static void flush_file(struct world *w)
 {
 	const struct fuse_flush_in in = { .fh = 1 };
@@ -366,6 +378,21 @@ static void write_from_before_the_mapping(void **state)
 	check_both(w, &c, write);
 }
 
+/* Descriptors may all be of the same memory, so the length of a chain bounds no list. */
+static void unmap_list_is_bounded(void **state)
+{
+	static struct fuse_removemapping_one list[4097];
+	struct world *w = *state;
+
+	list[0].len = SLOT;
+	assert_int_equal(map_file(w), 0);
+	assert_int_equal(unmap_file(w, list, 4097), -EINVAL);
+	assert_int_equal(w->unmaps, 0);
+	/* What is no mapping spoils only itself. */
+	assert_int_equal(unmap_file(w, list, 4096), -EINVAL);
+	assert_int_equal(w->unmaps, 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -374,6 +401,7 @@ int main(void)
 		T(write_while_a_refused_one_ends),
 		T(write_while_an_older_one_ends),
 		T(write_from_before_the_mapping),
+		T(unmap_list_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
