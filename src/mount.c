@@ -102,11 +102,9 @@ void mount_turn_away(struct mount *m)
 {
 	if (m->closed_count)
 		return;
-	for (size_t i = 0; i < m->fds.sockets; i++) {
-		if (acceptor_start(&m->closed[m->closed_count], m->loop, m->fds.socket[i].fd,
-				   closed_accepted) == 0)
-			m->closed_count++;
-	}
+	for (size_t i = 0; i < m->fds.sockets; i++)
+		acceptor_start(&m->closed[m->closed_count++], m->loop, m->fds.socket[i].fd,
+			       closed_accepted);
 }
 
 void mount_let_in(struct mount *m)

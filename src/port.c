@@ -150,13 +150,8 @@ static void port_accepted(struct acceptor *listening, int fd)
 
 static void port_listen(struct port *p)
 {
-	int ret;
-
-	if (p->listen_fd < 0)
-		return;
-	ret = acceptor_start(&p->listening, p->loop, p->listen_fd, port_accepted);
-	if (ret < 0)
-		log_error("listen_failed", "error=\"%s\"", strerror(-ret));
+	if (p->listen_fd >= 0)
+		acceptor_start(&p->listening, p->loop, p->listen_fd, port_accepted);
 }
 
 static void port_unlisten(struct port *p)

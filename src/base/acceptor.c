@@ -41,19 +41,20 @@ static void acceptor_again(struct loop_timer *timer)
 		loop_timer_arm(a->loop, timer, AGAIN_NS);
 }
 
-int acceptor_start(struct acceptor *a, struct loop *loop, int listen_fd,
-		   void (*accepted)(struct acceptor *acceptor, int fd))
+void acceptor_start(struct acceptor *a, struct loop *loop, int listen_fd,
+		    void (*accepted)(struct acceptor *acceptor, int fd))
 {
 	int ret;
 
 	if (a->loop)
-		return 0;
+		return;
 	*a = (struct acceptor){ .loop = loop, .entry.fd = listen_fd, .accepted = accepted };
 	loop_timer_init(&a->again, acceptor_again);
 	ret = acceptor_watch(a);
-	if (ret < 0)
-		a->loop = NULL;
-	return ret;
+	if (ret == 0)
+		return;
+	log_error("listen_failed", "error=\"%s\"", strerror(-ret));
+	loop_timer_arm(a->loop, &a->again, AGAIN_NS);
 }
 
 void acceptor_stop(struct acceptor *a)

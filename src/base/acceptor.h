@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Accepts the connections of a listening socket, on the thread of a loop. While there is no
- * descriptor or no memory for another connection the socket is not looked at for a second: a
- * connection that cannot be accepted stays in the backlog, of which epoll tells without end.
+ * descriptor or no memory for another connection, or to watch the socket, it is not looked at for a
+ * second: a connection that cannot be accepted stays in the backlog, of which epoll tells without
+ * end.
  */
 #ifndef OVFS_BASE_ACCEPTOR_H
 #define OVFS_BASE_ACCEPTOR_H
@@ -19,11 +20,10 @@ struct acceptor {
 
 /*
  * Calls @accepted for each connection of @listen_fd, which stays the caller's, with a descriptor
- * that blocks and is the callee's. It may stop @acceptor. Negative errno on failure. Does nothing
- * when it is started.
+ * that blocks and is the callee's. It may stop @acceptor. Does nothing when it is started.
  */
-int acceptor_start(struct acceptor *acceptor, struct loop *loop, int listen_fd,
-		   void (*accepted)(struct acceptor *acceptor, int fd));
+void acceptor_start(struct acceptor *acceptor, struct loop *loop, int listen_fd,
+		    void (*accepted)(struct acceptor *acceptor, int fd));
 
 /* Before the descriptor is closed. Does nothing when it is stopped. */
 void acceptor_stop(struct acceptor *acceptor);

@@ -296,7 +296,6 @@ static void server_accepted(struct acceptor *listening, int fd)
 struct err *server_new(struct server **out, struct ctl *ctl, int listen_fd)
 {
 	struct server *server = calloc(1, sizeof(*server));
-	int ret;
 
 	if (!server) {
 		close(listen_fd);
@@ -305,12 +304,7 @@ struct err *server_new(struct server **out, struct ctl *ctl, int listen_fd)
 	server->ctl = ctl;
 	list_init(&server->connections);
 	server->listen_fd = listen_fd;
-	ret = acceptor_start(&server->listening, ctl->loop, listen_fd, server_accepted);
-	if (ret < 0) {
-		close(listen_fd);
-		free(server);
-		return err_errno(-ret, "socket");
-	}
+	acceptor_start(&server->listening, ctl->loop, listen_fd, server_accepted);
 	*out = server;
 	return NULL;
 }

@@ -296,7 +296,9 @@ static struct accept_test {
 	struct loop *loop;
 	struct acceptor acceptor;
 	struct loop_timer timer;
+	struct loop_fd other;
 	struct rlimit enough;
+	int listener, client;
 	int accepted;
 } at;
 
@@ -320,34 +322,47 @@ static void on_enough_of_it(struct loop_timer *timer)
 	loop_stop(at.loop);
 }
 
-/* A connection waits at a socket, and no descriptor is left for it until @expired. */
-static void accept_without_descriptors(void (*expired)(struct loop_timer *timer))
+/* A connection waits at a socket. */
+static void accept_begin(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	socklen_t len = sizeof(address.sun_family);
-	int listener = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
-	struct rlimit none;
 
 	at = (struct accept_test){ .accepted = -1 };
-	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
-	assert_int_equal(listen(listener, 1), 0);
+	at.listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	at.client = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(at.listener, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(at.listener, 1), 0);
 	len = sizeof(address);
-	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &len), 0);
-	assert_int_equal(connect(client, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(getsockname(at.listener, (struct sockaddr *)&address, &len), 0);
+	assert_int_equal(connect(at.client, (struct sockaddr *)&address, len), 0);
 	assert_null(loop_new(&at.loop));
-	assert_int_equal(acceptor_start(&at.acceptor, at.loop, listener, on_accepted), 0);
+}
+
+static void accept_end(void)
+{
+	loop_free(at.loop);
+	close(at.client);
+	close(at.listener);
+}
+
+/* No descriptor is left for the connection until @expired. */
+static void accept_without_descriptors(void (*expired)(struct loop_timer *timer))
+{
+	struct rlimit none;
+
+	accept_begin();
+	acceptor_start(&at.acceptor, at.loop, at.listener, on_accepted);
 	loop_timer_init(&at.timer, expired);
 	loop_timer_arm(at.loop, &at.timer, 500000000);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &at.enough), 0);
 	none = at.enough;
-	none.rlim_cur = (rlim_t)dup(client);
+	none.rlim_cur = (rlim_t)dup(at.client);
 	close((int)none.rlim_cur);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	loop_run(at.loop);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &at.enough), 0);
-	loop_free(at.loop);
-	close(client);
-	close(listener);
+	accept_end();
 }
 
 /* That takes no processor time, and ends when there are descriptors again. */
@@ -370,6 +385,35 @@ static void accepting_is_stopped_while_it_waits(void **state)
 	acceptor_stop(&at.acceptor);
 }
 
+static void on_nothing(struct loop_fd *entry, uint32_t events)
+{
+	(void)entry;
+	(void)events;
+}
+
+static void on_unwatched(struct loop_timer *timer)
+{
+	loop_fd_remove(at.loop, &at.other);
+	timer->expired = on_enough_of_it;
+	loop_timer_arm(at.loop, timer, 10000000000);
+}
+
+/* There may be no room for it in the kernel: here, because a descriptor is watched once only. */
+static void accepting_waits_until_it_can_watch(void **state)
+{
+	(void)state;
+	accept_begin();
+	assert_int_equal(loop_fd_add(at.loop, &at.other, at.listener, 0, on_nothing), 0);
+	acceptor_start(&at.acceptor, at.loop, at.listener, on_accepted);
+	loop_timer_init(&at.timer, on_unwatched);
+	loop_timer_arm(at.loop, &at.timer, 100000000);
+	loop_run(at.loop);
+	loop_timer_disarm(&at.timer);
+	assert_true(at.accepted >= 0);
+	close(at.accepted);
+	accept_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +424,7 @@ int main(void)
 		cmocka_unit_test(loop_runs_posted_tasks_and_timers),
 		cmocka_unit_test(accepting_waits_for_descriptors),
 		cmocka_unit_test(accepting_is_stopped_while_it_waits),
+		cmocka_unit_test(accepting_waits_until_it_can_watch),
 		cmocka_unit_test(workers_run_everything_before_they_are_freed),
 		cmocka_unit_test(workers_start_threads_while_others_block),
 		cmocka_unit_test(what_hangs_is_left_alone),
