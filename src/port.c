@@ -14,6 +14,9 @@
 /* How long a stopping queue waits for a storage that does not answer. */
 #define PORT_DRAIN_TIMEOUT_MS 10000
 
+/* How often a port that is to change looks whether all is saved that its last guest left. */
+#define PORT_BUSY_POLL_NS 20000000ull
+
 /* What a device is made from; owns its strings. */
 struct settings {
 	char *name; /* of threads */
@@ -269,6 +272,13 @@ static void port_later(struct loop_timer *timer)
 {
 	struct port *p = container_of(timer, struct port, later);
 
+	/* What its guest left may be with a storage that hangs, and other ports need this thread.
+	 */
+	if ((p->retired || p->pending.name) && !fuse_session_idle(p->session)) {
+		acceptor_stop(&p->listening);
+		loop_timer_arm(p->loop, &p->later, PORT_BUSY_POLL_NS);
+		return;
+	}
 	if (p->retired) {
 		p->ops->retired(p->ctx, p);
 		return;
@@ -340,10 +350,11 @@ void port_reconfigure(struct port *p, const struct port_config *config)
 	}
 	if (virtio_device_attached(p->device))
 		log_info("applies_at_next_connection",
-			 "socket=\"%s\" keys=\"tag, queues, poll, poll_us, max_write\"",
+			 "socket=\"%s\" keys=\"tag, queues, poll, poll_us, max_write, "
+			 "dax_settings\"",
 			 p->path ? p->path : "inherited");
 	else
-		port_renew(p);
+		port_later(&p->later);
 }
 
 void port_retire(struct port *p)

@@ -424,14 +424,21 @@ void fuse_session_reset(struct fuse_session *session)
 	pthread_mutex_unlock(&session->lock);
 }
 
+bool fuse_session_idle(const struct fuse_session *session)
+{
+	for (unsigned i = 0; i < FUSE_CONNS; i++) {
+		if (atomic_load_explicit(&session->conns[i].busy, memory_order_acquire))
+			return false;
+	}
+	return true;
+}
+
 void fuse_session_free(struct fuse_session *session)
 {
 	fuse_session_reset(session);
 	/* Workers may be busy with what was in the window. */
-	for (unsigned i = 0; i < FUSE_CONNS; i++) {
-		while (atomic_load_explicit(&session->conns[i].busy, memory_order_acquire))
-			usleep(FUSE_FREE_POLL_US);
-	}
+	while (!fuse_session_idle(session))
+		usleep(FUSE_FREE_POLL_US);
 	window_free(session->window);
 	pthread_mutex_destroy(&session->lock);
 	fuse_metrics_free(session->metrics);

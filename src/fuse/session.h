@@ -52,6 +52,9 @@ int fuse_session_set_window(struct fuse_session *session, const struct fuse_wind
 /* Brings what the guest wrote through its window to the driver. Blocks. */
 void fuse_session_save_window(struct fuse_session *session);
 
+/* False while something is done for a guest that was there: then fuse_session_free() blocks. */
+bool fuse_session_idle(const struct fuse_session *session);
+
 /* All requests are completed. */
 void fuse_session_free(struct fuse_session *session);
 

@@ -10,7 +10,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "vuc_window.h"
 
 /* Objects in memory; what is written is sent at the end of the mount, and slowly. */
 #define SLOW(name, sockets, rest, write_back)                                                      \
@@ -232,6 +235,71 @@ static void directories_are_known_to_ovfsctl(void **state)
 	daemon_stop(&daemon_);
 }
 
+#define SLOT (2ull << 20)
+#define MAPPED(bandwidth, max_write)                                                               \
+	POOL("64MiB")                                                                              \
+	"dirty_limit = 10\n"                                                                       \
+	"[[mount]]\nname = \"mapped\"\n[mount.socket_settings]\n"                                  \
+	"socket_path = [\"%D/socket\", \"%D/more\"]\n"                                             \
+	"[mount.storage_settings]\ntype = \"memory\"\n"                                            \
+	"[mount.cache_settings]\nenabled_cache_write_back = true\n"                                \
+	"[mount.dax_settings]\nenabled = true\nwindow_size = \"16MiB\"\n"                          \
+	"[mount.limit_settings]\nupload_bandwidth = \"" bandwidth "\"\n"                           \
+	"[mount.fuse_settings]\nmax_write = \"" max_write "\"\n"
+
+/* Leaves more in its window than the cache takes at once. What is sent first is for free. */
+static void leave_mapped(struct daemon *d)
+{
+	static const char *const names[] = { "first", "second", "third" };
+	static char buf[64 << 10];
+	uint64_t node[3], fh[3];
+	struct vuc_window w;
+	struct guest g;
+
+	guest_connect(&g, d, &vuc_with_window);
+	assert_ok(vuc_window_open(&w, &g.c));
+	assert_ok(fuc_init(&g.f, 45, fuc_default_init_flags() | FUSE_MAP_ALIGNMENT));
+	for (unsigned int i = 0; i < 3; i++) {
+		node[i] = guest_create(&g, names[i], &fh[i]);
+		for (uint64_t at = 0; at < 2 * SLOT; at += sizeof(buf))
+			assert_int_equal(fuc_write(&g.f, node[i], fh[i], at, buf, sizeof(buf)),
+					 sizeof(buf));
+		assert_ok(fuc_fsync(&g.f, node[i], fh[i], false));
+	}
+	reload(MAPPED("1MiB", "1MiB"));
+	for (unsigned int i = 0; i < 6; i++)
+		assert_ok(fuc_map(&g.f, node[i / 2], i % 2 * SLOT, SLOT,
+				  FUSE_SETUPMAPPING_FLAG_WRITE, i * SLOT));
+	for (uint64_t at = 0; at < 6 * SLOT; at += 4096)
+		w.base[at] = 1;
+	guest_close(&g);
+	vuc_window_close(&w);
+	daemon_log_wait(&daemon_, " guest_disconnected ", 2);
+}
+
+/* A socket changes while that is being saved: the mount's other guests do not wait for it. */
+static void a_socket_changes_that_is_busy(void **state)
+{
+	const struct vuc_config patient = { .timeout_ms = 60000 };
+	struct daemon d;
+	struct guest g;
+	time_t begun;
+
+	(void)state;
+	begin(MAPPED("0", "1MiB"));
+	d = by("socket");
+	leave_mapped(&d);
+	begun = time(NULL);
+	reload(MAPPED("1MiB", "512KiB"));
+	probe("more");
+	assert_true(time(NULL) - begun < 3);
+	guest_connect(&g, &d, &patient);
+	assert_ok(fuc_init_default(&g.f));
+	assert_int_equal(g.f.init.max_write, 512 << 10);
+	guest_close(&g);
+	daemon_stop(&daemon_);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -239,6 +307,7 @@ int main(void)
 		cmocka_unit_test(what_comes_next_changes),
 		cmocka_unit_test(a_mount_that_fails_is_mended),
 		cmocka_unit_test(directories_are_known_to_ovfsctl),
+		cmocka_unit_test(a_socket_changes_that_is_busy),
 	};
 
 	return cmocka_run_group_tests_name("reload-ends", tests, NULL, NULL);

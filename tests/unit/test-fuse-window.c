@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/workers.h"
 
@@ -28,8 +29,9 @@ struct world {
 	/* The driver: one file. WRITE and SETATTR wait for the test, which completes them. */
 	pthread_mutex_t lock; /* covers file */
 	unsigned char file[FILE_SIZE];
-	sem_t held;
+	sem_t held, gate;
 	struct fs_req *_Atomic last;
+	_Atomic bool stuck; /* what is written from the window waits for the gate */
 
 	/* The front end. */
 	unsigned char *mapped;
@@ -75,6 +77,8 @@ static ssize_t file_write(struct fs_window_file *file, const void *buf, size_t s
 	struct world *w = world_of(file->fs);
 	size_t n = offset < FILE_SIZE ? MIN(size, FILE_SIZE - (size_t)offset) : 0;
 
+	if (atomic_load(&w->stuck))
+		sem_wait(&w->gate);
 	pthread_mutex_lock(&w->lock);
 	memcpy(w->file + (n ? offset : 0), buf, n);
 	pthread_mutex_unlock(&w->lock);
@@ -284,6 +288,7 @@ static int setup(void **state)
 	log_set_level(LOG_LEVEL_ERROR);
 	pthread_mutex_init(&w->lock, NULL);
 	sem_init(&w->held, 0, 0);
+	sem_init(&w->gate, 0, 0);
 	memset(w->file, 'o', sizeof(w->file));
 	w->ops = *fake_ops();
 	for (unsigned i = 0; i < FUSE_OPCODE_COUNT; i++)
@@ -316,6 +321,7 @@ static int teardown(void **state)
 	leaked = w->fake.sessions_new - w->fake.sessions_freed;
 	pthread_mutex_destroy(&w->lock);
 	sem_destroy(&w->held);
+	sem_destroy(&w->gate);
 	free(w);
 	return leaked;
 }
@@ -393,15 +399,34 @@ static void unmap_list_is_bounded(void **state)
 	assert_int_equal(w->unmaps, 1);
 }
 
+/* A guest is gone, and what it left goes to a storage that hangs. */
+static void session_is_busy_with_what_is_left(void **state)
+{
+	struct world *w = *state;
+
+	assert_int_equal(map_file(w), 0);
+	w->mapped[100] = 'g';
+	atomic_store(&w->stuck, true);
+	assert_false(fuse_session_idle(w->session));
+	fuse_session_reset(w->session);
+	usleep(50000);
+	assert_false(fuse_session_idle(w->session));
+	atomic_store(&w->stuck, false);
+	sem_post(&w->gate);
+	for (unsigned i = 0; i < WAIT_S * 100 && !fuse_session_idle(w->session); i++)
+		usleep(10000);
+	assert_true(fuse_session_idle(w->session));
+	assert_int_equal(w->file[100], 'g');
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		T(write_while_a_refused_one_ends),
-		T(write_while_an_older_one_ends),
-		T(write_from_before_the_mapping),
-		T(unmap_list_is_bounded),
+		T(write_while_a_refused_one_ends),    T(write_while_an_older_one_ends),
+		T(write_from_before_the_mapping),     T(unmap_list_is_bounded),
+		T(session_is_busy_with_what_is_left),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
