@@ -498,6 +498,7 @@ uint32_t queue_get_base(struct queue *q)
 static void queue_forget(struct queue *q)
 {
 	q->config = (struct queue_config){ 0 };
+	q->vq.stopped_at = 0;
 	inflight_unref(q->inflight);
 	q->inflight = NULL;
 	virtq_set_log(&q->vq, NULL); /* comes back with VHOST_F_LOG_ALL */

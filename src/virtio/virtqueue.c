@@ -74,7 +74,7 @@ int virtq_set_base(struct virtqueue *vq, uint32_t base)
 		vq->avail_idx = (uint16_t)base;
 		return 0;
 	}
-	if (used == 0)
+	if (used == 0 && base != vq->stopped_at)
 		used = base;
 	if ((base & 0x7fff) >= VIRTIO_QUEUE_SIZE_MAX || (used & 0x7fff) >= VIRTIO_QUEUE_SIZE_MAX)
 		return -EINVAL;
@@ -209,6 +209,8 @@ int virtq_start(struct virtqueue *vq)
 
 void virtq_stop(struct virtqueue *vq)
 {
+	if (vq->running)
+		vq->stopped_at = vq->packed ? virtq_get_base(vq) : 0;
 	vq->running = false;
 	vq->in_flight = 0;
 	vq->run++; /* chains still out there belong to the past */

@@ -81,6 +81,7 @@ struct virtqueue {
 	uint16_t used_idx;  /* next to push */
 	bool avail_wrap, used_wrap;
 	uint16_t avail_seen; /* split: the driver's idx when last loaded */
+	uint32_t stopped_at; /* packed: virtq_get_base() when it last stopped */
 
 	uint16_t in_flight; /* slots popped and not pushed: at most size */
 
@@ -112,9 +113,7 @@ void virtq_fini(struct virtqueue *vq);
 
 /* ---- While stopped ---- */
 
-/* Also sets the base to the start of the ring (packed: wrap counters set). On
- * a running queue only a call that changes nothing is allowed: it does
- * nothing, another one breaks the queue. */
+/* Also sets the base to the start of the ring (packed: wrap counters set). */
 void virtq_set_features(struct virtqueue *vq, bool packed, bool event_idx, bool indirect);
 
 /* -EINVAL: not a size of this format. Checked again by virtq_start(), because
@@ -126,8 +125,8 @@ int virtq_set_size(struct virtqueue *vq, unsigned size);
  * Packed: bits 0-14 next avail index, 15 its wrap counter, 16-30 next used
  * index, 31 its wrap counter. Front ends exist that leave the upper half 0
  * (DPDK's); it is then taken to be the same as the lower one, which it is
- * whenever the queue was stopped with nothing in flight.
- * -EINVAL: out of range.
+ * whenever the queue was stopped with nothing in flight; but not in the base that this
+ * queue stopped at, where 0 is what it says. -EINVAL: out of range.
  */
 int virtq_set_base(struct virtqueue *vq, uint32_t base);
 uint32_t virtq_get_base(const struct virtqueue *vq);

@@ -400,6 +400,37 @@ static void test_base(void **state)
 	ring_env_fini(&env);
 }
 
+/* Used position 0 with wrap counter 0 has an upper half of 0, too, and chains are out. */
+static void test_base_of_its_own(void **state)
+{
+	struct ring_env env;
+	uint16_t id;
+	uint32_t len;
+
+	(void)state;
+	start(&env, false, 4);
+	(void)push_many(&env, 4, 1);
+	env.seen = 0;
+	env.seen_wrap = false;
+	packed_add(&env, 7, request, 1);
+	assert_int_equal(pop(&env), 1);
+	virtq_stop(&env.vq);
+	assert_int_equal(virtq_get_base(&env.vq), 1);
+	assert_int_equal(virtq_set_base(&env.vq, 1), 0);
+	assert_int_equal(virtq_get_base(&env.vq), 1);
+	assert_int_equal(virtq_start(&env.vq), 0);
+	packed_add(&env, 8, request, 1);
+	assert_int_equal(pop(&env), 1);
+	virtq_push(&env.vq, &env.chain, 5);
+	assert_true(packed_take_used(&env, 1, &id, &len));
+	assert_int_equal(id, 8);
+	virtq_stop(&env.vq);
+	/* Any other one is a front end's. */
+	assert_int_equal(virtq_set_base(&env.vq, 1), 0);
+	assert_int_equal(virtq_get_base(&env.vq), 0x10001);
+	ring_env_fini(&env);
+}
+
 static void test_setup_refusals(void **state)
 {
 	struct ring_env env;
@@ -441,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_notify_flags),
 		cmocka_unit_test(test_kicks),
 		cmocka_unit_test(test_base),
+		cmocka_unit_test(test_base_of_its_own),
 		cmocka_unit_test(test_setup_refusals),
 	};
 
