@@ -63,7 +63,7 @@ void backend_channel_close(struct backend_channel *ch)
 	if (ch->fd >= 0)
 		close(ch->fd);
 	ch->fd = -1;
-	ch->broken = ch->owed = false;
+	ch->broken = ch->owed = ch->undo = false;
 	ch->received = 0;
 	pthread_mutex_unlock(&ch->lock);
 	backend_channel_release(ch);
@@ -217,22 +217,26 @@ static int channel_ask(struct backend_channel *ch, uint32_t request,
 	return ret;
 }
 
-/* Takes the reply that an interrupted exchange left behind, and undoes what it did. */
+/* Takes the reply that an interrupted exchange left behind, and undoes what it did; again, when
+ * that is interrupted. */
 static int channel_settle(struct backend_channel *ch, uint64_t deadline_ns)
 {
 	int ret;
 
-	while (ch->owed) {
-		ret = channel_receive(ch, ch->owed_request, deadline_ns);
-		if (ret < 0)
-			return ret;
-		ch->owed = false;
-		if (ch->owed_request != VHOST_USER_BACKEND_SHMEM_MAP || ret != 0)
-			break;
-		ret = channel_ask(ch, VHOST_USER_BACKEND_SHMEM_UNMAP, &ch->owed_mmap, -1,
-				  deadline_ns);
-		if (ret < 0)
-			return ret;
+	while (ch->owed || ch->undo) {
+		if (ch->owed) {
+			ret = channel_receive(ch, ch->owed_request, deadline_ns);
+			if (ret < 0)
+				return ret;
+			ch->owed = false;
+			ch->undo = ch->owed_request == VHOST_USER_BACKEND_SHMEM_MAP && ret == 0;
+		} else {
+			ret = channel_ask(ch, VHOST_USER_BACKEND_SHMEM_UNMAP, &ch->owed_mmap, -1,
+					  deadline_ns);
+			if (ret < 0)
+				return ret;
+			ch->undo = false;
+		}
 	}
 	return 0;
 }

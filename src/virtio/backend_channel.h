@@ -47,6 +47,7 @@ struct backend_channel {
 	bool owed;	 /* the reply to this one has not come yet */
 	uint32_t owed_request;
 	struct vhost_user_mmap owed_mmap;
+	bool undo; /* that one was mapped, and has to be unmapped before anything else */
 	struct log_limit log_limit;
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "toy_device.h"
+#include "virtio/backend_channel.h"
 #include "vuc_window.h"
 
 #define SLOT (2ull << 20)
@@ -246,6 +247,105 @@ static void test_disconnect_ends_the_wait(void **state)
 	close(m.fd);
 }
 
+/* ---- The channel alone ---- */
+
+struct asker {
+	struct backend_channel channel;
+	int front; /* the other end */
+	pthread_t thread;
+	int result;
+};
+
+static void *asker_run(void *arg)
+{
+	struct asker *a = arg;
+
+	a->result = backend_channel_map(&a->channel, a->front, 0, SLOT, SLOT, true);
+	return NULL;
+}
+
+static void asker_start(struct asker *a)
+{
+	assert_int_equal(pthread_create(&a->thread, NULL, asker_run, a), 0);
+}
+
+/* It is interrupted where it waits. */
+static void asker_interrupt(struct asker *a)
+{
+	backend_channel_hold(&a->channel);
+	pthread_join(a->thread, NULL);
+	backend_channel_release(&a->channel);
+	assert_int_equal(a->result, -EAGAIN);
+}
+
+static void front_takes(struct asker *a, uint32_t request)
+{
+	struct {
+		struct vhost_user_header header;
+		struct vhost_user_mmap mmap;
+	} __attribute__((packed)) message;
+
+	assert_int_equal(recv(a->front, &message, sizeof(message), MSG_WAITALL), sizeof(message));
+	assert_int_equal(message.header.request, request);
+}
+
+static void front_says_done(struct asker *a, uint32_t request)
+{
+	const struct {
+		struct vhost_user_header header;
+		uint64_t result;
+	} __attribute__((packed)) reply = {
+		.header = { .request = request,
+			    .flags = VHOST_USER_VERSION | VHOST_USER_FLAG_REPLY,
+			    .size = sizeof(reply.result) },
+	};
+
+	assert_int_equal(send(a->front, &reply, sizeof(reply), 0), sizeof(reply));
+}
+
+/* A mapping that came too late is undone, though the first time there is no room to say so. */
+static void test_undoing_waits_for_room(void **state)
+{
+	static char junk[4096];
+	struct asker a = { .front = -1 };
+	size_t filled = 0;
+	int pair[2];
+	ssize_t n;
+	char byte;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(backend_channel_init(&a.channel, "test", WAIT_MS), 0);
+	assert_int_equal(backend_channel_open(&a.channel, pair[0]), 0);
+	a.front = pair[1];
+	asker_start(&a);
+	front_takes(&a, VHOST_USER_BACKEND_SHMEM_MAP);
+	asker_interrupt(&a);
+	front_says_done(&a, VHOST_USER_BACKEND_SHMEM_MAP);
+
+	while ((n = send(pair[0], junk, sizeof(junk), MSG_DONTWAIT)) > 0)
+		filled += (size_t)n;
+	asker_start(&a);
+	/* Until it has taken the answer. */
+	while (recv(pair[0], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+		usleep(1000);
+	asker_interrupt(&a);
+	for (; filled; filled -= (size_t)n) {
+		n = recv(a.front, junk, filled < sizeof(junk) ? filled : sizeof(junk), 0);
+		assert_true(n > 0);
+	}
+
+	asker_start(&a);
+	front_takes(&a, VHOST_USER_BACKEND_SHMEM_UNMAP);
+	front_says_done(&a, VHOST_USER_BACKEND_SHMEM_UNMAP);
+	front_takes(&a, VHOST_USER_BACKEND_SHMEM_MAP);
+	front_says_done(&a, VHOST_USER_BACKEND_SHMEM_MAP);
+	pthread_join(a.thread, NULL);
+	assert_int_equal(a.result, 0);
+	backend_channel_fini(&a.channel);
+	close(a.front);
+}
+
 /* What is no stream socket is refused as a channel. */
 static void test_channel_must_be_a_socket(void **state)
 {
@@ -274,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_descriptors_in_answers_leak_nothing),
 		cmocka_unit_test(test_stop_ends_the_wait),
 		cmocka_unit_test(test_disconnect_ends_the_wait),
+		cmocka_unit_test(test_undoing_waits_for_room),
 		cmocka_unit_test(test_channel_must_be_a_socket),
 	};
 
