@@ -274,7 +274,7 @@ static void fuse_req_submit(struct fuse_req *r)
 	if (unlikely(r->session->window) && fuse_req_windowed(r))
 		return;
 	fs_submit(conn->fs_session, &r->req);
-	/* @r may be gone, @conn be another: see the top of this file. */
+	/* @r may be gone, @conn be another: see conn.c. */
 	if (unlikely(waits) &&
 	    atomic_load_explicit(&conn->shards[shard].count, memory_order_seq_cst) &
 		    FUSE_SHARD_CLOSED)

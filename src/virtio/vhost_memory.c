@@ -22,8 +22,8 @@ static struct guest_region_desc region_desc(const struct vhost_user_mem_region *
 	};
 }
 
-/* Makes @mem, whose reference it takes, the device's table. A ring that is not
- * in it breaks; the result is then the error of the first such. */
+/* Makes @mem, whose reference it takes, the device's table. A ring that runs and is not in it keeps
+ * what it has (virtq_set_mem()); the result is the first error of one that cannot start with it. */
 static int device_set_mem(struct virtio_device *device, struct guest_mem *mem)
 {
 	int err = 0;

@@ -33,13 +33,6 @@ int virtq_fail(struct virtqueue *vq, const char *reason)
 
 void virtq_set_features(struct virtqueue *vq, bool packed, bool event_idx, bool indirect)
 {
-	bool same = vq->packed == packed && vq->event_idx == event_idx && vq->indirect == indirect;
-
-	if (vq->running) {
-		if (!same)
-			virtq_break(vq, "features changed while the queue runs");
-		return;
-	}
 	vq->packed = packed;
 	vq->event_idx = event_idx;
 	vq->indirect = indirect;

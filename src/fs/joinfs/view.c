@@ -2,7 +2,7 @@
 /*
  * One session's share of one child.
  *
- * Entering and leaving is a count with a closing bit, as in src/fuse/session.c: the count
+ * Entering and leaving is a count with a closing bit, as in src/fuse/conn.c: the count
  * of a closed view only falls, so it reaches zero exactly once, and whoever takes it there
  * frees the child's session. The view itself stays until our session ends, so that a
  * thread that was overtaken finds it closed and not gone.
