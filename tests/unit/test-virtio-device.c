@@ -2,6 +2,7 @@
 /* The device from its socket to ops->request() and back. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -334,6 +335,45 @@ static void test_memory_changes_while_requests_run(void **state)
 		}
 		front_close(&c, &toy);
 	}
+	toy_end(&toy);
+}
+
+/* A front end has the same open file: no thread but the queue's waits for room in it. */
+static void test_full_call_descriptor_holds_up_nobody(void **state)
+{
+	const struct vuc_config config = { .queues = 2 };
+	const uint64_t full = UINT64_MAX - 1;
+	struct echo echoes[8];
+	struct vuc_queue *q;
+	unsigned done = 0;
+	struct toy toy;
+	struct vuc c;
+
+	(void)state;
+	toy_start(&toy, 0, 1000);
+	front_open(&c, &toy, &config);
+	q = &c.queues[1];
+	signals_of(q, 0); /* of the start */
+	assert_int_equal(fcntl(q->call_fd, F_SETFL, 0), 0);
+	assert_int_equal(write(q->call_fd, &full, sizeof(full)), sizeof(full));
+	/* More than there are workers. */
+	for (unsigned i = 0; i < ARRAY_SIZE(echoes); i++) {
+		echo_init(&echoes[i], &c, 0);
+		echo_submit(&echoes[i], q, 'w', i);
+	}
+	vuc_queue_kick(q);
+	for (unsigned ms = 0; done < ARRAY_SIZE(echoes); ms++) {
+		void *cookie;
+		uint32_t len;
+
+		assert_true(ms < WAIT_MS);
+		if (vuc_queue_reap(q, &cookie, &len) == 1)
+			done++;
+		else
+			usleep(1000);
+	}
+	assert_int_equal(fcntl(q->call_fd, F_SETFL, O_NONBLOCK), 0);
+	front_close(&c, &toy);
 	toy_end(&toy);
 }
 
@@ -670,6 +710,7 @@ int main(void)
 		cmocka_unit_test(test_stop_gives_up),
 		cmocka_unit_test(test_disconnect_waits_for_requests),
 		cmocka_unit_test(test_memory_changes_while_requests_run),
+		cmocka_unit_test(test_full_call_descriptor_holds_up_nobody),
 		cmocka_unit_test(test_broken_ring_stops_its_queue),
 		cmocka_unit_test(test_truncated_memory_breaks_its_queue),
 		cmocka_unit_test(test_inflight_requests_are_resubmitted),
