@@ -137,6 +137,11 @@ static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *du
 	const struct storage_config *config = &f->storage->config;
 	uint64_t now = loop_now_ns();
 
+	/* Nobody may commit it until it is known whether its object goes. */
+	if (file_is(f, FILE_UNLINKED)) {
+		*due = now + CLEANER_SHORT_NS;
+		return false;
+	}
 	if (f->commit_wanted)
 		return true;
 	*due = MAX(file_retry_ns(f, urgent), f->starved_ns);
@@ -165,7 +170,7 @@ static void cleaner_run(struct work *work)
 	bool commit;
 
 	/* Renamed over just when it became dirty. */
-	if (file_is(f, FILE_UNLINKED)) {
+	if (file_is(f, FILE_RENAMED_OVER)) {
 		cache_file_unlink(f);
 		if (atomic_load_explicit(&f->holders, memory_order_acquire) == 0)
 			file_abandon(f);

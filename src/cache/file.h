@@ -131,6 +131,8 @@ enum {
 	FILE_UNLINKED = 2,
 	/* There is no object yet. Under the lock. */
 	FILE_CREATED = 4,
+	/* Renamed over: FILE_UNLINKED for good, while a removal may be taken back. */
+	FILE_RENAMED_OVER = 8,
 };
 
 struct upload; /* an unfinished multipart upload: upload.c's */

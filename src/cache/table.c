@@ -439,7 +439,8 @@ void table_rename(struct cache_file *f, char *key)
 	there = shard_find(to, hash, key);
 	if (there) {
 		shard_remove(to, there);
-		atomic_fetch_or_explicit(&there->flags, FILE_UNLINKED, memory_order_release);
+		atomic_fetch_or_explicit(&there->flags, FILE_UNLINKED | FILE_RENAMED_OVER,
+					 memory_order_release);
 	}
 	former = f->key;
 	f->key = key;

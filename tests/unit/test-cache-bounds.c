@@ -333,6 +333,76 @@ static void test_restored_stream(void **state)
 	cw_end(&cw);
 }
 
+#define WORKERS 12 /* of the fixture */
+
+struct blocker {
+	struct work work;
+	_Atomic unsigned *running;
+	_Atomic bool *go;
+};
+
+static void blocker_run(struct work *work)
+{
+	struct blocker *b = container_of(work, struct blocker, work);
+
+	atomic_fetch_add(b->running, 1);
+	while (!atomic_load(b->go))
+		sleep_ms(1);
+	atomic_fetch_sub(b->running, 1);
+}
+
+static bool is_cleaning(struct cw *cw, const struct cache_file *f)
+{
+	bool cleaning;
+
+	pthread_mutex_lock(&cw->storage->lock);
+	cleaning = f->cleaning;
+	pthread_mutex_unlock(&cw->storage->lock);
+	return cleaning;
+}
+
+/* The cleaner had it in hand when the DELETE began, and looks at it before that fails. */
+static void test_restored_before_the_cleaner(void **state)
+{
+	struct cw_options options = cw_defaults;
+	struct blocker blocker[WORKERS];
+	_Atomic unsigned running = 0;
+	_Atomic bool go = false;
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	options.pool = 32 * MiB;
+	cw_start(&cw, &options);
+	cw_other(&cw, "a", 8 * MiB, 1);
+	f = cw_open(&cw, "a");
+	cw_fill(f, 0, 2 * MiB, 2);
+	cw_wait_for(cw_requests(&cw, STORE_PART) >= 4);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		blocker[i] =
+			(struct blocker){ .work.run = blocker_run, .running = &running, .go = &go };
+		workers_submit(cw.workers, &blocker[i].work);
+	}
+	cw_wait_for(atomic_load(&running) == WORKERS);
+	pthread_mutex_lock(&f->lock);
+	cleaner_commit(f);
+	pthread_mutex_unlock(&f->lock);
+	assert_true(is_cleaning(&cw, f));
+	/* With parts that are in the session only. */
+	cache_file_unlink_begin(f);
+	file_purge(f, false);
+	atomic_store(&go, true);
+	cw_wait_for(atomic_load(&running) == 0 && !is_cleaning(&cw, f));
+	cache_file_restore(f);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 2 * MiB, 2);
+	cw_expect_object(&cw, "a", 2 * MiB, 6 * MiB, 1);
+	assert_int_equal(usage_of(&cw).apart_bytes, 0);
+	assert_int_equal(usage_of(&cw).dirty_bytes, 0);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 /* More than removed files may have of the memory, and written to while it was not known. */
 static void test_restored_memory(void **state)
 {
@@ -535,6 +605,7 @@ int main(void)
 		cmocka_unit_test(test_removed_files_have_a_share),
 		cmocka_unit_test(test_removed_beyond_the_share),
 		cmocka_unit_test(test_restored_stream),
+		cmocka_unit_test(test_restored_before_the_cleaner),
 		cmocka_unit_test(test_restored_memory),
 		cmocka_unit_test(test_restored_over_a_reader),
 		cmocka_unit_test(test_restored_beside_a_writer),
