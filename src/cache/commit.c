@@ -89,14 +89,19 @@ int commit_properties(struct cache_file *f, struct store_op *op)
 	return 0;
 }
 
-bool commit_ambiguous(int result)
+/* Whether a write that has ended may have been done without our knowing. */
+static bool commit_is_doubtful(const struct store_op *op)
 {
-	return result == -EIO || result == -ETIMEDOUT || result == -ECANCELED;
+	/* -EAGAIN holds for all attempts, any other refusal only for the last one. */
+	if (op->result == 0 || op->result == -EAGAIN)
+		return false;
+	return op->attempts > 1 || op->result == -EIO || op->result == -ETIMEDOUT ||
+	       op->result == -ECANCELED;
 }
 
-void commit_doubt(struct cache_file *f, int result, const char *write_id)
+void commit_doubt(struct cache_file *f, const struct store_op *op, const char *write_id)
 {
-	if (!commit_ambiguous(result))
+	if (!commit_is_doubtful(op))
 		return;
 	memcpy(f->doubt[1], f->doubt[0], sizeof(f->doubt[1]));
 	memset(f->doubt[0], 0, sizeof(f->doubt[0]));
@@ -197,7 +202,7 @@ static int commit_put(struct cache_file *f, bool conditional)
 		if (conditional)
 			commit_condition(f, &op, etag);
 		ret = commit_call(f, &op, true);
-		commit_doubt(f, ret, write_id);
+		commit_doubt(f, &op, write_id);
 		/* Before the blocks may go: where none is, nobody may see a hole. */
 		if (ret == 0)
 			atomic_store_explicit(&f->base_limit, done.size, memory_order_release);
@@ -251,7 +256,7 @@ static int commit_attr(struct cache_file *f)
 	ret = commit_call(f, &op, true);
 	if (ret == -ENOENT)
 		ret = -ESTALE;
-	commit_doubt(f, ret, known ? write_id : CONFLICT_ATTR);
+	commit_doubt(f, &op, known ? write_id : CONFLICT_ATTR);
 	if (ret == 0)
 		commit_settle(f, &done);
 	return ret;

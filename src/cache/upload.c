@@ -189,7 +189,7 @@ static int upload_commit_op(struct cache_file *f, struct store_op *op, bool cond
 	if (conditional)
 		commit_condition(f, op, etag);
 	ret = commit_call(f, op, true);
-	commit_doubt(f, ret, u->write_id);
+	commit_doubt(f, op, u->write_id);
 	free(parts);
 	return ret;
 }

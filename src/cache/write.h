@@ -132,10 +132,9 @@ void file_set_properties(struct cache_file *f, const char *etag, const struct st
  * what op->if_match points to. Under the lock. */
 void commit_condition(struct cache_file *f, struct store_op *op, char etag[static STORE_ETAG_MAX]);
 
-/* Whether a write that ended like this may have been done. */
-bool commit_ambiguous(int result);
-/* Remembers it, if so. Under the lock. */
-void commit_doubt(struct cache_file *f, int result, const char *write_id);
+/* Remembers the write @op, which has ended, when it is not known whether it was done. Under the
+ * lock. */
+void commit_doubt(struct cache_file *f, const struct store_op *op, const char *write_id);
 
 /* A commit, or a part of a stream, failed: negative errno. Under the lock. */
 void file_failed(struct cache_file *f, int error);

@@ -470,6 +470,66 @@ static void test_lost_answer(void **state)
 	cw_end(&cw);
 }
 
+/* The service over memory, which refuses one request: the first that comes after @left of its
+ * kind. (What the fault layer does to a request is no attempt: the service was not asked.) */
+static struct {
+	const struct store_ops *memory;
+	struct store_ops ops;
+	_Atomic enum store_opcode opcode;
+	_Atomic int left;
+} refusing = { .left = -1 };
+
+static void refusing_submit(struct store *store, struct store_op *op)
+{
+	if (op->opcode == atomic_load(&refusing.opcode) && atomic_fetch_sub(&refusing.left, 1) == 0)
+		store_op_complete(op, -EDQUOT);
+	else
+		refusing.memory->submit(store, op);
+}
+
+static void refuse_second(enum store_opcode opcode)
+{
+	atomic_store(&refusing.opcode, opcode);
+	atomic_store(&refusing.left, 1);
+}
+
+/* The first attempt was done and its answer lost; the second was refused for another reason. */
+static void test_lost_answer_then_refused(void **state)
+{
+	struct store_fault lost = { .lost_permille = 1000, .count = 1 };
+	struct cw_options options = cw_defaults;
+	struct cache_file *f;
+	struct cw cw;
+
+	(void)state;
+	options.retry = true;
+	cw_start(&cw, &options);
+	refusing.memory = cw.env.memory->ops;
+	refusing.ops = *refusing.memory;
+	refusing.ops.submit = refusing_submit;
+	cw.env.memory->ops = &refusing.ops;
+
+	f = cw_create(&cw, "a");
+	cw_fill(f, 0, 500, 1);
+	store_fault_set(cw.fault, 1u << STORE_PUT, &lost);
+	refuse_second(STORE_PUT);
+	assert_int_equal(cache_commit(f), -EDQUOT);
+	assert_int_equal(cw_object_size(&cw, "a"), 500);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 500, 1);
+
+	cw_fill(f, 0, 1 * MiB, 2);
+	store_fault_set(cw.fault, 1u << STORE_COMMIT, &lost);
+	refuse_second(STORE_COMMIT);
+	assert_int_equal(cache_commit(f), -EDQUOT);
+	assert_int_equal(cw_object_size(&cw, "a"), 1 * MiB);
+	assert_int_equal(cache_commit(f), 0);
+	cw_expect_object(&cw, "a", 0, 1 * MiB, 2);
+	check_clean(&cw, f);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 /* Refused for good: the error is told once to each who asks, data stays, and goes out at last. */
 static void test_background_error(void **state)
 {
@@ -636,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_conflict_kept),
 		cmocka_unit_test(test_conflict_overwritten),
 		cmocka_unit_test(test_lost_answer),
+		cmocka_unit_test(test_lost_answer_then_refused),
 		cmocka_unit_test(test_background_error),
 		cmocka_unit_test(test_not_written),
 		cmocka_unit_test(test_unconditional),
