@@ -103,9 +103,10 @@ void commit_doubt(struct cache_file *f, const struct store_op *op, const char *w
 {
 	if (!commit_is_doubtful(op))
 		return;
-	memcpy(f->doubt[1], f->doubt[0], sizeof(f->doubt[1]));
-	memset(f->doubt[0], 0, sizeof(f->doubt[0]));
-	memcpy(f->doubt[0], write_id, strnlen(write_id, sizeof(f->doubt[0]) - 1));
+	f->doubt[1] = f->doubt[0];
+	memset(&f->doubt[0], 0, sizeof(f->doubt[0]));
+	memcpy(f->doubt[0].write_id, write_id, strnlen(write_id, sizeof(f->doubt[0].write_id) - 1));
+	f->doubt[0].mtime_ns = op->user_mtime_ns;
 }
 
 /* What the service said, and what it did not say. */

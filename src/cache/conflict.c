@@ -26,18 +26,20 @@
 
 static bool conflict_doubted(const struct cache_file *f)
 {
-	return f->doubt[0][0] != '\0';
+	return f->doubt[0].write_id[0] != '\0';
 }
 
 /* Whether the object is what an attempt of ours made. */
 static bool conflict_is_ours(const struct cache_file *f, const struct store_meta *meta)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(f->doubt); i++) {
-		if (!strcmp(f->doubt[i], CONFLICT_ATTR)) {
-			if (meta->has_user_mtime && meta->user_mtime_ns == f->mtime_ns &&
+		const char *write_id = f->doubt[i].write_id;
+
+		if (!strcmp(write_id, CONFLICT_ATTR)) {
+			if (meta->has_user_mtime && meta->user_mtime_ns == f->doubt[i].mtime_ns &&
 			    meta->size == f->base.size && !strcmp(meta->write_id, f->base.write_id))
 				return true;
-		} else if (f->doubt[i][0] && !strcmp(f->doubt[i], meta->write_id)) {
+		} else if (*write_id && !strcmp(write_id, meta->write_id)) {
 			return true;
 		}
 	}

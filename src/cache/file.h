@@ -208,7 +208,10 @@ struct cache_file {
 	unsigned failures;    /* commits that failed in a row: the backoff, */
 	uint64_t failed_ns;   /* counted from the last; see file_retry_ns() */
 	/* Writes of ours of which is not known whether they were done: the last two. */
-	char doubt[2][STORE_WRITE_ID_MAX];
+	struct {
+		char write_id[STORE_WRITE_ID_MAX];
+		int64_t mtime_ns; /* that it was to store */
+	} doubt[2];
 };
 
 /* ---- table.c ---- */

@@ -549,7 +549,7 @@ void cache_file_info(struct cache_file *f, struct cache_file_info *out)
 	out->dirty = atomic_load_explicit(&f->dirty, memory_order_relaxed);
 	out->dirty_blocks = f->dirty_blocks;
 	out->created = file_is(f, FILE_CREATED);
-	out->doubtful = f->doubt[0][0];
+	out->doubtful = f->doubt[0].write_id[0];
 	out->stale = file_is(f, FILE_REPLACED | FILE_UNLINKED);
 	out->error = f->error;
 	memcpy(out->etag, f->base.etag, sizeof(out->etag));

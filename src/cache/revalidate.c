@@ -25,7 +25,7 @@ int fetch_base_lost(struct cache_file *f, const char *etag, const char *key)
 	/* A version of ours may be there already, though we do not know its name yet. */
 	if (strcmp(f->base.etag, etag) != 0 || strcmp(f->key, key) != 0 || f->replacing)
 		return 0;
-	if (f->doubt[0][0])
+	if (f->doubt[0].write_id[0])
 		return -EIO;
 	if (file_is(f, FILE_UNLINKED | FILE_REPLACED) || file_in_place(f))
 		return -ESTALE;

@@ -470,6 +470,61 @@ static void test_lost_answer(void **state)
 	cw_end(&cw);
 }
 
+/* Of a copy that was to set a time, after which another one was set. */
+static void test_lost_answer_of_a_time(void **state)
+{
+	struct store_fault lost = { .lost_permille = 1000, .count = 1 };
+	struct store_meta meta;
+	struct cache_file *f;
+	struct cw cw;
+	char none;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	cw_other(&cw, "a", 1000, 1);
+	f = cw_open(&cw, "a");
+	cache_set_mtime(f, 99);
+	store_fault_set(cw.fault, 1u << STORE_COPY, &lost);
+	assert_int_equal(cache_commit(f), -EIO);
+	cache_set_mtime(f, 100);
+	assert_int_equal(cache_commit(f), 0);
+	assert_int_equal(store_memory_read(cw.env.memory, "a", &none, 0, &meta), 0);
+	assert_int_equal(meta.user_mtime_ns, 100);
+	check_clean(&cw, f);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
+/* Repeated, it is refused because of what it did itself: of a copy nobody below finds that out. */
+static void test_lost_answer_of_a_repeated_copy(void **state)
+{
+	struct store_fault lost = { .lost_permille = 1000, .count = 1 };
+	struct cw_options options = cw_defaults;
+	struct cache_file *known, *unknown;
+	struct cw cw;
+
+	(void)state;
+	options.retry = true;
+	cw_start(&cw, &options);
+	known = cw_create(&cw, "known");
+	cw_fill(known, 0, 1000, 1);
+	assert_int_equal(cache_commit(known), 0);
+	cw_other(&cw, "unknown", 1000, 1);
+	unknown = cw_open(&cw, "unknown");
+	cache_set_mtime(known, 99);
+	store_fault_set(cw.fault, 1u << STORE_COPY, &lost);
+	assert_int_equal(cache_commit(known), 0);
+	cache_set_mtime(unknown, 99);
+	store_fault_set(cw.fault, 1u << STORE_COPY, &lost);
+	assert_int_equal(cache_commit(unknown), 0);
+	assert_int_equal(store_fault_stats(cw.fault).lost, 2);
+	check_clean(&cw, known);
+	check_clean(&cw, unknown);
+	cache_file_put(known);
+	cache_file_put(unknown);
+	cw_end(&cw);
+}
+
 /* The service over memory, which refuses one request: the first that comes after @left of its
  * kind. (What the fault layer does to a request is no attempt: the service was not asked.) */
 static struct {
@@ -696,6 +751,8 @@ int main(void)
 		cmocka_unit_test(test_conflict_kept),
 		cmocka_unit_test(test_conflict_overwritten),
 		cmocka_unit_test(test_lost_answer),
+		cmocka_unit_test(test_lost_answer_of_a_time),
+		cmocka_unit_test(test_lost_answer_of_a_repeated_copy),
 		cmocka_unit_test(test_lost_answer_then_refused),
 		cmocka_unit_test(test_background_error),
 		cmocka_unit_test(test_not_written),
