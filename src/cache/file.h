@@ -296,7 +296,7 @@ void file_block_zero_tail(struct cache_file *f, struct block *b, const struct ma
 void file_block_drop(struct cache_file *f, struct block *b);
 
 /* Drops all blocks that may be: not those being filled or sent, and dirty ones only when
- * @dirty, whose accounting ends with that. Takes the lock. */
+ * @dirty, whose accounting ends with that, also of those being filled. Takes the lock. */
 void file_purge(struct cache_file *f, bool dirty);
 
 /*

@@ -26,8 +26,8 @@ static void life_wait_commit(struct cache_file *f)
 	f->commit_waiters--;
 }
 
-/* Calls @fn for each block of @f, pinned, which @fn gives back. Under the lock. */
-static void life_each_block(struct cache_file *f, void (*fn)(struct cache_file *, struct block *))
+/* Nothing of @f is dirty any more: it may be evicted. Under the lock. */
+static void life_clean(struct cache_file *f)
 {
 	const struct map_layout *layout = &f->storage->cache->layout;
 	struct map_place place;
@@ -37,15 +37,11 @@ static void life_each_block(struct cache_file *f, void (*fn)(struct cache_file *
 		struct block *b = file_block_find(f, place.start, &place);
 
 		offset = place.start + place.size;
-		if (b)
-			fn(f, b);
+		if (!b)
+			continue;
+		block_make_clean(f, b);
+		block_unpin(b);
 	}
-}
-
-static void life_clean_block(struct cache_file *f, struct block *b)
-{
-	block_make_clean(f, b);
-	block_unpin(b);
 }
 
 /* Moves what is dirty from one count to the other. Under the lock. */
@@ -76,7 +72,7 @@ static void life_set_apart(struct cache_file *f)
 				      atomic_load_explicit(&f->size, memory_order_relaxed),
 				      memory_order_release);
 		f->lost = true;
-		life_each_block(f, life_clean_block);
+		life_clean(f);
 	}
 	life_move_dirty(f, true);
 	storage_room(s);
@@ -120,23 +116,14 @@ void cache_file_restore(struct cache_file *f)
 	table_forget(there);
 }
 
-static void life_drop_block(struct cache_file *f, struct block *b)
-{
-	block_make_clean(f, b);
-	if (block_is(b, BLOCK_FILLING))
-		block_unpin(b); /* for the evictor, later */
-	else
-		file_block_drop(f, b);
-}
-
 void file_abandon(struct cache_file *f)
 {
 	pthread_mutex_lock(&f->lock);
 	life_wait_commit(f);
 	upload_discard(f, true);
 	file_dirty_end(f);
-	life_each_block(f, life_drop_block);
 	pthread_mutex_unlock(&f->lock);
+	file_purge(f, true);
 	storage_room(f->storage);
 }
 

@@ -14,8 +14,8 @@
 #include "base/loop.h"
 #include "base/span.h"
 #include "base/util.h"
-#include "cache/file.h"
 #include "cache/readahead.h"
+#include "cache/write.h"
 
 /* See read_dense(): blocks that a region has, bytes of a GET, and of the largest file, in parts
  * of what may be fetched ahead of a reader: half of the pool at most. */
@@ -146,20 +146,9 @@ void file_block_drop(struct cache_file *f, struct block *b)
 	file_put(f);
 }
 
-/* The block at @place, pinned: its dirty bytes count no more. */
-static void block_undirty(struct cache_file *f, struct block *b, const struct map_place *place)
-{
-	if (!block_is(b, BLOCK_DIRTY))
-		return;
-	block_clear(b, BLOCK_DIRTY);
-	f->dirty_blocks--;
-	file_count_dirty(f, -(int64_t)place->size);
-}
-
 void file_purge(struct cache_file *f, bool dirty)
 {
 	struct map_layout *layout = &f->storage->cache->layout;
-	uint32_t keep = BLOCK_FILLING | BLOCK_SEALED | (dirty ? 0 : BLOCK_DIRTY);
 	struct map_place place;
 	uint64_t offset = 0;
 
@@ -168,12 +157,15 @@ void file_purge(struct cache_file *f, bool dirty)
 		struct block *b = file_block_find(f, place.start, &place);
 
 		offset = place.start + place.size;
-		if (b && !block_is(b, keep)) {
-			block_undirty(f, b, &place);
+		if (!b)
+			continue;
+		/* Also of what stays until it is filled: nobody else would see to that. */
+		if (dirty && !block_is(b, BLOCK_SEALED))
+			block_make_clean(f, b);
+		if (block_is(b, BLOCK_FILLING | BLOCK_SEALED | BLOCK_DIRTY))
+			block_unpin(b); /* the evictor's, later */
+		else
 			file_block_drop(f, b);
-		} else if (b) {
-			block_unpin(b);
-		}
 	}
 	pthread_mutex_unlock(&f->lock);
 }

@@ -132,12 +132,63 @@ static void test_stream_unlinked(void **state)
 	cw_end(&cw);
 }
 
+struct reader {
+	struct cache_file *file;
+	uint64_t offset;
+};
+
+static void *reader_run(void *arg)
+{
+	struct reader *r = arg;
+	char byte;
+
+	return (void *)(intptr_t)cw_read(r->file, r->offset, &byte, 1);
+}
+
+/* Somebody reads beside what was written to a block, which is being filled for him when it comes to
+ * a conflict: nothing is left of it then. */
+static void test_given_up_while_filled(void **state)
+{
+	struct store_fault slow = { .delay_permille = 1000,
+				    .delay_min_ns = 500 * MSEC,
+				    .delay_max_ns = 500 * MSEC,
+				    .count = 1 };
+	struct cache_storage_usage usage;
+	struct reader reader = { .offset = 128 * KiB };
+	pthread_t thread;
+	void *result;
+	struct cw cw;
+
+	(void)state;
+	cw_start(&cw, &cw_defaults);
+	cw_other(&cw, "a", 200 * KiB, 1);
+	reader.file = cw_open(&cw, "a");
+	cw_fill(reader.file, 1000, 1000, 2);
+	cw_fill(reader.file, 128 * KiB + 1000, 1000, 2);
+	store_fault_set(cw.fault, 1u << STORE_READ, &slow);
+	assert_int_equal(pthread_create(&thread, NULL, reader_run, &reader), 0);
+	cw_wait_for(store_fault_stats(cw.fault).delayed == 1);
+	cw_other(&cw, "a", 200 * KiB, 3);
+	/* Which finds that out when it reads what is around the other one. */
+	assert_int_equal(cache_commit(reader.file), -ESTALE);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_int_equal((intptr_t)result, -ESTALE);
+	cache_storage_usage(cw.storage, &usage);
+	assert_int_equal(usage.dirty_bytes, 0);
+	assert_int_equal(reader.file->dirty_blocks, 0);
+	cache_file_put(reader.file);
+	cache_storage_drop(cw.storage);
+	cw_wait_for(atomic_load(&cw.storage->count.files) == 0);
+	cw_end(&cw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replaced_while_written),
 		cmocka_unit_test(test_copied_for_nothing),
 		cmocka_unit_test(test_stream_unlinked),
+		cmocka_unit_test(test_given_up_while_filled),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
