@@ -98,8 +98,18 @@ static int truncate_down(struct cache_file *f, uint64_t size)
 	return 0;
 }
 
+/* After -EBUSY, with the lock dropped: 0 when it may be different now. */
+static int truncate_await(struct cache_file *f, uint64_t deadline)
+{
+	/* No commit comes while its object is being deleted, but an end of that. */
+	if (file_is(f, FILE_UNLINKED))
+		return storage_room_wait(f->storage, deadline) ? 0 : -ETIMEDOUT;
+	return cache_commit(f);
+}
+
 int cache_truncate(struct cache_file *f, uint64_t size)
 {
+	uint64_t deadline = loop_now_ns() + f->storage->config.wait_timeout_ns;
 	uint64_t old;
 	int ret = 0;
 
@@ -120,7 +130,7 @@ int cache_truncate(struct cache_file *f, uint64_t size)
 		}
 		if (ret == -EBUSY) {
 			pthread_mutex_unlock(&f->lock);
-			ret = cache_commit(f);
+			ret = truncate_await(f, deadline);
 			pthread_mutex_lock(&f->lock);
 			ret = ret < 0 ? ret : -EBUSY;
 		}

@@ -2,6 +2,8 @@
 /* One file, or one guest, does not stop the others: holes, removed files, files that fail. */
 #include "cache-write-fixture.h"
 
+#include <time.h>
+
 #include "base/log.h"
 
 static ssize_t write_now(struct cache_file *f, uint64_t offset, const void *data, size_t len)
@@ -403,6 +405,63 @@ static void test_restored_before_the_cleaner(void **state)
 	cw_end(&cw);
 }
 
+struct truncation {
+	struct cache_file *file;
+	int result;
+	uint64_t cpu_ns;
+	_Atomic bool done;
+};
+
+static void *truncation_run(void *arg)
+{
+	struct truncation *t = arg;
+	struct timespec cpu;
+
+	t->result = cache_truncate(t->file, 1000);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+	t->cpu_ns = (uint64_t)cpu.tv_sec * SEC + (uint64_t)cpu.tv_nsec;
+	atomic_store(&t->done, true);
+	return NULL;
+}
+
+/* Cut off where it is in the session only, for which a commit has to come first: it waits for the
+ * DELETE, and does nothing meanwhile. */
+static void test_truncated_before_it_is_known(void **state)
+{
+	for (unsigned restored = 0; restored < 2; restored++) {
+		struct cw_options options = cw_defaults;
+		struct truncation t = { .done = false };
+		pthread_t thread;
+		struct cw cw;
+
+		(void)state;
+		options.pool = 32 * MiB;
+		cw_start(&cw, &options);
+		t.file = cw_create(&cw, "a");
+		cw_fill(t.file, 0, 2 * MiB, 1);
+		cw_wait_for(cw_requests(&cw, STORE_PART) >= 4);
+		cache_file_unlink_begin(t.file);
+		file_purge(t.file, false);
+		assert_int_equal(pthread_create(&thread, NULL, truncation_run, &t), 0);
+		sleep_ms(500);
+		assert_false(atomic_load(&t.done));
+		if (restored)
+			cache_file_restore(t.file);
+		else
+			cache_file_unlink(t.file);
+		pthread_join(thread, NULL);
+		assert_int_equal(t.result, 0);
+		assert_true(t.cpu_ns < 250 * MSEC);
+		assert_int_equal(cache_file_size(t.file), 1000);
+		assert_int_equal(cache_commit(t.file), 0);
+		if (restored)
+			cw_expect_object(&cw, "a", 0, 1000, 1);
+		assert_int_equal(cw_object_size(&cw, "a"), restored ? 1000 : -ENOENT);
+		cache_file_put(t.file);
+		cw_end(&cw);
+	}
+}
+
 /* More than removed files may have of the memory, and written to while it was not known. */
 static void test_restored_memory(void **state)
 {
@@ -606,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_removed_beyond_the_share),
 		cmocka_unit_test(test_restored_stream),
 		cmocka_unit_test(test_restored_before_the_cleaner),
+		cmocka_unit_test(test_truncated_before_it_is_known),
 		cmocka_unit_test(test_restored_memory),
 		cmocka_unit_test(test_restored_over_a_reader),
 		cmocka_unit_test(test_restored_beside_a_writer),
