@@ -15,8 +15,9 @@
  *	not closed it, and may never do so;
  *
  *	when memory is short, at once, but not what a stream is sending already, as long as it
- *	goes on: when the dirty share is near its limit, and as long as somebody finds no
- *	memory, be ever so little of it dirty (one dirty block keeps a slab what it is);
+ *	goes on: when the dirty share is near its limit, and as long as somebody, of whichever
+ *	storage, finds no memory, be ever so little of it dirty (one dirty block keeps a slab
+ *	what it is);
  *
  *	after a failure not before its pause is over, which is the first thing to look at.
  *
@@ -334,7 +335,7 @@ static void *cleaner_thread(void *arg)
 	return NULL;
 }
 
-void cleaner_kick(struct cache_storage *s, bool starved)
+static void cleaner_urge(struct cache_storage *s, bool starved)
 {
 	pthread_mutex_lock(&s->lock);
 	if (s->cleaner) {
@@ -345,6 +346,26 @@ void cleaner_kick(struct cache_storage *s, bool starved)
 		pthread_cond_signal(&s->cleaner->wake);
 	}
 	pthread_mutex_unlock(&s->lock);
+}
+
+void cleaner_kick(struct cache_storage *s, bool starved)
+{
+	struct cache *cache = s->cache;
+	struct list *pos;
+
+	if (!starved) {
+		cleaner_urge(s, false);
+		return;
+	}
+	/* What holds the slabs may be anybody's. */
+	pthread_mutex_lock(&cache->lock);
+	list_for_each (pos, &cache->storages) {
+		struct cache_storage *other = list_entry(pos, struct cache_storage, link);
+
+		if (atomic_load_explicit(&other->dirty_files, memory_order_relaxed))
+			cleaner_urge(other, true);
+	}
+	pthread_mutex_unlock(&cache->lock);
 }
 
 void cleaner_look_anew(struct cache_storage *s)

@@ -407,8 +407,8 @@ unsigned storage_write_out(struct cache_storage *s, uint64_t timeout_ns);
 
 struct err *cleaner_start(struct cache_storage *s);
 void cleaner_stop(struct cache_storage *s);
-/* Look at the dirty files now: too much is dirty, or somebody is @starved: he found no memory,
- * however little of it is dirty. Any thread. */
+/* Look at the dirty files now: too much is dirty of @s, or somebody is @starved: he found no
+ * memory, however little of it is dirty, and of whichever storage. Any thread, no lock held. */
 void cleaner_kick(struct cache_storage *s, bool starved);
 /* What is dirty may be due at other times than it was. Any thread. */
 void cleaner_look_anew(struct cache_storage *s);

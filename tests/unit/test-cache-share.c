@@ -207,6 +207,62 @@ static void the_dead_leave_room(void **state)
 	env_end(&env);
 }
 
+/* A file of one small block: written and left dirty, or read. */
+static void small_file(struct cache_storage *s, const char *key, bool write)
+{
+	struct cache_file *f;
+	int ret;
+
+	if (write) {
+		f = cache_file_create(s, key, &ret);
+		assert_non_null(f);
+		assert_int_equal(write_all(f, 0, buf, 4096), 4096);
+	} else {
+		assert_int_equal(store_memory_write(ce.env.memory, key, buf, 4096, NULL), 0);
+		f = file_of(s, key);
+		assert_int_equal(read_all(f, NULL, 0, buf, 4096), 4096);
+	}
+	cache_file_put(f);
+}
+
+/* All slabs have something dirty in them of a storage that is in no hurry to write it: it is, when
+ * another one finds no memory. */
+static void who_is_starved_is_heard_by_all(void **state)
+{
+	struct cache_storage_config config;
+	struct cache_storage_usage usage;
+	struct cache_storage *lazy;
+	struct cache_file *f;
+	uint64_t before;
+
+	(void)state;
+	cache_env_init(&ce, NULL);
+	ce.pool.size = POOL / 2;
+	ce.config.wait_timeout_ns = 5 * SEC;
+	cache_env_open(&ce);
+	config = ce.config;
+	config.write_back = true;
+	config.write_back_delay_ns = 3600 * SEC;
+	env_ok(cache_storage_new(&lazy, ce.cache, &config));
+	for (unsigned i = 0; i < ce.pool.size / 4096; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "small%u", i);
+		small_file(lazy, key, i % 4 == 0);
+	}
+	cache_storage_usage(lazy, &usage);
+	assert_true(usage.dirty_bytes >= ce.pool.size / 8);
+
+	cache_env_object(&ce, "f", 5, MIB);
+	f = file_of(ce.storage, "f");
+	before = loop_now_ns();
+	read_through(f, MIB, 5);
+	assert_true(loop_now_ns() - before < 3 * SEC);
+	cache_file_put(f);
+	cache_storage_free(lazy);
+	cache_env_close(&ce);
+}
+
 /* A service that several mounts use is dead: together they leave room, too, and each has some. */
 static void several_dead_leave_room(void **state)
 {
@@ -255,6 +311,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(users_of_one_storage_share_the_data, setup,
 						teardown),
 		cmocka_unit_test(the_dead_leave_room),
+		cmocka_unit_test(who_is_starved_is_heard_by_all),
 		cmocka_unit_test(several_dead_leave_room),
 	};
 
