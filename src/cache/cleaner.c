@@ -446,8 +446,9 @@ void cleaner_stop(struct cache_storage *s)
 	pthread_mutex_lock(&s->lock);
 	while (c->jobs > 0)
 		pthread_cond_wait(&c->wake, &s->lock);
+	/* Nobody wakes it from now on: an ABORT may be under way still. */
+	s->cleaner = NULL;
 	pthread_mutex_unlock(&s->lock);
 	pthread_cond_destroy(&c->wake);
-	s->cleaner = NULL;
 	free(c);
 }
