@@ -168,8 +168,11 @@ static void fetch_progress(struct store_op *op, uint64_t done)
 	cf->next_step = done + FETCH_STEP;
 	list_init(&ready);
 	pthread_mutex_lock(&cf->file->lock);
-	fetch_arrive(cf, done);
-	waiters_take(&cf->waiters, &ready, cf->start, cf->length, cf->fill ? 0 : done, false);
+	if (!cf->obsolete) {
+		fetch_arrive(cf, done);
+		waiters_take(&cf->waiters, &ready, cf->start, cf->length, cf->fill ? 0 : done,
+			     false);
+	}
 	pthread_mutex_unlock(&cf->file->lock);
 	fetch_wake(&ready, 0);
 }

@@ -72,6 +72,8 @@ static void inplace_drop(struct cache_file *f, uint64_t start, uint64_t end)
 		if (block_is(b, BLOCK_DIRTY))
 			atomic_store_explicit(&b->valid, block_range(b->dirty_start, b->dirty_end),
 					      memory_order_release);
+		else if (block_is(b, BLOCK_FILLING)) /* what has arrived so far */
+			atomic_store_explicit(&b->valid, 0, memory_order_release);
 		if (block_is(b, BLOCK_DIRTY | BLOCK_FILLING)) /* what fills it, drops it */
 			block_unpin(b);
 		else

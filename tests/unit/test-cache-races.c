@@ -182,6 +182,81 @@ static void test_given_up_while_filled(void **state)
 	cw_end(&cw);
 }
 
+struct parked_read {
+	struct cache_wait wait;
+	char buf[1 * MiB];
+	_Atomic bool done;
+};
+
+static void parked_read_done(struct cache_wait *wait, ssize_t result)
+{
+	(void)result;
+	atomic_store(&container_of(wait, struct parked_read, wait)->done, true);
+}
+
+static ssize_t read_or_park(struct cache_file *f, struct parked_read *r, uint64_t offset,
+			    size_t len)
+{
+	struct iovec iov = { r->buf, len };
+	struct iov_cursor dst = iov_cursor(&iov, 1);
+
+	return cache_read(f, NULL, offset, len, &dst, &r->wait, parked_read_done);
+}
+
+/* What is read of a file that is changed in place is not shown to who reads after the change: not
+ * what had arrived before, and not what arrives later. */
+static void test_changed_while_fetched(void **state)
+{
+	struct pool_config pool = { .size = 4 * MiB,
+				    .block_sizes = { 4 * KiB, 16 * KiB, CW_REGION },
+				    .classes = 3,
+				    .huge_pages = POOL_HUGE_NEVER };
+	struct cache_storage_config config = cw_defaults.config;
+	struct store_meta before = { .size = 1 * MiB, .etag = "1" };
+	struct store_meta after = { .size = 1 * MiB, .etag = "2" };
+	static struct parked_read read[3];
+	struct cache_storage *s;
+	struct workers *workers;
+	struct cache *cache;
+	struct cache_file *f;
+	struct env env;
+	char byte[1];
+	struct iovec iov = { byte, 1 };
+	struct iov_cursor dst = iov_cursor(&iov, 1);
+	struct cache_wait hit;
+
+	(void)state;
+	env_hold(&env);
+	env.hold->caps.write_range = true;
+	env_run(&env);
+	env_ok(workers_new(&workers, "test", 4));
+	env_ok(cache_new(&cache, &pool));
+	config.store = env.top;
+	config.workers = workers;
+	env_ok(cache_storage_new(&s, cache, &config));
+	f = cache_file_get(s, "a", &before, loop_now_ns());
+	assert_non_null(f);
+
+	assert_int_equal(read_or_park(f, &read[0], 0, 1 * MiB), CACHE_PENDING);
+	hold_wait(&env, 1);
+	hold_move(&env, 260 * KiB); /* blocks of 16 KiB, and a quarter of one */
+	assert_int_equal(cache_read(f, NULL, 256 * KiB, 1, &dst, &hit, parked_read_done), 1);
+	assert_int_equal(cache_bypass_begin(f), 0);
+	cache_bypass_end(f, &before, &after, 0, 1 * MiB);
+	assert_int_equal(read_or_park(f, &read[1], 256 * KiB, 1), CACHE_PENDING);
+	hold_move(&env, 260 * KiB);
+	assert_int_equal(read_or_park(f, &read[2], 300 * KiB, 1), CACHE_PENDING);
+	hold_release(&env, -EIO);
+	for (unsigned i = 0; i < ARRAY_SIZE(read); i++)
+		cw_wait_for(atomic_load(&read[i].done));
+
+	cache_file_put(f);
+	cache_storage_free(s);
+	cache_free(cache);
+	workers_free(workers);
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_copied_for_nothing),
 		cmocka_unit_test(test_stream_unlinked),
 		cmocka_unit_test(test_given_up_while_filled),
+		cmocka_unit_test(test_changed_while_fetched),
 	};
 
 	log_set_level(LOG_LEVEL_ERROR);
