@@ -77,12 +77,6 @@ struct cleaner {
 	uint64_t pass_next; /* when the first of the others is due */
 };
 
-struct cleaner_job {
-	struct work work;
-	struct cache_file *file;
-	bool urgent, is_long;
-};
-
 /* ---- The list ---- */
 
 /* A file is due then, which a look at the list may have missed. With storage.lock. */
@@ -164,8 +158,7 @@ static bool cleaner_is_due(const struct cache_file *f, bool urgent, uint64_t *du
 
 static void cleaner_run(struct work *work)
 {
-	struct cleaner_job *job = container_of(work, struct cleaner_job, work);
-	struct cache_file *f = job->file;
+	struct cache_file *f = container_of(work, struct cache_file, cleaner_job.work);
 	struct cache_storage *s = f->storage;
 	uint64_t due = 0;
 	bool commit;
@@ -177,7 +170,7 @@ static void cleaner_run(struct work *work)
 			file_abandon(f);
 	}
 	pthread_mutex_lock(&f->lock);
-	commit = cleaner_is_due(f, job->urgent, &due);
+	commit = cleaner_is_due(f, f->cleaner_job.urgent, &due);
 	pthread_mutex_unlock(&f->lock);
 	if (commit) {
 		cache_commit_background(f);
@@ -194,11 +187,10 @@ static void cleaner_run(struct work *work)
 		cleaner_note_due(s, due);
 	}
 	s->cleaner->jobs--;
-	s->cleaner->long_jobs -= job->is_long;
+	s->cleaner->long_jobs -= f->cleaner_job.is_long;
 	pthread_cond_signal(&s->cleaner->wake);
 	pthread_mutex_unlock(&s->lock);
 	file_put(f);
-	free(job);
 	storage_end(s);
 }
 
@@ -211,22 +203,18 @@ static bool cleaner_is_long(const struct cache_file *f)
 	return size > base && size - base > CLEANER_LONG + f->storage->dirty_max;
 }
 
-/* With storage.lock. */
+/* Hands @f, which is not being cleaned, to a worker. With storage.lock. */
 static void cleaner_submit(struct cache_storage *s, struct cache_file *f, bool urgent)
 {
-	struct cleaner_job *job = malloc(sizeof(*job));
-
-	if (!job)
-		return;
-	job->file = file_ref(f);
-	job->urgent = urgent;
-	job->is_long = cleaner_is_long(f);
-	job->work.run = cleaner_run;
+	file_ref(f);
 	f->cleaning = true;
+	f->cleaner_job.urgent = urgent;
+	f->cleaner_job.is_long = cleaner_is_long(f);
+	f->cleaner_job.work.run = cleaner_run;
 	s->cleaner->jobs++;
-	s->cleaner->long_jobs += job->is_long;
+	s->cleaner->long_jobs += f->cleaner_job.is_long;
 	s->in_flight++;
-	workers_submit(s->config.workers, &job->work);
+	workers_submit(s->config.workers, &f->cleaner_job.work);
 }
 
 /* ---- The thread ---- */

@@ -212,6 +212,12 @@ struct cache_file {
 		char write_id[STORE_WRITE_ID_MAX];
 		int64_t mtime_ns; /* that it was to store */
 	} doubt[2];
+
+	/* With cleaning, from then on constant. */
+	struct {
+		struct work work;
+		bool urgent, is_long;
+	} cleaner_job;
 };
 
 /* ---- table.c ---- */
