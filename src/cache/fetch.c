@@ -421,9 +421,8 @@ int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t mus
 	return ret;
 }
 
-void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *w)
+void fetch_park(struct block *b, struct cache_wait *w)
 {
-	(void)f;
 	list_push_back(&b->fetch->waiters, &w->link);
 }
 
@@ -457,7 +456,7 @@ static int fetch_sleep(struct cache_file *f, struct block *b, const struct map_p
 		.changed = &f->changed,
 	};
 
-	fetch_park(f, b, &sleeper.wait);
+	fetch_park(b, &sleeper.wait);
 	while (!sleeper.woken)
 		pthread_cond_wait(&f->changed, &f->lock);
 	return sleeper.error;

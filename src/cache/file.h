@@ -38,9 +38,6 @@
 #define TABLE_SHARDS 64
 #define STORAGE_HIT_SHARDS 16
 
-/* Bytes, the largest file of S3. No service has larger ones; offsets beyond are -EFBIG. */
-#define CACHE_FILE_MAX (5ull << 40)
-
 struct cache {
 	struct pool *pool;
 	struct map_memory maps;
@@ -348,8 +345,8 @@ static inline bool file_in_place(const struct cache_file *f)
 int fetch_range(struct cache_file *f, uint64_t start, uint64_t end, uint64_t must, bool random);
 
 /* Has @wait woken (wait->wake(), without the lock, on the transfer loop) when the fetch that
- * fills @b, which is FILLING, has the bytes that it is for, or failed. Under the lock. */
-void fetch_park(struct cache_file *f, struct block *b, struct cache_wait *wait);
+ * fills @b, which is FILLING, has the bytes that it is for, or failed. Under the file's lock. */
+void fetch_park(struct block *b, struct cache_wait *wait);
 
 /*
  * Returns with the bytes [@start, @end) valid in blocks, or holes, at this moment: for writers

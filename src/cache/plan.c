@@ -47,8 +47,8 @@ uint64_t upload_part_size(const struct cache_storage *s, uint32_t index)
 	return MIN(first, max);
 }
 
-/* The first dirty block that begins at @from or later, but before @to; false when there is none.
- * *@start and *@end are its region's or, behind that, its own. */
+/* The first dirty block that begins at @from or later, but before @to, is at *@place; false when
+ * there is none. */
 static bool next_dirty(struct cache_file *f, uint64_t from, uint64_t to, struct map_place *place)
 {
 	const struct map_layout *layout = &f->storage->cache->layout;

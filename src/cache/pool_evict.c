@@ -4,8 +4,9 @@
  * choosing whose memory is taken is choosing a list.
  *
  * Shares: with n owners, each is entitled to 1/n of the arena. Memory is taken from whoever is
- * furthest above that, or from the one who asks; from nobody else. As long as there is
- * free memory, or somebody who is above, all get what they want.
+ * furthest above that, or from the one who asks; and from anybody, for one who has not got his
+ * share, when these have nothing that could go. As long as there is free memory, or somebody
+ * who is above, all get what they want.
  *
  * An eviction is tried without a lock, for evict() is other people's code. Meanwhile the block
  * is on no list, in limbo, and its holder may give it back all the same: pool_put()

@@ -207,7 +207,7 @@ void slab_release_bare(struct pool *pool);
 /* ---- pool_evict.c ---- */
 
 /* Evicts one block of @class for @owner: it is FREE and the caller's. Else BLOCK_NONE.
- * Only of owners above their share, or of @owner itself. */
+ * Of owners above their share, or of @owner itself; else of anybody, when @owner is below his. */
 block_id evict_one(struct pool *pool, unsigned class, struct pool_owner *owner);
 
 /* Evicts the block @id, if it can be; it is the caller's then. Its slab is being drained by

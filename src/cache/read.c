@@ -346,7 +346,7 @@ static int read_park(struct cache_file *f, struct cache_wait *w, uint64_t ahead_
 			if (block_is(b, BLOCK_FILLING)) {
 				if (w->stream && !random && tries == 0)
 					readahead_waited(w->stream, w->offset);
-				fetch_park(f, b, w);
+				fetch_park(b, w);
 				ret = 0;
 			} else if (!block_covers(b, from, to)) { /* as read_step() */
 				ret = -EAGAIN;
