@@ -2,6 +2,8 @@
 /* Moments of a few microseconds between two threads, held open so that one can look at them. */
 #include "cache-write-fixture.h"
 
+#include <time.h>
+
 #include "base/log.h"
 #include "cache/write.h"
 
@@ -107,6 +109,46 @@ static void test_copied_for_nothing(void **state)
 	assert_int_equal(usage.dirty_bytes, 0);
 	assert_int_equal(b.file->dirty_blocks, 0);
 	cw_expect(b.file, 0, 4 * KiB, 1);
+	cache_file_put(b.file);
+	cw_end(&cw);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* Who removes a file waits for a commit of it, and while he does the cleaner finds it due: nothing
+ * comes of that, but not again and again. */
+static void test_unlinked_while_committed(void **state)
+{
+	struct store_fault slow = { .delay_permille = 1000,
+				    .delay_min_ns = 800 * MSEC,
+				    .delay_max_ns = 800 * MSEC,
+				    .count = 1 };
+	struct background b = { .work = { .run = background_run } };
+	struct cw_options options = cw_defaults;
+	uint64_t before;
+	struct cw cw;
+
+	(void)state;
+	options.config.write_back = true;
+	options.config.write_back_delay_ns = 200 * MSEC;
+	cw_start(&cw, &options);
+	store_fault_set(cw.fault, 1u << STORE_PUT, &slow);
+	b.file = cw_create(&cw, "a");
+	cw_fill(b.file, 0, 1000, 1);
+	workers_submit(cw.workers, &b.work);
+	cw_wait_for(atomic_load(&b.file->committing));
+	before = cpu_ns();
+	cache_file_unlink_begin(b.file);
+	assert_true(cpu_ns() - before < 300 * MSEC);
+	cw_wait_for(atomic_load(&b.done));
+	assert_int_equal(b.result, 0);
+	cache_file_unlink(b.file);
 	cache_file_put(b.file);
 	cw_end(&cw);
 }
@@ -262,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replaced_while_written),
 		cmocka_unit_test(test_copied_for_nothing),
+		cmocka_unit_test(test_unlinked_while_committed),
 		cmocka_unit_test(test_stream_unlinked),
 		cmocka_unit_test(test_given_up_while_filled),
 		cmocka_unit_test(test_changed_while_fetched),
