@@ -143,7 +143,9 @@ static void create_takes_an_existing_file_unless_exclusive(void **state)
 	assert_int_equal(fx_create(fx, 1, "a", O_RDWR, 0644, &b, &o), 0);
 	assert_int_equal(a.nodeid, b.nodeid);
 	assert_int_equal(fx_read(fx, o.fh, buf, 4, 0), 3);
+	assert_int_equal(b.attr.size, 3);
 	assert_int_equal(fx_create(fx, 1, "a", O_RDWR | O_TRUNC, 0644, &b, &o), 0);
+	assert_int_equal(b.attr.size, 0);
 	assert_int_equal(fx_read(fx, o.fh, buf, 4, 0), 0);
 	assert_int_equal(fx_mkdir(fx, 1, "d", NULL), 0);
 	assert_int_equal(fx_create(fx, 1, "d", O_RDWR, 0644, NULL, NULL), -ESTALE);

@@ -146,6 +146,19 @@ ssize_t filefs_open(struct filefs_session *s, struct fs_req *req)
 	return ret;
 }
 
+/* The attributes that came with the name are those from before. */
+static void create_truncated(struct filefs_session *s, struct fs_req *req)
+{
+	struct handle *h = filefs_handle_get(s, req->out.open.fh, false);
+	struct statx stx;
+
+	if (!h)
+		return;
+	if (filefs_stat_fd(h->fd, &stx) == 0)
+		filefs_attr_fill(filefs_of(s), &stx, &req->out.entry.attr);
+	filefs_handle_put(s, h);
+}
+
 /* The name was there already, and the guest did not ask for O_EXCL. */
 static int create_existing(struct filefs_session *s, struct fs_req *req, struct inode *parent,
 			   int dirfd, int flags)
@@ -167,6 +180,8 @@ static int create_existing(struct filefs_session *s, struct fs_req *req, struct 
 	inode_put(&s->inodes, inode);
 	if (ret < 0)
 		inode_forget(&s->inodes, nodeid, 1);
+	else if (flags & O_TRUNC)
+		create_truncated(s, req);
 	return ret;
 }
 
