@@ -428,6 +428,40 @@ static void truncation_meets_what_is_dirty(void **state)
 	end(fx);
 }
 
+/* Of another guest, which does not know yet that it is there. */
+static void a_creation_that_truncates_meets_what_is_dirty(void **state)
+{
+	static const int how[] = { O_RDWR, O_WRONLY, O_RDONLY };
+	struct fx *fx = start(FX_CACHE_BACK);
+	struct fuse_open_out o, again;
+	struct fuse_entry_out e, same;
+	struct fuse_attr attr;
+	char buf[16];
+
+	(void)state;
+	assert_int_equal(fx_create(fx, 1, "f", O_RDWR | O_TRUNC, 0644, &e, &o), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(how); i++) {
+		assert_int_equal(fx_write(fx, o.fh, "0123456789", 10, 0), 10);
+		assert_int_equal(fx_create(fx, 1, "f", how[i] | O_TRUNC, 0644, &same, &again), 0);
+		assert_int_equal(same.nodeid, e.nodeid);
+		assert_int_equal(same.attr.size, 0);
+		assert_int_equal(fx_getattr(fx, e.nodeid, &attr), 0);
+		assert_int_equal(attr.size, 0);
+		assert_int_equal(fx_read(fx, o.fh, buf, 16, 0), 0);
+		assert_int_equal(fx_write(fx, o.fh, "new", 3, 0), 3);
+		assert_int_equal(guest_fsync(fx, again.fh), 0);
+		assert_int_equal(guest_fsync(fx, o.fh), 0);
+		assert_int_equal(host_size(fx, "f"), 3);
+		assert_true(host_has(fx, "f", "new", 0));
+		assert_int_equal(fx_release(fx, e.nodeid, again.fh), 0);
+	}
+	/* What it may not create, it does not truncate. */
+	assert_int_equal(fx_create(fx, 1, "f", O_RDWR | O_TRUNC | O_EXCL, 0644, NULL, NULL),
+			 -EEXIST);
+	assert_int_equal(host_size(fx, "f"), 3);
+	end(fx);
+}
+
 static void holes_and_copies_see_what_is_dirty(void **state)
 {
 	struct fx *fx = start(FX_CACHE_BACK);
@@ -844,6 +878,7 @@ static const struct CMUnitTest tests[] = {
 	T(what_is_dirty_outlives_changes_by_the_host),
 	T(appends_go_to_the_end_that_the_host_has),
 	T(truncation_meets_what_is_dirty),
+	T(a_creation_that_truncates_meets_what_is_dirty),
 	T(holes_and_copies_see_what_is_dirty),
 	T(direct_io_goes_around_it),
 	T(an_unlinked_open_file_keeps_its_data),

@@ -106,19 +106,24 @@ struct datafile *data_find(struct filefs_data *data, const char *key)
 	return d;
 }
 
+struct datafile *data_find_inode(struct filefs *fs, const struct inode *inode)
+{
+	char key[DATA_KEY_MAX];
+
+	if (inode->type != S_IFREG)
+		return NULL;
+	data_key(key, fs->mounts.table[atomic_load(&inode->mount)].dev, inode->ino);
+	return data_find(fs->data, key);
+}
+
 struct datafile *data_find_node(struct filefs_session *s, uint64_t nodeid)
 {
-	struct filefs *fs = filefs_of(s);
 	struct inode *inode = inode_get(&s->inodes, nodeid);
-	struct datafile *d = NULL;
-	char key[DATA_KEY_MAX];
+	struct datafile *d;
 
 	if (!inode)
 		return NULL;
-	if (inode->type == S_IFREG) {
-		data_key(key, fs->mounts.table[atomic_load(&inode->mount)].dev, inode->ino);
-		d = data_find(fs->data, key);
-	}
+	d = data_find_inode(filefs_of(s), inode);
 	inode_put(&s->inodes, inode);
 	return d;
 }

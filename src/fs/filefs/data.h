@@ -94,7 +94,8 @@ int data_stat(int fd, struct store_meta *meta);
 
 /* The datafile with @key, used once more; NULL when there is none. */
 struct datafile *data_find(struct filefs_data *data, const char *key);
-/* The same for @nodeid. */
+/* The same for @inode, or what @nodeid is. */
+struct datafile *data_find_inode(struct filefs *fs, const struct inode *inode);
 struct datafile *data_find_node(struct filefs_session *s, uint64_t nodeid);
 void data_put(struct datafile *d);
 /* Out of the table, and used by nobody. */
@@ -125,6 +126,12 @@ void data_begin(void);
 
 /* A lock was taken through the handle @fh: who takes it expects to see what others wrote. */
 void data_locked(struct filefs_session *s, uint64_t fh);
+
+/* ---- data_io.c ---- */
+
+/* inode_open() with O_TRUNC among @flags: what is dirty is written first, and what is cached
+ * dropped. May block. */
+int data_open_truncating(struct filefs_session *s, struct inode *inode, int flags);
 
 /* ---- data_store.c ---- */
 

@@ -241,29 +241,27 @@ ssize_t data_write_blocking(struct filefs_session *s, struct fs_req *req)
 
 /* ---- OPEN, and the way to the storage ---- */
 
-/* O_TRUNC of a file that is in use. */
-static ssize_t data_open_truncating(struct filefs_session *s, struct fs_req *req,
-				    struct datafile *d)
+int data_open_truncating(struct filefs_session *s, struct inode *inode, int flags)
 {
+	struct datafile *d = data_find_inode(filefs_of(s), inode);
 	struct section section;
-	ssize_t ret = section_begin(&section, d);
+	int ret = d ? section_begin(&section, d) : 0;
 
-	if (ret < 0)
-		return ret;
-	ret = filefs_open(s, req);
-	section_end(&section, 0, 0);
+	if (ret == 0) {
+		ret = inode_open(&s->inodes, inode, flags);
+		if (d)
+			section_end(&section, 0, 0);
+	}
+	if (d)
+		data_put(d);
 	return ret;
 }
 
 ssize_t data_open_blocking(struct filefs_session *s, struct fs_req *req)
 {
-	uint32_t flags = req->in.open.flags;
-	struct datafile *d = flags & O_TRUNC ? data_find_node(s, req->nodeid) : NULL;
-	ssize_t ret = d ? data_open_truncating(s, req, d) : filefs_open(s, req);
+	ssize_t ret = filefs_open(s, req);
 
-	if (d)
-		data_put(d);
-	return ret < 0 ? ret : data_attach(s, &req->out.open, flags);
+	return ret < 0 ? ret : data_attach(s, &req->out.open, req->in.open.flags);
 }
 
 ssize_t data_open(struct filefs_session *s, struct fs_req *req)
@@ -286,10 +284,27 @@ static ssize_t data_created(struct filefs_session *s, struct fs_req *req, ssize_
 	return ret;
 }
 
-ssize_t data_create(struct filefs_session *s, struct fs_req *req)
+ssize_t data_create_blocking(struct filefs_session *s, struct fs_req *req)
 {
 	ssize_t ret = filefs_create(s, req);
 
+	return ret < 0 ? ret : data_created(s, req, ret);
+}
+
+ssize_t data_create(struct filefs_session *s, struct fs_req *req)
+{
+	uint32_t flags = req->in.create.flags;
+	ssize_t ret;
+
+	if (!(flags & O_TRUNC) || (flags & O_EXCL))
+		return data_create_blocking(s, req);
+	/* A file that is new needs no truncation; one that is there may have to be written first.
+	 */
+	req->in.create.flags = flags | O_EXCL;
+	ret = filefs_create(s, req);
+	req->in.create.flags = flags;
+	if (ret == -EEXIST)
+		return filefs_defer(s, req);
 	return ret < 0 ? ret : data_created(s, req, ret);
 }
 

@@ -138,7 +138,7 @@ static const struct filefs_op filefs_op_table[FUSE_OPCODE_COUNT] = {
 static const struct filefs_op filefs_data_table[FUSE_OPCODE_COUNT] = {
 	[FUSE_SETATTR] = { data_setattr, data_setattr_blocking, OP_CHANGES | OP_DATA },
 	[FUSE_OPEN] = { data_open, data_open_blocking },
-	[FUSE_CREATE] = { data_create, .flags = OP_CHANGES },
+	[FUSE_CREATE] = { data_create, data_create_blocking, OP_CHANGES },
 	[FUSE_TMPFILE] = { data_tmpfile, .flags = OP_CHANGES },
 	[FUSE_READ] = { data_read, data_read_blocking, OP_NEVER | OP_DATA },
 	[FUSE_WRITE] = { data_write, data_write_blocking, OP_CHANGES | OP_NEVER | OP_DATA },

@@ -143,11 +143,11 @@ filefs_op_fn filefs_getlk, filefs_setlk, filefs_setlkw;
 
 /* data_io.c: the same with a cache, for handles that have a datafile */
 filefs_op_fn data_read, data_read_blocking, data_write, data_write_blocking, data_open,
-	data_open_blocking, data_create, data_tmpfile, data_flush, data_flush_blocking, data_fsync,
-	data_fsync_blocking, data_setattr, data_setattr_blocking, data_lseek, data_lseek_blocking,
-	data_fallocate, data_fallocate_blocking, data_copy_file_range,
-	data_copy_file_range_blocking, data_syncfs, data_syncfs_blocking, data_setlk, data_setlkw,
-	data_setlk_blocking, data_setlkw_blocking;
+	data_open_blocking, data_create, data_create_blocking, data_tmpfile, data_flush,
+	data_flush_blocking, data_fsync, data_fsync_blocking, data_setattr, data_setattr_blocking,
+	data_lseek, data_lseek_blocking, data_fallocate, data_fallocate_blocking,
+	data_copy_file_range, data_copy_file_range_blocking, data_syncfs, data_syncfs_blocking,
+	data_setlk, data_setlkw, data_setlk_blocking, data_setlkw_blocking;
 
 /* Hands @req to a worker, which runs @req's operation in its blocking form. */
 ssize_t filefs_defer(struct filefs_session *s, struct fs_req *req);

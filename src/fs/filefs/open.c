@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "fs/filefs/creds.h"
+#include "fs/filefs/data.h"
 #include "fs/filefs/internal.h"
 
 /* What of the guest's flags makes sense for a file of the host. */
@@ -123,7 +124,10 @@ static int open_inode(struct filefs_session *s, struct fs_req *req, struct inode
 		return -ENFILE;
 	if (flags & O_TRUNC)
 		creds_kill_suidgid(open_flags_in & FUSE_OPEN_KILL_SUIDGID);
-	fd = inode_open(&s->inodes, inode, flags);
+	if ((flags & O_TRUNC) && fs->data)
+		fd = data_open_truncating(s, inode, flags);
+	else
+		fd = inode_open(&s->inodes, inode, flags);
 	ret = fd < 0 ? fd : open_finish(s, req, inode, fd, flags, NULL);
 	if (ret < 0)
 		filefs_fd_release(fs);
