@@ -313,6 +313,27 @@ static void slow_down_after_an_unknown_attempt_is_unknown(void **state)
 	env_end(&env);
 }
 
+/* The time is up while the second attempt is under way. */
+static void what_is_cut_off_after_a_slow_down_is_unknown(void **state)
+{
+	struct env env;
+	struct store_retry_options options = quick;
+	struct call call = { .op = { .opcode = STORE_PUT, .key = "k" } };
+
+	(void)state;
+	options.total_ns = SEC;
+	env_hold(&env);
+	env_push(&env, store_retry_new(&env.top, env.top, &options));
+	env_run(&env);
+	call_submit(&env, &call);
+	hold_wait(&env, 1);
+	hold_release(&env, -EAGAIN);
+	hold_wait(&env, 1);
+	assert_int_equal(call_wait(&call), -EIO);
+	assert_int_equal(hold_total(&env), 2);
+	env_end(&env);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -327,6 +348,7 @@ int main(void)
 		cmocka_unit_test(a_comparison_that_is_refused_leaves_it_unknown),
 		cmocka_unit_test(what_is_gone_was_deleted_by_us),
 		cmocka_unit_test(slow_down_after_an_unknown_attempt_is_unknown),
+		cmocka_unit_test(what_is_cut_off_after_a_slow_down_is_unknown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -145,7 +145,7 @@ static void retry_finish(struct store *store, struct store_op *op, int result)
 	if (list_empty(&retry->deadlines))
 		loop_timer_disarm(&retry->timer);
 	retry_restore(op, state);
-	/* -EAGAIN says that nothing was done; of an earlier attempt that is not known. */
+	/* -EAGAIN says that nothing was done; of another attempt that is not known. */
 	if (result == -EAGAIN && state->ambiguous)
 		result = -EIO;
 	store_op_complete(op, result);
@@ -378,6 +378,8 @@ static void retry_end(struct store *store, struct store_op *op)
 
 	if (result == -ECANCELED && !store_op_stopped(op)) {
 		retry_count(store, GIVEN_UP);
+		/* It was cut off on its way: whether it was done is not known. */
+		state->ambiguous = true;
 		result = state->last ? state->last : -ETIMEDOUT;
 	}
 	retry_finish(store, op, result);

@@ -21,8 +21,10 @@
  *   object's write_id. It is ours: success. It is not: -ESTALE or -EEXIST; what
  *   somebody else wrote is never taken for ours. Without a write_id nothing can be
  *   known, and the error stands.
- * - COPY with if_absent likewise, but without a write_id of its own: the error stands.
- * - What ends in -EAGAIN after such an attempt ends in -EIO: it may have happened.
+ * - COPY with if_absent likewise, but nothing is compared, not even with a write_id: the
+ *   error stands.
+ * - -EAGAIN, which says that nothing was done, is the end only if no attempt may have been
+ *   done: after one whose answer was lost, or that was cut off at the deadline, it is -EIO.
  * - BEGIN is repeated; a session whose answer was lost is left over: the bucket's
  *   lifecycle rule ends it.
  * - STAT, PART, COPY_PART, LIST_SESSIONS are repeated.
