@@ -412,10 +412,13 @@ static void test_refused(void **state)
 	assert_int_equal(sign_header(f, "x-amz-acl", "private"), 0);
 	assert_int_equal(sign_header(f, "x-amz-meta-n", "\xc3\xa4"), 0);
 	assert_int_equal(sign_header(f, "x-amz-acl", "private\r\nx-evil: 1"), -EINVAL);
-	assert_int_equal(sign_header(f, "x-amz-acl", "a\tb"), -EINVAL);
+	assert_int_equal(sign_header(f, "x-amz-acl", "a\vb"), -EINVAL);
 	assert_int_equal(sign_header(f, "x-amz-acl", "a\x7f"), -EINVAL);
 	assert_int_equal(sign_header(f, "X-Amz-Acl", "private"), -EINVAL);
 	assert_int_equal(sign_header(f, "x-amz-acl:", "private"), -EINVAL);
+	assert_int_equal(sign_header(f, "x-amz-acl ", "private"), -EINVAL);
+	assert_int_equal(sign_header(f, "x-amz-acl;a", "private"), -EINVAL);
+	assert_int_equal(sign_header(f, "x-amz-acl\xc3\xa4", "private"), -EINVAL);
 	assert_int_equal(sign_header(f, "", "private"), -EINVAL);
 	assert_int_equal(sign_header(f, "host", "elsewhere"), -EINVAL);
 	assert_int_equal(sign_header(f, "x-amz-date", "19700101T000000Z"), -EINVAL);
@@ -436,6 +439,24 @@ static void test_refused(void **state)
 	forged = s3_credentials_new("A", "secret", "to\nken", 0, "test");
 	assert_int_equal(s3_sign(f->signer, forged, &request, &f->result), -EINVAL);
 	s3_credentials_put(forged);
+}
+
+/* What HTTP allows in the headers of others. */
+static void test_odd_headers(void **state)
+{
+	static const char *const blanks[] = { "a b", "a\tb", " a \t  b\t", "\ta \tb " };
+	struct fixture *f = *state;
+	char first[S3_SIGN_AUTH_MAX] = "";
+
+	assert_int_equal(sign_header(f, "x-amz-meta-!#$%&'*+-.^_`|~", "v"), 0);
+	assert_non_null(strstr(f->result.authorization, ";x-amz-meta-!#$%&'*+-.^_`|~,"));
+	/* All the same to who compares signatures. */
+	for (size_t i = 0; i < ARRAY_SIZE(blanks); i++) {
+		assert_int_equal(sign_header(f, "x-amz-meta-a", blanks[i]), 0);
+		if (i == 0)
+			strcpy(first, f->result.authorization);
+		assert_string_equal(f->result.authorization, first);
+	}
 }
 
 static char *long_string(size_t len)
@@ -542,6 +563,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_anonymous, set_up, tear_down),
 		cmocka_unit_test(test_encoding),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_odd_headers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_too_long, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_payload_hash, set_up, tear_down),
 	};

@@ -68,7 +68,8 @@ static void properties_go_from_answer_to_request(void **state)
 	fake_says(&e, "200 OK",
 		  "ETag: \"old\"\r\nContent-Type: text/theirs\r\nX-Amz-Meta-Mtime: 7\r\n"
 		  "x-amz-meta-ovfs-write-id: w1\r\nx-amz-meta-mine: a b\r\nx-other: 1\r\n"
-		  "Cache-Control: no-store\r\n",
+		  "Cache-Control: no-store\r\nx-amz-meta-A+b: c\td\r\n"
+		  "x-amz-meta-odd: \x01\r\nx-amz-meta-(odd): 1\r\n",
 		  "");
 	assert_int_equal(store_call(e.env.top, &stat), 0);
 	assert_false(p.cut);
@@ -78,6 +79,8 @@ static void properties_go_from_answer_to_request(void **state)
 	fake_asked(&e, 1, "content-type: text/theirs\r\n");
 	fake_asked(&e, 1, "cache-control: no-store\r\n");
 	fake_asked(&e, 1, "x-amz-meta-mine: a b\r\n");
+	fake_asked(&e, 1, "x-amz-meta-a+b: c\td\r\n");
+	fake_asked_not(&e, 1, "odd"); /* rather than no write at all */
 	fake_asked(&e, 1, "x-amz-meta-ovfs-write-id: w2\r\n");
 	fake_asked(&e, 1, "x-amz-meta-mtime: 0");
 	fake_asked_not(&e, 1, "x-other");
@@ -89,6 +92,31 @@ static void properties_go_from_answer_to_request(void **state)
 	assert_int_equal(store_call(e.env.top, &stat), 0);
 	assert_true(p.cut);
 	assert_int_equal(p.len, 0);
+	s3_end(&e);
+}
+
+/* As many and as long as an object can have. */
+static void long_properties_can_be_signed(void **state)
+{
+	enum { COUNT = 38, NAME = 100 };
+	char text[STORE_PROPERTIES_MAX], headers[COUNT * (NAME + 8) + 64] = "ETag: \"e\"\r\n";
+	struct store_properties p = { .text = text, .room = sizeof(text) };
+	struct store_op stat = { .opcode = STORE_STAT, .key = "k", .properties_out = &p };
+	struct call call = { .op = { .opcode = STORE_PUT, .key = "k", .properties = &p } };
+	size_t len = strlen(headers);
+	struct s3_env e;
+
+	(void)state;
+	for (int i = 0; i < COUNT; i++)
+		len += (size_t)snprintf(headers + len, sizeof(headers) - len,
+					"x-amz-meta-%0*d: v\r\n", NAME - 11, i);
+	s3_begin(&e, NULL);
+	fake_says(&e, "200 OK", headers, "");
+	assert_int_equal(store_call(e.env.top, &stat), 0);
+	assert_false(p.cut);
+	fake_says(&e, "200 OK", "ETag: \"new\"\r\n", "");
+	call_body(&call, "x", 1);
+	assert_int_equal(store_call(e.env.top, &call.op), 0);
 	s3_end(&e);
 }
 
@@ -486,6 +514,7 @@ int main(void)
 		cmocka_unit_test(batches_say_what_became_of_each),
 		cmocka_unit_test(batches_wait_for_credentials),
 		cmocka_unit_test(properties_go_from_answer_to_request),
+		cmocka_unit_test(long_properties_can_be_signed),
 		cmocka_unit_test(customers_keys_go_over_tls_only),
 	};
 

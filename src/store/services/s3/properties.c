@@ -38,6 +38,13 @@ void s3_properties_header(struct s3_request *request, const char *name, const ch
 {
 	if (!s3_properties_wanted(request) || !is_property(name))
 		return;
+	/* No write may fail for ever because of it. */
+	if (!s3_sign_header_valid(name, value)) {
+		log_limited(&request->s3->log_limit, LOG_LEVEL_WARN, "s3_property_unsendable",
+			    "bucket=%s key=\"%s\" name=\"%s\" effect=\"the next version lacks it\"",
+			    request->s3->endpoint.bucket, request->op->key, name);
+		return;
+	}
 	s3_buffer_bytes(&request->kept, name, strlen(name) + 1);
 	s3_buffer_bytes(&request->kept, value, strlen(value) + 1);
 }

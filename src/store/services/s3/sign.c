@@ -156,20 +156,25 @@ static bool name_valid(const char *name)
 	if (*name == '\0')
 		return false;
 	for (; *name; name++) {
-		if (!s3_byte_unreserved((unsigned char)*name) || (*name >= 'A' && *name <= 'Z'))
+		if (!strchr("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz", *name))
 			return false;
 	}
 	return true;
 }
 
-/* No byte that would end the header, or that a proxy may take for a blank. */
+/* No byte that would end the header, or that a proxy may take for something else. */
 static bool value_valid(const char *value)
 {
 	for (; *value; value++) {
-		if ((unsigned char)*value < 0x20 || *value == 0x7f)
+		if (((unsigned char)*value < 0x20 && *value != '\t') || *value == 0x7f)
 			return false;
 	}
 	return true;
+}
+
+bool s3_sign_header_valid(const char *name, const char *value)
+{
+	return name_valid(name) && value_valid(value);
 }
 
 struct headers {
@@ -219,16 +224,18 @@ static bool header_continues(const struct headers *h, size_t i)
 	return i > 0 && !strcmp(h->sorted[i]->name, h->sorted[i - 1]->name);
 }
 
-/* Without blanks at the ends, and one where there are several. */
+/* Without blanks at the ends, and one space where there are some: services, as AWS's own clients,
+ * take a TAB for one. */
 static void digest_value(struct s3_signer *signer, const char *value)
 {
+	static const char blanks[] = " \t";
 	bool first = true;
 
 	for (;;) {
 		size_t len;
 
-		value += strspn(value, " ");
-		len = strcspn(value, " ");
+		value += strspn(value, blanks);
+		len = strcspn(value, blanks);
 		if (len == 0)
 			return;
 		if (!first)

@@ -29,7 +29,7 @@ struct s3_credentials; /* services/s3/credentials.h */
 #define S3_SIGN_DATE_SIZE 17 /* 20130524T000000Z and the NUL */
 
 #define S3_SIGN_TARGET_MAX 24576 /* encoded path and query, with the NUL */
-#define S3_SIGN_AUTH_MAX 2048	 /* Authorization, with the NUL */
+#define S3_SIGN_AUTH_MAX 6144	 /* Authorization, with the NUL; it names all headers */
 #define S3_SIGN_QUERY_MAX 16	 /* parameters of a request */
 #define S3_SIGN_HEADERS_MAX 64	 /* signed headers of a request, the caller's */
 #define S3_SIGN_SECRET_MAX 512	 /* bytes of a secret access key, with the NUL */
@@ -54,9 +54,8 @@ struct s3_sign_request {
 	size_t query_count;
 
 	/* All that begin with x-amz-, and others that must not change on the way
-	 * (content-md5, range, if-match). Lowercase names, any order, no control
-	 * characters. Not host, x-amz-date, x-amz-content-sha256, x-amz-security-token:
-	 * those are added here. */
+	 * (content-md5, range, if-match). s3_sign_header_valid(), in any order. Not host,
+	 * x-amz-date, x-amz-content-sha256, x-amz-security-token: those are added here. */
 	const struct s3_sign_pair *headers;
 	size_t header_count;
 
@@ -97,6 +96,10 @@ void s3_signer_free(struct s3_signer *signer);
  */
 int s3_sign(struct s3_signer *signer, const struct s3_credentials *credentials,
 	    const struct s3_sign_request *request, struct s3_sign_result *result);
+
+/* Whether a header can be sent and signed: a token of RFC 9110 in lower case, and no control
+ * characters in its value but TAB. */
+bool s3_sign_header_valid(const char *name, const char *value);
 
 /* The SHA-256 of the next @length bytes (all when SIZE_MAX) of @data, in hexadecimal.
  * 0, -EINVAL when there are fewer, -EIO. Any thread, several at a time. */
