@@ -299,6 +299,31 @@ static void a_status_of_200_is_not_yet_a_success(void **state)
 	assert_int_equal(env_begin(&e.env, "k", (char[STORE_SESSION_MAX]){ 0 }), -EIO);
 	fake_says(&e, "200 OK", "", "");
 	assert_int_equal(env_part(&e.env, "k", "s", 1, "x", 1, NULL), -EIO);
+	/* The same of whole objects. */
+	fake_says(&e, "200 OK", "", "<CompleteMultipartUploadResult/>");
+	assert_int_equal(store_call(e.env.top, &commit), -EIO);
+	s3_end(&e);
+}
+
+static void a_put_without_an_etag_is_not_believed(void **state)
+{
+	struct s3_env e;
+
+	(void)state;
+	s3_begin(&e, NULL);
+	fake_says(&e, "200 OK", "", "");
+	assert_int_equal(env_put(&e.env, "k", "x", 1), -EIO);
+	fake_says(&e, "200 OK", "", "");
+	assert_int_equal(env_put(&e.env, "k", "", 0), -EIO);
+	fake_says(&e, "204 No Content", "", "");
+	assert_int_equal(env_put(&e.env, "dir/", "x", 1), -EIO);
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "<Error><Code>InternalError</Code></Error>");
+	assert_int_equal(env_put(&e.env, "k", "x", 1), -EIO);
+	fake_says(&e, "200 OK", "ETag: \"e\"\r\n", "<Error><Code>SlowDown</Code></Error>");
+	assert_int_equal(env_put(&e.env, "k", "x", 1), -EAGAIN);
+	/* MinIO gives none for these. */
+	fake_says(&e, "200 OK", "", "");
+	assert_int_equal(env_put(&e.env, "dir/", "", 0), 0);
 	s3_end(&e);
 }
 
@@ -508,6 +533,7 @@ int main(void)
 		cmocka_unit_test(a_service_without_conditions_is_remembered),
 		cmocka_unit_test(sessions_are_uploads_in_parts),
 		cmocka_unit_test(a_status_of_200_is_not_yet_a_success),
+		cmocka_unit_test(a_put_without_an_etag_is_not_believed),
 		cmocka_unit_test(copies_name_their_source),
 		cmocka_unit_test(copies_keep_what_they_do_not_change),
 		cmocka_unit_test(deletions_of_nothing_succeed),

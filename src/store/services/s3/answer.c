@@ -376,6 +376,16 @@ static int answer_document(struct s3_request *request, enum s3_xml_kind wanted)
 	return -EIO;
 }
 
+/* Without a version nothing can be built upon it. */
+static int no_etag(struct s3_request *request)
+{
+	static const struct s3_error error = { .message = "a success without an ETag" };
+
+	s3_note_failure(request, &error);
+	log_failure(request, -EIO, &error);
+	return -EIO;
+}
+
 /* What a PUT or a COMMIT stored, as far as is known. */
 static void meta_of_write(struct s3_request *request, const char *etag)
 {
@@ -401,13 +411,29 @@ static int end_begin(struct s3_request *request)
 	return err;
 }
 
+/* Whoever answers a PUT with a success and nothing else need not be the service. MinIO gives no
+ * ETag for keys that end in a slash: nothing is lost with those that are empty. */
+static int end_put(struct s3_request *request)
+{
+	const struct store_op *op = request->op;
+	size_t len = strlen(op->key);
+
+	if (request->xml_used && s3_xml_document(request->xml)->kind == S3_XML_ERROR)
+		return answer_failed(request, &s3_xml_document(request->xml)->error);
+	meta_of_write(request, request->answer.meta.etag);
+	if (op->meta.etag[0] || (op->length == 0 && len > 0 && op->key[len - 1] == '/'))
+		return 0;
+	return no_etag(request);
+}
+
 static int end_commit(struct s3_request *request)
 {
 	int err = answer_document(request, S3_XML_COMMITTED);
 
-	if (!err)
-		meta_of_write(request, s3_xml_document(request->xml)->etag);
-	return err;
+	if (err)
+		return err;
+	meta_of_write(request, s3_xml_document(request->xml)->etag);
+	return request->op->meta.etag[0] ? 0 : no_etag(request);
 }
 
 static int end_copy(struct s3_request *request)
@@ -466,8 +492,7 @@ static int end_main(struct s3_request *request)
 	case STORE_READ:
 		return read_end(request);
 	case STORE_PUT:
-		meta_of_write(request, request->answer.meta.etag);
-		return 0;
+		return end_put(request);
 	case STORE_PART:
 		memcpy(op->meta.etag, request->answer.meta.etag, sizeof(op->meta.etag));
 		return op->meta.etag[0] ? 0 : -EIO;
