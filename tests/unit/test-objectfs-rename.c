@@ -3,6 +3,7 @@
 
 #include "fs/objectfs/move.h"
 #include "store/layers/fault.h"
+#include "store/layers/retry.h"
 
 static void test_file(void **state)
 {
@@ -360,6 +361,53 @@ static void test_large_version(void **state)
 	assert_string_equal(ox_bucket(ox, "g"), "new text");
 }
 
+/* Nothing is left over of one that may not be committed. */
+static void test_large_commit(void **state)
+{
+	static const int errors[] = { -EACCES, -EINVAL, -EIO };
+	struct ox *ox = *state;
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	uint64_t large = store_caps(fs->store)->copy_max + 1;
+	struct store_meta meta = { .size = 0 };
+
+	ox_bucket_put(ox, "f", "text");
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		const struct store_fault refused = { .error_permille = 1000, .error = errors[i] };
+
+		store_fault_set(ox->ce.fault, 1u << STORE_COMMIT, &refused);
+		assert_int_equal(move_copy(fs, "f", "g", NULL, large, &meta), errors[i]);
+		assert_string_equal(ox_bucket(ox, "g"), "(none)");
+		assert_int_equal(store_memory_usage(ox->ce.env.memory).sessions, 0);
+	}
+	/* Parts that find no source, too. */
+	store_fault_set(ox->ce.fault, 1u << STORE_COPY_PART,
+			&(struct store_fault){ .error_permille = 1000, .error = -ENOENT });
+	assert_int_equal(move_copy(fs, "f", "g", NULL, large, &meta), -ENOENT);
+	assert_int_equal(store_memory_usage(ox->ce.env.memory).sessions, 0);
+}
+
+/* Nobody takes a COMMIT that was done for one that was not: the layer for retries knows it by its
+ * name. */
+static void test_large_commit_lost(void **state)
+{
+	struct ox *ox = *state;
+	struct store *below = ox->ce.env.top, *retry;
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	uint64_t large = store_caps(fs->store)->copy_max + 1;
+	struct store_meta meta = { .size = 0 };
+
+	ox_bucket_put(ox, "f", "text");
+	env_ok(store_retry_new(&retry, below, NULL));
+	fs->store = retry;
+	store_fault_set(ox->ce.fault, 1u << STORE_COMMIT,
+			&(struct store_fault){ .lost_permille = 1000, .count = 1 });
+	assert_int_equal(move_copy(fs, "f", "g", NULL, large, &meta), 0);
+	assert_int_equal(store_retry_stats(retry).ours, 1);
+	assert_string_equal(ox_bucket(ox, "g"), "text");
+	fs->store = below;
+	retry->ops->free(retry);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, ox_setup, ox_teardown)
@@ -377,6 +425,8 @@ int main(void)
 		TEST(test_undo_fails),
 		cmocka_unit_test(test_large),
 		TEST(test_large_version),
+		TEST(test_large_commit),
+		TEST(test_large_commit_lost),
 		TEST(test_over_commit),
 	};
 

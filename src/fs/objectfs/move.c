@@ -54,15 +54,44 @@ static int move_copy_parts(struct part_copy *c)
 	return 0;
 }
 
+static int move_commit(const struct part_copy *c, const struct store_op *begin,
+		       struct store_meta *meta)
+{
+	struct store_op op = { .opcode = STORE_COMMIT,
+			       .key = c->to,
+			       .session = c->session,
+			       .write_id = begin->write_id,
+			       .set_user_mtime = begin->set_user_mtime,
+			       .user_mtime_ns = begin->user_mtime_ns,
+			       .parts = c->parts,
+			       .part_count = c->count };
+	int ret = store_call(c->fs->store, &op);
+
+	if (!ret)
+		*meta = op.meta;
+	return ret == -ENOENT ? -EIO : ret; /* the session, and no name of the caller's */
+}
+
+/* Nobody else knows of the session, which is gone if it was committed after all. */
+static void move_abort(const struct part_copy *c)
+{
+	struct store_op op = { .opcode = STORE_ABORT, .key = c->to, .session = c->session };
+	int ret = store_call(c->fs->store, &op);
+
+	if (ret && ret != -ENOENT)
+		log_warn("upload_left_over", "key=\"%s\" session=\"%s\" error=\"%s\"", c->to,
+			 c->session, strerror(-ret));
+}
+
 /* By a write session, for what one COPY cannot carry. */
 static int move_copy_large(struct objectfs *fs, const char *from, const char *to,
 			   const char *if_match, struct store_meta *meta)
 {
 	const struct store_caps *caps = store_caps(fs->store);
-	char text[STORE_PROPERTIES_MAX];
+	char text[STORE_PROPERTIES_MAX], write_id[STORE_WRITE_ID_MAX];
 	struct store_properties properties = { .text = text, .room = sizeof(text) };
 	struct store_op stat = { .opcode = STORE_STAT, .key = from, .properties_out = &properties };
-	struct store_op begin = { .opcode = STORE_BEGIN, .key = to }, end;
+	struct store_op begin = { .opcode = STORE_BEGIN, .key = to };
 	struct part_copy c = { .fs = fs, .from = from, .to = to, .session = begin.session_out };
 	int ret = store_call(fs->store, &stat);
 
@@ -82,21 +111,18 @@ static int move_copy_large(struct objectfs *fs, const char *from, const char *to
 		free(c.parts);
 		return c.count ? -ENOMEM : -EIO;
 	}
+	store_write_id(write_id);
 	begin.set_user_mtime = stat.meta.has_user_mtime;
 	begin.user_mtime_ns = stat.meta.user_mtime_ns;
 	begin.properties = &properties;
+	begin.write_id = write_id;
 	ret = store_call(fs->store, &begin);
 	if (!ret) {
 		ret = move_copy_parts(&c);
-		end = (struct store_op){ .opcode = ret ? STORE_ABORT : STORE_COMMIT,
-					 .key = to,
-					 .session = begin.session_out,
-					 .parts = ret ? NULL : c.parts,
-					 .part_count = ret ? 0 : c.count };
-		if (!store_call(fs->store, &end) && !ret)
-			*meta = end.meta;
-		else if (!ret)
-			ret = end.result;
+		if (!ret)
+			ret = move_commit(&c, &begin, meta);
+		if (ret)
+			move_abort(&c);
 		meta->size = c.size;
 	}
 	free(c.parts);
