@@ -133,6 +133,30 @@ static void a_question_has_an_end(void **state)
 	end(&env);
 }
 
+static void a_slow_one_is_heard_in_the_end(void **state)
+{
+	struct store_health_options impatient = quick;
+	struct env env;
+
+	(void)state;
+	impatient.probe_patience_ns = 10 * MSEC;
+	begin(&env, &impatient);
+	env_on_loop(&env, close_run, &env);
+	/* What is asked the ninth time may take 2.5 s. */
+	for (unsigned ms = 0; hold_total(&env) < 9; ms++) {
+		assert_in_range(ms, 0, 20000);
+		sleep_ms(1);
+	}
+	sleep_ms(500);
+	assert_int_equal(hold_total(&env), 9);
+	hold_release(&env, 0);
+	for (unsigned ms = 0; health(&env) != STORE_HEALTH_WELL; ms++) {
+		assert_in_range(ms, 0, 20000);
+		sleep_ms(1);
+	}
+	end(&env);
+}
+
 static void a_change_has_it_asked_soon(void **state)
 {
 	struct store_health_options slow = quick;
@@ -161,6 +185,7 @@ int main(void)
 		cmocka_unit_test(it_is_failing_after_some_in_a_row),
 		cmocka_unit_test(a_failing_one_is_used_and_comes_back),
 		cmocka_unit_test(a_question_has_an_end),
+		cmocka_unit_test(a_slow_one_is_heard_in_the_end),
 		cmocka_unit_test(a_change_has_it_asked_soon),
 	};
 

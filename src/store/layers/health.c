@@ -12,6 +12,10 @@
 /* Operations without an answer, in a row, of which a single one may have its own reasons. */
 #define FAILURES_MANY 3
 
+/* A question that was cut off may take twice as long the next time, up to this: a service that is
+ * slow has to be heard in the end. */
+#define PATIENCE_MAX_NS (60 * 1000000000ull)
+
 struct health {
 	struct store store;
 	struct store_health_options options;
@@ -21,7 +25,7 @@ struct health {
 
 	/* ---- Transfer loop ---- */
 	unsigned failures; /* in a row */
-	uint64_t pause_ns;
+	uint64_t pause_ns, patience_ns;
 	struct loop_timer next, patience;
 	struct store_op probe;
 	struct store_page page;
@@ -89,13 +93,17 @@ static void probe_begin(struct loop_timer *timer)
 		.list = { .limit = 1, .entry = probe_entry, .page = &h->page },
 		.complete = probe_complete,
 	};
-	loop_timer_arm(h->store.loop, &h->patience, h->options.probe_patience_ns);
+	loop_timer_arm(h->store.loop, &h->patience, h->patience_ns);
 	store_submit(h->store.next, &h->probe);
 }
 
 static void probe_expired(struct loop_timer *timer)
 {
-	store_cancel(&container_of(timer, struct health, patience)->probe);
+	struct health *h = container_of(timer, struct health, patience);
+	uint64_t most = MAX(PATIENCE_MAX_NS, h->options.probe_patience_ns);
+
+	h->patience_ns = MIN(h->patience_ns * 2, most);
+	store_cancel(&h->probe);
 }
 
 static void probe_soon(struct health *h)
@@ -120,6 +128,7 @@ static void health_answered(struct health *h)
 	h->failures = 0;
 	if (state == STORE_HEALTH_WELL)
 		return;
+	h->patience_ns = h->options.probe_patience_ns;
 	health_set(h, STORE_HEALTH_WELL);
 	log_info("storage_answers", "storage=\"%s\" after_ms=%llu", h->name,
 		 (unsigned long long)((loop_now_ns() - since_ns) / 1000000));
@@ -225,6 +234,7 @@ struct err *store_health_new(struct store **out, struct store *next,
 	}
 	h->options = *options;
 	h->options.name = h->name;
+	h->patience_ns = options->probe_patience_ns;
 	atomic_init(&h->since_ns, loop_now_ns());
 	loop_timer_init(&h->next, probe_begin);
 	loop_timer_init(&h->patience, probe_expired);

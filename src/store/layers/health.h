@@ -29,7 +29,7 @@ struct store_health_options {
 	const char *name;	    /* for the log; copied */
 	uint64_t probe_first_ns;    /* before the first question, then twice as long each time, */
 	uint64_t probe_max_ns;	    /* up to this */
-	uint64_t probe_patience_ns; /* how long a question may take */
+	uint64_t probe_patience_ns; /* how long a question may take at first; up to a minute */
 };
 
 /* Takes @next over; on an error it stays the caller's. Well, until something else is known. */
