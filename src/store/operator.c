@@ -54,11 +54,6 @@ const char *store_opcode_name(enum store_opcode opcode)
 
 /* ---- Preconditions ---- */
 
-static bool given(const char *s)
-{
-	return s && *s;
-}
-
 static int check_key(const char *key, bool may_be_empty)
 {
 	if (!key || (!*key && !may_be_empty))
@@ -71,7 +66,7 @@ static int check_conditions(const struct store_caps *caps, const struct store_op
 {
 	bool can_match, can_absent;
 
-	if (given(op->if_match) && op->if_absent)
+	if (store_given(op->if_match) && op->if_absent)
 		return -EINVAL;
 	switch (op->opcode) {
 	case STORE_STAT:
@@ -95,7 +90,7 @@ static int check_conditions(const struct store_caps *caps, const struct store_op
 	default:
 		can_match = can_absent = false;
 	}
-	if ((given(op->if_match) && !can_match) || (op->if_absent && !can_absent))
+	if ((store_given(op->if_match) && !can_match) || (op->if_absent && !can_absent))
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -113,14 +108,14 @@ static int check_metadata(const struct store_caps *caps, const struct store_op *
 /* PART and COPY_PART. */
 static int check_part(const struct store_caps *caps, const struct store_op *op)
 {
-	if (!given(op->session) || op->part_number == 0)
+	if (!store_given(op->session) || op->part_number == 0)
 		return -EINVAL;
 	return op->part_number > caps->parts_max || op->length > caps->part_max ? -EFBIG : 0;
 }
 
 static int check_commit(const struct store_caps *caps, const struct store_op *op)
 {
-	if (!given(op->session) || !op->parts || op->part_count == 0)
+	if (!store_given(op->session) || !op->parts || op->part_count == 0)
 		return -EINVAL;
 	if (op->part_count > caps->parts_max)
 		return -EFBIG;
@@ -135,7 +130,7 @@ static int check_list(const struct store_caps *caps, const struct store_op *op)
 {
 	if (!op->list.entry || !op->list.page)
 		return -EINVAL;
-	if (given(op->list.start_after) && !caps->start_after)
+	if (store_given(op->list.start_after) && !caps->start_after)
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -208,7 +203,7 @@ static int check_by_opcode(const struct store_caps *caps, const struct store_op 
 	case STORE_COMMIT:
 		return check_commit(caps, op);
 	case STORE_ABORT:
-		return given(op->session) ? 0 : -EINVAL;
+		return store_given(op->session) ? 0 : -EINVAL;
 	case STORE_LIST:
 	case STORE_LIST_SESSIONS:
 		return check_list(caps, op);

@@ -7,9 +7,10 @@
  * have one vtable. A layer holds the next operator and is one itself; a stack
  * is built once, from the service outwards, and freed from its top.
  *
- *	metrics -> retry -> throttle -> limit -> timeout -> s3
+ *	metrics -> health -> switch -> retry -> throttle -> limit -> timeout -> metrics -> s3
  *
- * (timeout below limit: the time in the queue is not the service's).
+ * (timeout below limit: the time in the queue is not the service's; the metrics below count
+ * requests). What is below the switch is exchanged as a whole: storage_side.h.
  *
  * An operation is a struct store_op, embedded in whatever the caller waits
  * with: submitting allocates nothing in the operator, and the number of
@@ -256,6 +257,12 @@ struct store_op {
 	struct loop_task task, cancel_task;
 	struct store_frame frame[STORE_LAYERS_MAX];
 };
+
+/* Of what may be left out as NULL or "": it is not. */
+static inline bool store_given(const char *text)
+{
+	return text && *text;
+}
 
 struct store_caps {
 	bool if_match;	      /* conditions are honoured: READ, STAT */

@@ -13,11 +13,6 @@
 
 #include "store/services/s3/date.h"
 
-static bool given(const char *s)
-{
-	return s && *s;
-}
-
 /* ---- Pieces ---- */
 
 static void fail(struct s3_build *b, int error)
@@ -75,7 +70,7 @@ static void add_query(struct s3_build *b, const char *name, const char *value)
 /* @name in lower case; without a value nothing is added. */
 static void add_header(struct s3_build *b, const char *name, const char *value)
 {
-	if (!given(value))
+	if (!store_given(value))
 		return;
 	if (b->header_count == S3_SIGN_HEADERS_MAX)
 		fail(b, -E2BIG);
@@ -170,7 +165,7 @@ static void add_properties(struct s3_build *b)
 		const char *name = p->text + at, *value = name + strlen(name) + 1;
 
 		at += strlen(name) + 1 + strlen(value) + 1;
-		if (!given(b->op->content_type) || strcmp(name, "content-type") != 0)
+		if (!store_given(b->op->content_type) || strcmp(name, "content-type") != 0)
 			add_header(b, name, value);
 	}
 }
@@ -376,7 +371,7 @@ static void add_kept_metadata(struct s3_build *b)
 		at += strlen(name) + 1 + strlen(value) + 1;
 		if (b->op->set_user_mtime && strcmp(name, S3_HEADER_MTIME) == 0)
 			continue;
-		if (given(b->op->content_type) && strcmp(name, "content-type") == 0)
+		if (store_given(b->op->content_type) && strcmp(name, "content-type") == 0)
 			continue;
 		add_header(b, name, value);
 	}
@@ -405,19 +400,19 @@ static void build_list_objects(struct s3_build *b)
 	uint32_t limit = op->list.limit ? op->list.limit : b->s3->store.caps.list_max;
 	bool old = b->s3->config.disable_list_objects_v2;
 	const char *after =
-		given(op->list.start_after) ? s3_build_key(b, op->list.start_after) : NULL;
+		store_given(op->list.start_after) ? s3_build_key(b, op->list.start_after) : NULL;
 
 	b->method = "GET";
 	b->key = NULL;
 	if (!old)
 		add_query(b, "list-type", "2");
 	add_query(b, "prefix", s3_build_key(b, op->key));
-	if (given(op->list.delimiter))
+	if (store_given(op->list.delimiter))
 		add_query(b, "delimiter", op->list.delimiter);
 	add_query(b, "max-keys", format(b, "%" PRIu32, MIN(limit, b->s3->store.caps.list_max)));
 	if (!b->s3->raw_listings)
 		add_query(b, "encoding-type", "url");
-	if (given(op->list.token))
+	if (store_given(op->list.token))
 		add_query(b, old ? "marker" : "continuation-token", op->list.token);
 	else if (after)
 		add_query(b, old ? "marker" : "start-after", after);
@@ -434,12 +429,12 @@ static void build_list_uploads(struct s3_build *b)
 	b->key = NULL;
 	add_query(b, "uploads", "");
 	add_query(b, "prefix", s3_build_key(b, op->key));
-	if (given(op->list.delimiter))
+	if (store_given(op->list.delimiter))
 		add_query(b, "delimiter", op->list.delimiter);
 	add_query(b, "max-uploads", format(b, "%" PRIu32, MIN(limit, b->s3->store.caps.list_max)));
 	if (!b->s3->raw_listings)
 		add_query(b, "encoding-type", "url");
-	if (!given(op->list.token))
+	if (!store_given(op->list.token))
 		return;
 	/* "UPLOAD-ID KEY", as s3_list_end() made it. */
 	space = strchr(op->list.token, ' ');
@@ -477,7 +472,7 @@ bool s3_request_needs_source(const struct store_op *op)
 		return false;
 	/* A copy onto itself has to change something: so it replaces what is there by the
 	 * same. */
-	return op->set_user_mtime || given(op->content_type) ||
+	return op->set_user_mtime || store_given(op->content_type) ||
 	       strcmp(op->key, op->source_key) == 0;
 }
 

@@ -20,11 +20,6 @@
 #define ERROR_BODY_MAX (64 << 10) /* bytes of an error document that are read */
 #define RETRY_AFTER_MAX 3600u	  /* seconds */
 
-static bool given(const char *s)
-{
-	return s && *s;
-}
-
 static bool is_success(unsigned status)
 {
 	return status / 100 == 2;
@@ -157,7 +152,7 @@ static int read_accept(struct s3_request *request)
 			return -EIO;
 		sent = answer->length;
 	}
-	if (given(op->if_match) && strcmp(op->if_match, answer->meta.etag) != 0)
+	if (store_given(op->if_match) && strcmp(op->if_match, answer->meta.etag) != 0)
 		return -ESTALE;
 	op->meta = answer->meta;
 	request->expected = MIN(sent, wanted);
@@ -322,7 +317,7 @@ static int refuse_conditions(struct s3_request *request, int result)
 	const struct store_op *op = request->op;
 	bool write = op->opcode == STORE_PUT || op->opcode == STORE_COMMIT;
 
-	if (result != -EOPNOTSUPP || !write || (!given(op->if_match) && !op->if_absent))
+	if (result != -EOPNOTSUPP || !write || (!store_given(op->if_match) && !op->if_absent))
 		return result;
 	if (!request->s3->unconditional)
 		log_warn("s3_conditional_writes_unsupported",
@@ -543,7 +538,7 @@ static int end_failed(struct s3_request *request)
 		else if (error.has_object_size)
 			op->meta.size = error.object_size;
 	}
-	if (result == -ENOENT && op->opcode == STORE_DELETE && !given(op->if_match))
+	if (result == -ENOENT && op->opcode == STORE_DELETE && !store_given(op->if_match))
 		return 0; /* gone is what was wanted */
 	if (result == -ENOENT && op->opcode == STORE_DELETE_BATCH && request->step == STEP_MAIN)
 		return -EIO; /* whatever is missing there */

@@ -119,11 +119,6 @@ static struct s3_verdict judge_status(unsigned status)
 	return (struct s3_verdict){ .result = status / 100 == 4 ? -EINVAL : -EIO };
 }
 
-static bool given(const char *s)
-{
-	return s && *s;
-}
-
 /* The same code, but other errnos for some operations. */
 static int judge_for_op(int result, const struct s3_error *error, const struct store_op *op)
 {
@@ -131,7 +126,7 @@ static int judge_for_op(int result, const struct s3_error *error, const struct s
 	case STORE_PUT:
 	case STORE_COMMIT:
 		/* If-Match, and nothing is there; not the session that is missing. */
-		if (result == -ENOENT && given(op->if_match) &&
+		if (result == -ENOENT && store_given(op->if_match) &&
 		    strcmp(error->code, "NoSuchUpload") != 0 &&
 		    (op->opcode == STORE_PUT || strcmp(error->code, "NoSuchKey") == 0))
 			return -ESTALE;
@@ -142,7 +137,7 @@ static int judge_for_op(int result, const struct s3_error *error, const struct s
 		if (result == -EINVAL && strstr(error->message, "larger than"))
 			return -EFBIG;
 		/* Which of the two conditions it was is not said. */
-		if (result == -ESTALE && op->if_absent && !given(op->source_if_match))
+		if (result == -ESTALE && op->if_absent && !store_given(op->source_if_match))
 			return -EEXIST;
 		return result;
 	case STORE_COPY_PART:

@@ -13,11 +13,6 @@ static void fail(struct s3_build *b, int error)
 		b->error = error;
 }
 
-static bool given(const char *s)
-{
-	return s && *s;
-}
-
 static const char *payload_hash(struct s3_build *b)
 {
 	struct s3_request *request = b->request;
@@ -130,7 +125,7 @@ static bool is_repeatable(const struct s3_request *request)
 	case STORE_PUT:
 	case STORE_DELETE:
 	case STORE_COPY:
-		return !op->if_absent && !given(op->if_match);
+		return !op->if_absent && !store_given(op->if_match);
 	default:
 		return true;
 	}
