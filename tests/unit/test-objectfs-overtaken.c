@@ -231,6 +231,63 @@ static void test_rename_dir_opened(void **state)
 	ox_expect(ox, "e/f", "later");
 }
 
+/* A file with changes of ours is to be replaced, and that fails: it is what it was, though somebody
+ * looked at it meanwhile. */
+static void rename_over_fails(struct ox *ox, bool created)
+{
+	const struct store_fault fails = {
+		.error_permille = 1000,
+		.error = -EACCES,
+		.delay_permille = 1000,
+		.delay_min_ns = DELAY,
+		.delay_max_ns = DELAY,
+		.count = 1,
+	};
+	struct fuse_entry_out d, b, e;
+	struct fuse_attr attr;
+	struct ox_req rename;
+	uint64_t fh;
+
+	ox_bucket_put(ox, "a", "another");
+	ox_bucket_put(ox, "d/", "");
+	if (!created)
+		ox_bucket_put(ox, "d/b", "old");
+	ox_put(ox, "d/b", "longer than it was");
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	assert_int_equal(ox_stat(ox, "d/b", &b), 0);
+	store_fault_set(ox->ce.fault, 1u << STORE_COPY, &fails);
+	start_rename(ox, &rename, "a", d.nodeid, "b");
+	/* It is delayed from the moment on at which it is sent. */
+	while (!store_fault_stats(ox->ce.fault).errors)
+		sleep_ms(1);
+	sleep_ms(10); /* what was known of it is too old */
+	assert_int_equal(ox_getattr(ox, b.nodeid, &attr), 0);
+	assert_int_equal(attr.size, 18);
+	assert_string_equal(ox_list(ox, "d/"), "b");
+	assert_int_equal(ox_wait(&rename), -EACCES);
+	assert_int_equal(ox_stat(ox, "d/b", &e), 0);
+	assert_int_equal(e.nodeid, b.nodeid);
+	assert_int_equal(e.attr.size, 18);
+	assert_int_equal(ox_rmdir(ox, "d"), -ENOTEMPTY);
+	assert_int_equal(ox_rename(ox, "d", "e", 0), 0);
+	assert_int_equal(ox_openat(ox, "e/b", O_RDWR, &fh), 0);
+	assert_int_equal(ox_fsync(ox, fh), 0);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "e/b"), "longer than it was");
+	assert_string_equal(ox_bucket(ox, "d/b"), "(none)");
+	assert_string_equal(ox_bucket(ox, "a"), "another");
+}
+
+static void test_rename_over_fails(void **state)
+{
+	rename_over_fails(*state, false);
+}
+
+static void test_rename_over_created_fails(void **state)
+{
+	rename_over_fails(*state, true);
+}
+
 /* The version of a commit is in the storage, and the answer is not here yet. */
 static void test_rename_committing(void **state)
 {
@@ -311,6 +368,19 @@ static int setup_short(void **state)
 	return 0;
 }
 
+static int setup_short_write_back(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->config.attr_timeout_ns = 1 * MSEC;
+	ox->config.entry_timeout_ns = 1 * MSEC;
+	ox->config.write_back = true;
+	ox_open(ox);
+	*state = ox;
+	return 0;
+}
+
 int main(void)
 {
 #define TEST(name, setup) cmocka_unit_test_setup_teardown(name, setup, ox_teardown)
@@ -324,6 +394,10 @@ int main(void)
 		TEST(test_rmdir_stirred, ox_setup),
 		TEST(test_rename_opened, ox_setup),
 		TEST(test_rename_dir_opened, ox_setup),
+		TEST(test_rename_over_fails, ox_setup_write_back),
+		TEST(test_rename_over_fails, setup_short_write_back),
+		TEST(test_rename_over_created_fails, ox_setup_write_back),
+		TEST(test_rename_over_created_fails, setup_short_write_back),
 		TEST(test_rename_committing, ox_setup),
 		TEST(test_rename_dir_committed, ox_setup_write_back),
 		TEST(test_rename_dir_seen, ox_setup_write_back),

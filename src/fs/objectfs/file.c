@@ -25,20 +25,26 @@ static void file_drop(struct node *n)
 	n->file = NULL;
 }
 
+static bool file_claimed(const struct tree *t, const struct node *n)
+{
+	return claim_is(t, node_peek(t, n->parent), n->name, n->name_len);
+}
+
 bool file_digest(struct objectfs *fs, struct node *n)
 {
 	struct cache_file_info info;
-	bool ours;
+	bool kept, ours;
 
-	(void)fs;
 	if (!n->file)
 		return false;
 	cache_file_info(n->file, &info);
-	if (info.stale && !node_is(n, NODE_GONE)) {
+	/* What a rename is about to replace is to be as it was should that fail. */
+	kept = info.stale && !node_is(n, NODE_GONE) && file_claimed(&fs->tree, n);
+	if (info.stale && !node_is(n, NODE_GONE) && !kept) {
 		file_drop(n); /* those who have it open have a reference of their own */
 		return false;
 	}
-	ours = info.dirty || info.created;
+	ours = info.dirty || info.created || kept;
 	if (!ours && strcmp(info.etag, n->etag) != 0) {
 		/* A commit made it, and we know its time. */
 		n->flags |= NODE_USER_MTIME | NODE_CHANGED;
@@ -58,7 +64,7 @@ static bool file_in_motion(struct objectfs *fs, struct node *n)
 {
 	const struct tree *t = &fs->tree;
 
-	return tree_moving(t, n) || claim_is(t, node_peek(t, n->parent), n->name, n->name_len);
+	return tree_moving(t, n) || file_claimed(t, n);
 }
 
 void objectfs_file_seen(struct objectfs *fs, struct node *n, const struct store_meta *meta,
