@@ -358,6 +358,71 @@ static void test_burst_useless(void **state)
 	assert_in_range(spent - cache_env_count(&ox->ce, STORE_STAT), ASKED / 2, ASKED + 10);
 }
 
+static unsigned pages_of(struct ox *ox, uint64_t nodeid)
+{
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	struct list *pos;
+	unsigned count = 0;
+	struct node *n;
+
+	tree_lock(&fs->tree);
+	n = node_get(&fs->tree, nodeid);
+	if (n->pages) {
+		list_for_each (pos, &n->pages->pages)
+			count++;
+	}
+	node_put(&fs->tree, n);
+	tree_unlock(&fs->tree);
+	return count;
+}
+
+/* Names that are missing, each another one, in a directory that no page shows for the price of a
+ * name; the guesses that they bring show none or one. */
+static void look_up_missing(struct ox *ox, const char *prefix, unsigned count, unsigned pause_ms,
+			    unsigned pages_max)
+{
+	struct fuse_entry_out d, e;
+	char name[32];
+
+	make_objects(ox, "d/", 200);
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%s%04u", prefix, i);
+		assert_int_equal(ox_lookup(ox, d.nodeid, name, &e), 0);
+		assert_int_equal(e.nodeid, 0);
+		if (pause_ms)
+			sleep_ms(pause_ms);
+	}
+	assert_in_range(pages_of(ox, d.nodeid), 0, pages_max);
+}
+
+static void test_pages_empty(void **state)
+{
+	look_up_missing(*state, "zz", 3000, 0, 20);
+}
+
+static void test_pages_short(void **state)
+{
+	look_up_missing(*state, "f00198x", 3000, 0, 41);
+}
+
+static void test_pages_old(void **state)
+{
+	look_up_missing(*state, "f00198x", 60, 2, 4);
+}
+
+static int setup_forgetting(void **state)
+{
+	struct ox *ox = malloc(sizeof(*ox));
+
+	ox_init(ox);
+	ox->config.entry_timeout_ns = 1 * MSEC;
+	ox->config.negative_timeout_ns = 1 * MSEC;
+	ox_open(ox);
+	*state = ox;
+	return 0;
+}
+
 /* touch of what is listed: the names are known, the version is asked for once, and a copy. */
 static void test_touch(void **state)
 {
@@ -443,6 +508,9 @@ int main(void)
 		TEST(test_forgotten),
 		TEST(test_burst_missing),
 		TEST(test_burst_useless),
+		TEST(test_pages_empty),
+		TEST(test_pages_short),
+		cmocka_unit_test_setup_teardown(test_pages_old, setup_forgetting, ox_teardown),
 		TEST(test_remove_all),
 		TEST(test_touch),
 	};

@@ -86,11 +86,10 @@ static void burst_before(const char *name, size_t len, char before[static NAME_M
 	before[len - 1] = '\0';
 }
 
-uint64_t burst_fetch(struct objectfs *fs, struct node *dir, const char *name, size_t len)
+struct page *burst_fetch(struct objectfs *fs, struct node *dir, const char *name, size_t len)
 {
 	char before[NAME_MAX + 4];
 	struct tree *t = &fs->tree;
-	uint64_t asked_ns = 0;
 	struct page *page;
 	bool front;
 
@@ -100,13 +99,13 @@ uint64_t burst_fetch(struct objectfs *fs, struct node *dir, const char *name, si
 	burst_before(name, len, before);
 	if (front)
 		*before = '\0';
-	if (!listing_guess(fs, dir, before, &page)) {
+	if (listing_guess(fs, dir, before, &page)) {
+		page = NULL;
+	} else {
 		tree_lock(t);
-		asked_ns = page->fetched_ns;
 		dir->pages->small = page->last && page->count <= SMALL_ROWS;
-		page_put(page);
 		tree_unlock(t);
 	}
 	burst_end(t, dir);
-	return asked_ns;
+	return page;
 }

@@ -26,6 +26,7 @@
 #include "fs/objectfs/node.h"
 
 struct objectfs;
+struct page;
 
 /* Questions within a moment before the first page. */
 #define BURST_PATIENCE_MIN 2u
@@ -39,9 +40,8 @@ bool burst_due(struct objectfs *fs, struct node *dir, bool known);
  * time, and all would fetch one. tree.lock held, and dropped meanwhile. False: nobody is. */
 bool burst_wait(struct tree *t, struct node *dir);
 
-/* Fetches a page that shows @name, if that is there, after burst_due(). Returns since when it is
- * known what the page says of it; 0 when it failed: the same shows when the name is asked for.
- * Blocks; called without the lock. */
-uint64_t burst_fetch(struct objectfs *fs, struct node *dir, const char *name, size_t len);
+/* Fetches a page that shows @name, if that is there, after burst_due(). With a reference; NULL when
+ * it failed: the same shows when the name is asked for. Blocks; called without the lock. */
+struct page *burst_fetch(struct objectfs *fs, struct node *dir, const char *name, size_t len);
 
 #endif

@@ -10,6 +10,12 @@
 #include "fs/objectfs/burst.h"
 #include "fs/objectfs/internal.h"
 
+/* A page is memory without a single row, too. */
+#define PAGE_CHARGE_MIN 4u
+/* Guesses begin anywhere, so there may be many for few names, and each is looked into for a name.
+ */
+#define GUESS_CHARGE_MIN 256u
+
 struct dir_pages *dir_pages_get(struct node *dir)
 {
 	if (!dir->pages) {
@@ -51,42 +57,52 @@ static void page_release(struct tree *t, struct page *p)
 		return;
 	p->retained = false;
 	list_remove(&p->lru);
-	t->page_rows -= p->count;
-	p->dir->pages->rows -= p->count;
+	t->page_rows -= p->charge;
+	p->dir->pages->rows -= p->charge;
 	page_put(p);
+}
+
+/* Since when pages are good for something. */
+static uint64_t pages_since(const struct objectfs *fs)
+{
+	return objectfs_since(loop_now_ns(),
+			      MAX(fs->config.entry_timeout_ns, fs->config.negative_timeout_ns));
 }
 
 void page_install(struct objectfs *fs, struct node *dir, struct page *p)
 {
 	struct tree *t = &fs->tree;
 	const uint64_t all = (uint64_t)fs->config.listing_max * OBJECTFS_LISTINGS;
+	const uint64_t since = pages_since(fs);
 	struct dir_pages *d = dir->pages;
 	struct list *pos, *next;
 
 	p->dir = dir;
 	p->refs = 1; /* the caller's */
+	p->charge = MAX(p->count, p->guess ? GUESS_CHARGE_MIN : PAGE_CHARGE_MIN);
 	list_push_back(&d->pages, &p->link);
 	list_init(&p->lru);
 	/* The newer page of a run takes the place of the older one. */
 	list_for_each_safe (pos, next, &d->pages) {
 		struct page *old = list_entry(pos, struct page, link);
 
-		if (old != p && old->retained && !strcmp(old->lo, p->lo))
+		if (old != p && (old->fetched_ns < since || !strcmp(old->lo, p->lo)))
 			page_release(t, old);
 	}
-	if (p->count > fs->config.listing_max)
+	/* That names are missing, a guess proves to the caller alone. */
+	if (p->charge > fs->config.listing_max || (p->guess && !p->count))
 		return;
 	list_for_each_safe (pos, next, &d->pages) {
 		struct page *old = list_entry(pos, struct page, link);
 
-		if (d->rows + p->count <= fs->config.listing_max)
+		if (d->rows + p->charge <= fs->config.listing_max)
 			break;
 		page_release(t, old);
 	}
 	p->retained = true;
 	p->refs++;
-	d->rows += p->count;
-	t->page_rows += p->count;
+	d->rows += p->charge;
+	t->page_rows += p->charge;
 	list_push_back(&t->page_lru, &p->lru);
 	while (t->page_rows > all)
 		page_release(t, list_entry(t->page_lru.next, struct page, lru));

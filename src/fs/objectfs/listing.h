@@ -58,6 +58,7 @@ struct page {
 	char *lo, *hi;
 	char *token; /* for the page that follows; NULL with last */
 	uint32_t count;
+	uint32_t charge;       /* rows that it counts as while retained */
 	struct page_row *rows; /* in the order of keys */
 	char *text;
 };
@@ -65,7 +66,7 @@ struct page {
 /* Of a directory, made when it is first needed. */
 struct dir_pages {
 	struct list pages;
-	uint32_t rows;	      /* in retained pages */
+	uint32_t rows;	      /* in retained pages, see page.charge */
 	struct list fetches;  /* of struct listing_notes: LISTs under way */
 	uint32_t moves;	      /* counts renames of the directory, or of one above */
 	uint64_t unlisted_ns; /* a name that is there and no listing shows went from memory

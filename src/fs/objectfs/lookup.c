@@ -246,22 +246,26 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 /* ---- Both ---- */
 
 /* A guess does not prove that names are missing, but the one for which it was fetched, after that
- * was asked for: -ENOENT. Otherwise -EAGAIN. */
+ * was asked for: -ENOENT. Otherwise -EAGAIN. @guess: which is put, or NULL. */
 static int burst_absent(struct objectfs *fs, struct node *dir, const char *name, size_t len,
-			uint64_t asked_ns)
+			struct page *guess)
 {
 	struct page_row *row;
 	struct page *page;
 	int ret = -EAGAIN;
 	struct node *n;
 
+	if (!guess)
+		return -EAGAIN;
 	tree_lock(&fs->tree);
-	if (asked_ns && !node_is(dir, NODE_GONE) &&
-	    lookup_known(fs, dir, name, len, 0, &n) == LOOKUP_ASK && !n &&
-	    lookup_pages(fs, dir, name, len, asked_ns, false, &page, &row) == LOOKUP_ABSENT) {
-		negative_add(&fs->tree, dir, name, len, asked_ns);
+	if (!node_is(dir, NODE_GONE) && lookup_known(fs, dir, name, len, 0, &n) == LOOKUP_ASK &&
+	    !n &&
+	    lookup_pages(fs, dir, name, len, guess->fetched_ns, false, &page, &row) ==
+		    LOOKUP_ABSENT) {
+		negative_add(&fs->tree, dir, name, len, guess->fetched_ns);
 		ret = -ENOENT;
 	}
+	page_put(guess);
 	tree_unlock(&fs->tree);
 	return ret;
 }
@@ -347,6 +351,7 @@ static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns,
 	struct asked a;
 	char key[NODE_KEY_SIZE], now_key[NODE_KEY_SIZE], name[NAME_MAX + 1];
 	struct node *parent;
+	struct page *guess = NULL;
 	bool page, done;
 	int ret;
 
@@ -363,8 +368,10 @@ static int refresh_once(struct objectfs *fs, struct node *n, uint64_t since_ns,
 	memcpy(name, n->name, n->name_len + 1u);
 	tree_unlock(t);
 	if (page)
-		burst_fetch(fs, parent, name, strlen(name));
+		guess = burst_fetch(fs, parent, name, strlen(name));
 	tree_lock(t);
+	if (guess)
+		page_put(guess);
 	node_put(t, parent);
 	done = page && attr_fresh(fs, n, since_ns);
 	tree_unlock(t);

@@ -94,7 +94,7 @@ struct tree {
 	pthread_mutex_t rename_lock;   /* outside of lock: one directory rename at a time */
 	struct list claims, inquiries; /* claim.h */
 	struct list page_lru;	       /* listing.c's: retained pages, oldest first */
-	uint64_t page_rows;	       /* in them */
+	uint64_t page_rows;	       /* in them, see page.charge */
 	struct negative *negative;     /* lookup.c's table of missing names */
 };
 
