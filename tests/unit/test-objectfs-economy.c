@@ -2,6 +2,8 @@
 /* How many requests operations cost: the table of issue 3. */
 #include "objectfs-fixture.h"
 
+#include <malloc.h>
+
 #include "store/layers/fault.h"
 
 static void make_objects(struct ox *ox, const char *prefix, unsigned count)
@@ -423,6 +425,22 @@ static int setup_forgetting(void **state)
 	return 0;
 }
 
+/* What is remembered of a small directory takes as much memory as it is worth. */
+static void test_page_size(void **state)
+{
+	struct ox *ox = *state;
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	struct page *p;
+
+	make_objects(ox, "", 4);
+	assert_string_equal(ox_list(ox, ""), "f00000,f00001,f00002,f00003");
+	assert_non_null(fs->tree.root->pages);
+	p = list_entry(fs->tree.root->pages->pages.next, struct page, link);
+	assert_int_equal(p->count, 4);
+	assert_in_range(malloc_usable_size(p->rows), 1, 8 * sizeof(*p->rows));
+	assert_in_range(malloc_usable_size(p->text), 1, 1024);
+}
+
 /* touch of what is listed: the names are known, the version is asked for once, and a copy. */
 static void test_touch(void **state)
 {
@@ -511,6 +529,7 @@ int main(void)
 		TEST(test_pages_empty),
 		TEST(test_pages_short),
 		cmocka_unit_test_setup_teardown(test_pages_old, setup_forgetting, ox_teardown),
+		TEST(test_page_size),
 		TEST(test_remove_all),
 		TEST(test_touch),
 	};

@@ -190,6 +190,21 @@ static void builder_teach_marker(struct builder *b, struct node *dir)
 	}
 }
 
+/* The buffers grew by doubling, from what is far too much for a small directory. */
+static void builder_trim(struct builder *b)
+{
+	struct page *p = b->page;
+	struct page_row *rows;
+	char *text;
+
+	if (!p->count)
+		return;
+	rows = reallocarray(p->rows, p->count, sizeof(*rows));
+	p->rows = rows ? rows : p->rows;
+	text = realloc(p->text, b->text_used);
+	p->text = text ? text : p->text;
+}
+
 /* Fills in what is known only at the end. */
 static bool builder_finish(struct builder *b, const char *lo)
 {
@@ -204,6 +219,7 @@ static bool builder_finish(struct builder *b, const char *lo)
 	if (!p->lo || !p->hi || !p->text || (!p->last && !p->token))
 		return false;
 	builder_sort(b);
+	builder_trim(b);
 	return true;
 }
 
