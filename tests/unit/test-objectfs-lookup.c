@@ -135,6 +135,39 @@ static void test_errors(void **state)
 	assert_int_equal(ox_stat(ox, "a-missing", NULL), -ENOENT);
 }
 
+static uint64_t errors_since(struct ox *ox, uint64_t *last)
+{
+	uint64_t now = store_fault_stats(ox->ce.fault).errors, before = *last;
+
+	*last = now;
+	return now - before;
+}
+
+/* A service that is too busy is asked once, not as if what was asked for had been changed. */
+static void test_busy(void **state)
+{
+	const struct store_fault busy = { .error_permille = 1000, .error = -EAGAIN };
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+	uint64_t fh, last = 0;
+	char buf[256];
+
+	ox_bucket_put(ox, "f", "text");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(ox_opendir(ox, FUSE_ROOT_ID, &fh), 0);
+	wait_timeout();
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, &busy);
+	assert_int_equal(ox_stat(ox, "f", NULL), -EIO);
+	assert_in_range(errors_since(ox, &last), 1, 2); /* a STAT; a page may have been tried */
+	assert_int_equal(ox_getattr(ox, e.nodeid, NULL), -EIO);
+	assert_in_range(errors_since(ox, &last), 1, 2);
+	assert_int_equal(ox_readdir(ox, FUSE_READDIR, fh, 2, buf, sizeof(buf)), -EIO);
+	assert_int_equal(errors_since(ox, &last), 1);
+	assert_int_equal(ox_rmdir(ox, "d"), -EIO);
+	assert_int_equal(errors_since(ox, &last), 1);
+	assert_int_equal(ox_releasedir(ox, fh), 0);
+}
+
 /* Objects of another client, each asked for as soon as it is there. */
 static void test_one_by_one(void **state)
 {
@@ -296,6 +329,7 @@ int main(void)
 		TEST(test_revalidate),
 		TEST(test_ours_stays),
 		TEST(test_errors),
+		TEST(test_busy),
 		TEST(test_hostile),
 		cmocka_unit_test(test_one_by_one),
 		TEST(test_offline),

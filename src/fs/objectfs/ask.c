@@ -39,7 +39,7 @@ int ask_stat(struct objectfs *fs, struct asked *a, const char *key,
 {
 	a->stat =
 		(struct store_op){ .opcode = STORE_STAT, .key = key, .properties_out = properties };
-	return store_call(fs->store, &a->stat);
+	return objectfs_call(fs, &a->stat);
 }
 
 static int ask_list(struct objectfs *fs, struct asked *a)
@@ -53,7 +53,7 @@ static int ask_list(struct objectfs *fs, struct asked *a)
 			  .restart = asked_restart,
 			  .page = &a->page },
 	};
-	return store_call(fs->store, &a->list);
+	return objectfs_call(fs, &a->list);
 }
 
 static int ask_both(struct objectfs *fs, struct asked *a, const char *key)
@@ -86,7 +86,7 @@ int ask(struct objectfs *fs, struct asked *a, const char *key, enum what was)
 	switch (was) {
 	case WAS_NOTHING:
 		list = ask_both(fs, a, key);
-		stat = a->stat.result;
+		stat = objectfs_result(a->stat.result);
 		if (!list && a->rows && !stat)
 			names_warn(&fs->warned, "object_hidden_by_directory", "", key, strlen(key));
 		break;

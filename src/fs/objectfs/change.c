@@ -31,7 +31,7 @@
 int change_delete(struct objectfs *fs, const char *key)
 {
 	struct store_op op = { .opcode = STORE_DELETE, .key = key };
-	int ret = store_call(fs->store, &op);
+	int ret = objectfs_call(fs, &op);
 
 	return ret == -ENOENT ? 0 : ret;
 }
@@ -47,9 +47,9 @@ int change_put_marker(struct objectfs *fs, const char *key, bool if_absent)
 		op.write_id = write_id;
 	}
 	/* A service that turns out not to know conditions: LOOKUP has just found that it is new. */
-	if (store_call(fs->store, &op) == -EOPNOTSUPP && op.if_absent) {
+	if (objectfs_call(fs, &op) == -EOPNOTSUPP && op.if_absent) {
 		op.if_absent = false;
-		store_call(fs->store, &op);
+		objectfs_call(fs, &op);
 	}
 	return op.result;
 }

@@ -191,7 +191,7 @@ static int empty_ask(struct objectfs *fs, struct empty_check *e, const char *key
 			  .restart = empty_restart,
 			  .page = &e->page },
 	};
-	return store_call(fs->store, &e->op);
+	return objectfs_call(fs, &e->op);
 }
 
 int change_dir_empty(struct objectfs *fs, struct node *dir, bool *marker)

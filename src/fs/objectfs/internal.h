@@ -6,6 +6,7 @@
 #ifndef OVFS_FS_OBJECTFS_INTERNAL_H
 #define OVFS_FS_OBJECTFS_INTERNAL_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -82,6 +83,21 @@ static inline struct objectfs_session *objectfs_session_of(struct fs_session *se
  */
 typedef ssize_t objectfs_op_fn(struct objectfs_session *s, struct fs_req *req);
 #define OP_DEFER ((ssize_t)INT32_MIN + 1)
+
+/* What the store says. With -EAGAIN it has given up on a service that is busy; here that would mean
+ * that a name was changed meanwhile, and have who gets it ask once more. */
+static inline int objectfs_result(int result)
+{
+	return result == -EAGAIN ? -EIO : result;
+}
+
+/* store_call(), with that. */
+static inline int objectfs_call(struct objectfs *fs, struct store_op *op)
+{
+	store_call(fs->store, op);
+	op->result = objectfs_result(op->result);
+	return op->result;
+}
 
 /* Since when something must be known to be believed at @now_ns for @timeout_ns. */
 static inline uint64_t objectfs_since(uint64_t now_ns, uint64_t timeout_ns)

@@ -282,7 +282,7 @@ static int builder_run(struct builder *b, const char *lo, const char *token)
 		strcpy(after + b->prefix_len, lo);
 		b->op.list.start_after = after;
 	}
-	store_call(b->fs->store, &b->op);
+	objectfs_call(b->fs, &b->op);
 	return b->op.result ? b->op.result : b->error;
 }
 
