@@ -333,6 +333,10 @@ ssize_t cache_write_wait(struct cache_file *file, uint64_t offset, size_t length
 /* Both ways; what is new is zero. 0 or negative errno; -EFBIG as above. May block. */
 int cache_truncate(struct cache_file *file, uint64_t size);
 
+/* Upwards only: a file that is as long, maybe since a moment ago, stays as it is. The same errors.
+ */
+int cache_extend(struct cache_file *file, uint64_t size);
+
 /* To be stored with the object at the next commit, which is due from now on. */
 void cache_set_mtime(struct cache_file *file, int64_t mtime_ns);
 

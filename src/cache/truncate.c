@@ -140,3 +140,24 @@ int cache_truncate(struct cache_file *f, uint64_t size)
 	pthread_mutex_unlock(&f->lock);
 	return ret;
 }
+
+int cache_extend(struct cache_file *f, uint64_t size)
+{
+	int ret = 0;
+
+	if (size > storage_size_max(f->storage))
+		return -EFBIG;
+	pthread_mutex_lock(&f->lock);
+	if (file_is(f, FILE_REPLACED)) {
+		ret = -ESTALE;
+	} else if (size > atomic_load_explicit(&f->size, memory_order_relaxed)) {
+		if (file_may_have_hole(f, size)) {
+			atomic_store_explicit(&f->size, size, memory_order_release);
+			file_changed(f);
+		} else {
+			ret = -EFBIG;
+		}
+	}
+	pthread_mutex_unlock(&f->lock);
+	return ret;
+}

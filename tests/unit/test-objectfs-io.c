@@ -256,6 +256,36 @@ static void test_fallocate_lseek(void **state)
 	assert_int_equal(store_memory_usage(ox->ce.env.memory).bytes, 30);
 }
 
+/* One guest makes room for a little more while another one writes much. */
+static void test_fallocate_writing(void **state)
+{
+	enum { SIZE = 512 << 10, TIMES = 100 };
+	struct fuse_setattr_in cut = { .valid = FATTR_SIZE | FATTR_FH };
+	char *data = calloc(1, SIZE);
+	struct ox *ox = *state;
+	struct fuse_entry_out e;
+	struct fuse_attr attr;
+	uint64_t fh;
+
+	assert_int_equal(ox_create(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	cut.fh = fh;
+	for (unsigned i = 0; i < TIMES; i++) {
+		struct ox_req r;
+
+		assert_int_equal(ox_setattr(ox, e.nodeid, &cut, &attr), 0);
+		ox_req_init(&r, FUSE_FALLOCATE, 0);
+		r.req.in.fallocate = (struct fuse_fallocate_in){ .fh = fh, .length = 1 };
+		ox_start(ox, &r);
+		assert_int_equal(ox_write(ox, fh, data, SIZE, 0), SIZE);
+		assert_int_equal(ox_wait(&r), 0);
+		assert_int_equal(ox_getattr(ox, e.nodeid, &attr), 0);
+		assert_int_equal(attr.size, SIZE);
+	}
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	free(data);
+}
+
 /* The service fails at close: close says so, nothing is lost. */
 static void test_close_fails(void **state)
 {
@@ -368,6 +398,7 @@ int main(void)
 		TEST(test_replaced_while_read),
 		TEST(test_conflict),
 		TEST(test_fallocate_lseek),
+		TEST(test_fallocate_writing),
 		TEST(test_close_fails),
 		TEST_WB(test_write_back),
 		TEST_WB(test_write_back_fsync),

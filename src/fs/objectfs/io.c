@@ -198,7 +198,7 @@ ssize_t objectfs_fallocate(struct objectfs_session *s, struct fs_req *req)
 		return -EBADF;
 	file = atomic_load(&h->file);
 	if (cache_file_size(file) < end) {
-		ret = cache_truncate(file, end);
+		ret = cache_extend(file, end); /* somebody may be writing more just now */
 		if (!ret)
 			handle_changed(s, h);
 	}
