@@ -69,6 +69,34 @@ static void test_listing_ages(void **state)
 	assert_int_equal(ox_stat(ox, "a", NULL), -ENOENT);
 }
 
+/* What we made and another client removed, before any listing showed it: none is asked for in a
+ * directory that we have made ourselves just before. */
+static void test_made_and_removed(void **state)
+{
+	struct ox *ox = *state;
+	uint64_t fh;
+
+	assert_int_equal(ox_mkdir(ox, "top"), 0);
+	assert_int_equal(ox_mkdir(ox, "top/d"), 0);
+	assert_int_equal(ox_mkdir(ox, "top/kept"), 0);
+	ox_put(ox, "top/f", "text");
+	assert_int_equal(ox_mkdir(ox, "top/full"), 0);
+	assert_int_equal(ox_mkdir(ox, "top/full/sub"), 0);
+	assert_int_equal(ox_create(ox, "top/full/sub/new", O_WRONLY, &fh), 0);
+	ox_bucket_remove(ox, "top/d/");
+	ox_bucket_remove(ox, "top/f");
+	ox_bucket_remove(ox, "top/full/");
+	ox_bucket_remove(ox, "top/full/sub/");
+	wait_timeout();
+	/* What has something that is not in the bucket yet stays. */
+	assert_string_equal(ox_list(ox, "top/"), "kept/,full/");
+	assert_string_equal(ox_list_as(ox, "top/", FUSE_READDIR, 4096), "kept/,full/");
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	wait_timeout();
+	assert_string_equal(ox_list(ox, "top/"), "full/,kept/");
+	assert_int_equal(ox_stat(ox, "top/d", NULL), -ENOENT);
+}
+
 /* What is believed costs nothing, and no longer than it should. */
 static void test_revalidate(void **state)
 {
@@ -326,6 +354,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_changes_show),
 		TEST(test_listing_ages),
+		TEST(test_made_and_removed),
 		TEST(test_revalidate),
 		TEST(test_ours_stays),
 		TEST(test_errors),

@@ -358,6 +358,33 @@ static int index_compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+struct dir_proof {
+	struct objectfs *fs;
+	uint64_t since_ns;
+	bool found;
+};
+
+static void dir_prove(struct node *n, void *arg)
+{
+	struct dir_proof *p = arg;
+	bool ours = node_is(n, NODE_DIR) ? n->changing : file_digest(p->fs, n);
+
+	p->found |= ours || n->fetched_ns >= p->since_ns;
+}
+
+/* Whether @n, which was made through us and that no page showed, has been removed by another
+ * client: unless it, or something below, is ours still, or was there after the pages were asked
+ * for. tree.lock is held. */
+static bool dir_vanished(struct objectfs *fs, const struct dirstream *d, struct node *n)
+{
+	struct dir_proof p = { .fs = fs, .since_ns = d->oldest_ns };
+
+	if (n->listed_ns || n->fetched_ns >= p.since_ns || p.since_ns == UINT64_MAX)
+		return false;
+	node_walk(&fs->tree, n, dir_prove, &p);
+	return !p.found;
+}
+
 /* Whether @n need not be shown once more. One that was found while the directory was being read
  * either was in a page already, without a node, or has come since. */
 static bool dir_listed(const struct dirstream *d, const struct node *n)
@@ -387,7 +414,7 @@ static int dir_make_extras(struct dir_read *r)
 		struct node *n = node_peek(t, i);
 
 		i = n->next_sibling;
-		if (dir_listed(d, n))
+		if (dir_listed(d, n) || dir_vanished(r->fs, d, n))
 			continue;
 		if (d->extra_count == room) {
 			uint64_t *extras;
