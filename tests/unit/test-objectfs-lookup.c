@@ -276,6 +276,55 @@ static void test_hostile(void **state)
 	assert_int_equal(ox_openat(ox, "f", O_RDWR, &fh), 0);
 }
 
+static int getattr_by(struct ox *ox, uint64_t nodeid, uint64_t fh, uint64_t *size)
+{
+	struct ox_req r;
+	int ret;
+
+	ox_req_init(&r, FUSE_GETATTR, nodeid);
+	r.req.in.getattr = (struct fuse_getattr_in){ .getattr_flags = FUSE_GETATTR_FH, .fh = fh };
+	ret = (int)ox_call(ox, &r);
+	*size = r.req.out.attr.attr.size;
+	return ret;
+}
+
+/* Another client's version is shorter: who has read of the former one must not find his end. */
+static void test_replaced_under_reader(void **state)
+{
+	struct ox *ox = *state;
+	uint64_t reader, opened, writer, size;
+	struct fuse_entry_out e;
+	char buf[64];
+
+	ox_bucket_put(ox, "f", "a long text");
+	assert_int_equal(ox_stat(ox, "f", &e), 0);
+	assert_int_equal(ox_openat(ox, "f", O_RDONLY, &reader), 0);
+	assert_int_equal(ox_read(ox, reader, buf, 6, 0), 6);
+	assert_int_equal(ox_openat(ox, "f", O_RDONLY, &opened), 0);
+	ox_bucket_put(ox, "f", "short");
+	wait_timeout();
+	assert_int_equal(getattr_by(ox, e.nodeid, reader, &size), -ESTALE); /* asked just now */
+	assert_int_equal(getattr_by(ox, e.nodeid, reader, &size), -ESTALE);
+	assert_int_equal(ox_read(ox, reader, buf, sizeof(buf), 6), -ESTALE);
+	/* Who has read nothing yet reads that one. */
+	assert_int_equal(getattr_by(ox, e.nodeid, opened, &size), 0);
+	assert_int_equal(size, 5);
+	assert_int_equal(ox_read(ox, opened, buf, sizeof(buf), 0), 5);
+	assert_memory_equal(buf, "short", 5);
+	assert_int_equal(getattr_by(ox, e.nodeid, opened, &size), 0);
+	/* What is removed, or becomes another version through us, is what it was for its readers.
+	 */
+	assert_int_equal(ox_openat(ox, "f", O_RDWR, &writer), 0);
+	assert_int_equal(ox_write(ox, writer, "S", 1, 0), 1);
+	assert_int_equal(ox_closeat(ox, writer), 0);
+	assert_int_equal(getattr_by(ox, e.nodeid, opened, &size), 0);
+	assert_int_equal(ox_unlink(ox, "f"), 0);
+	assert_int_equal(getattr_by(ox, e.nodeid, opened, &size), 0);
+	assert_int_equal(size, 5);
+	assert_int_equal(ox_release(ox, reader), 0);
+	assert_int_equal(ox_release(ox, opened), 0);
+}
+
 /* A listing is older than what was written since, though nobody remembers the file. */
 static void test_commit_overtakes_listing(void **state)
 {
@@ -362,6 +411,7 @@ int main(void)
 		TEST(test_hostile),
 		cmocka_unit_test(test_one_by_one),
 		TEST(test_offline),
+		TEST(test_replaced_under_reader),
 		cmocka_unit_test_setup_teardown(test_commit_overtakes_listing, ox_setup,
 						ox_teardown),
 		cmocka_unit_test_setup_teardown(test_commit_outlives_memory, ox_setup, ox_teardown),

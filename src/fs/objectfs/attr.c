@@ -81,6 +81,37 @@ void attr_reply(struct objectfs *fs, struct node *n, struct fuse_attr_out *out)
 	attr_valid(since, fs->config.attr_timeout_ns, &out->attr_valid, &out->attr_valid_nsec);
 }
 
+/*
+ * Whoever reads a file by its handle, and has seen data of a version that another client replaced
+ * since: -ESTALE, as for a READ. His kernel would take the end of the new version for that of what
+ * he reads.
+ */
+static int getattr_handle(struct objectfs_session *s, const struct fs_req *req)
+{
+	const struct fuse_getattr_in *in = &req->in.getattr;
+	struct objectfs *fs = objectfs_of(s);
+	struct cache_file_info info;
+	struct cache_file *file;
+	struct handle *h;
+	int ret = 0;
+
+	h = in->getattr_flags & FUSE_GETATTR_FH ? handle_get(s, in->fh, 0) : NULL;
+	if (!h)
+		return 0;
+	if (atomic_load(&h->delivered) && node_id(h->node) == req->nodeid) {
+		file = atomic_load(&h->file);
+		cache_file_info(file, &info);
+		tree_lock(&fs->tree);
+		/* Not so what we removed or renamed over, or are about to. */
+		if (info.stale && file != h->node->file && !node_is(h->node, NODE_GONE) &&
+		    strcmp(info.etag, h->node->etag) != 0)
+			ret = -ESTALE;
+		tree_unlock(&fs->tree);
+	}
+	handle_put(s, h);
+	return ret;
+}
+
 ssize_t objectfs_getattr(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
@@ -100,7 +131,7 @@ ssize_t objectfs_getattr(struct objectfs_session *s, struct fs_req *req)
 	if (n)
 		node_put(&fs->tree, n);
 	tree_unlock(&fs->tree);
-	return ret;
+	return ret ? ret : getattr_handle(s, req);
 }
 
 /* The attributes as they are now. An open file whose object is gone has those it had. */
@@ -127,7 +158,7 @@ ssize_t objectfs_getattr_slow(struct objectfs_session *s, struct fs_req *req)
 		return -ESTALE;
 	ret = getattr_asking(fs, n, &req->out.attr);
 	node_put_unlocked(&fs->tree, n);
-	return ret;
+	return ret ? ret : getattr_handle(s, req);
 }
 
 /* ---- SETATTR ---- */

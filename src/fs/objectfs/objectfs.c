@@ -28,7 +28,8 @@
  * - Another client's changes show when what is known gets older than the time-outs, and at open.
  *   The guest is told to believe for the rest of that time only. An open file keeps its
  *   version: a READ of what is not cached of it, when it has been replaced or
- *   removed, is ESTALE. So is the commit of changes to a file that somebody else changed.
+ *   removed, is ESTALE. So is GETATTR by a handle that has read of a version that was replaced, and
+ *   the commit of changes to a file that somebody else changed.
  * - A new file is there for everybody who mounts through this host at once, and in the storage
  *   when it was committed: at close, or some time later with write-back, then by fsync at the
  * latest. O_EXCL excludes others on this host; between hosts the first commit wins, and the other
