@@ -116,6 +116,29 @@ static void test_revalidate(void **state)
 	assert_int_equal(ox_spent(ox), 2);
 }
 
+/* That a name is missing is believed as long as it says, by us and the guest together. */
+static void test_missing_ages(void **state)
+{
+	struct ox *ox = *state;
+	struct fuse_entry_out d, e;
+
+	ox_bucket_put(ox, "d/x", "text");
+	assert_string_equal(ox_list(ox, "d/"), "x");
+	assert_int_equal(ox_stat(ox, "d", &d), 0);
+	assert_int_equal(ox_lookup(ox, FUSE_ROOT_ID, "nothing", &e), 0);
+	assert_int_equal(e.nodeid, 0);
+	assert_in_range(e.entry_valid, 30, 60);
+	sleep_ms(1100);
+	ox_spent(ox);
+	assert_int_equal(ox_lookup(ox, FUSE_ROOT_ID, "nothing", &e), 0);
+	assert_int_equal(e.nodeid, 0);
+	assert_in_range(e.entry_valid, 30, 58);
+	assert_int_equal(ox_lookup(ox, d.nodeid, "nothing", &e), 0);
+	assert_int_equal(e.nodeid, 0);
+	assert_in_range(e.entry_valid, 30, 58);
+	assert_int_equal(ox_spent(ox), 0);
+}
+
 /* A file of ours is there whatever listings say. */
 static void test_ours_stays(void **state)
 {
@@ -405,6 +428,7 @@ int main(void)
 		TEST(test_listing_ages),
 		TEST(test_made_and_removed),
 		TEST(test_revalidate),
+		cmocka_unit_test_setup_teardown(test_missing_ages, ox_setup, ox_teardown),
 		TEST(test_ours_stays),
 		TEST(test_errors),
 		TEST(test_busy),

@@ -217,6 +217,7 @@ enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint
 			if ((p->guess && proof) || p->fetched_ns <= dir->pages->unlisted_ns)
 				continue;
 			answer = PAGE_ABSENT;
+			*page = p;
 		}
 		newest = p->fetched_ns;
 	}

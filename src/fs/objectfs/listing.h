@@ -117,7 +117,7 @@ void page_install(struct objectfs *fs, struct node *dir, struct page *p);
 enum page_answer { PAGE_UNKNOWN, PAGE_ABSENT, PAGE_PRESENT };
 
 /* What pages no older than @since_ns say about the key @name (with its slash for a
- * directory); *@row and *@page are set when it is there. @proof: that it is missing is
+ * directory); *@page says so, and *@row is set when it is there. @proof: that it is missing is
  * to be believed, thus not what guesses say. */
 enum page_answer pages_find(struct node *dir, const char *name, size_t len, uint64_t since_ns,
 			    bool proof, struct page **page, struct page_row **row);

@@ -62,13 +62,15 @@ void negative_clear(struct tree *t, const struct node *parent, const char *name,
 		t->negative->slot[hash % NEGATIVES].ns = 0;
 }
 
-static bool negative_known(const struct tree *t, const struct node *parent, const char *name,
-			   size_t len, uint64_t since_ns)
+/* When it was last known to be missing; 0: never. */
+static uint64_t negative_last(const struct tree *t, const struct node *parent, const char *name,
+			      size_t len)
 {
 	uint64_t hash = negative_hash(t, parent, name, len);
 
-	return t->negative->slot[hash % NEGATIVES].hash == hash &&
-	       t->negative->slot[hash % NEGATIVES].ns >= since_ns;
+	return t->negative->slot[hash % NEGATIVES].hash == hash
+		       ? t->negative->slot[hash % NEGATIVES].ns
+		       : 0;
 }
 
 uint64_t lookup_create_ns(const struct objectfs *fs)
@@ -101,8 +103,8 @@ struct node *lookup_from_row(struct objectfs *fs, struct node *parent, struct pa
 	return n;
 }
 
-/* What pages say; that a name is missing, those that are not older than @absent_ns. @proof:
- * pages_find()'s. An object "a" beside "a/" is not shown. */
+/* What pages say; that a name is missing, those that are not older than @absent_ns: then *@page is
+ * the older one of the two. @proof: pages_find()'s. An object "a" beside "a/" is not shown. */
 static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, const char *name,
 				      size_t len, uint64_t absent_ns, bool proof,
 				      struct page **page, struct page_row **row)
@@ -124,10 +126,12 @@ static enum lookup_state lookup_pages(struct objectfs *fs, struct node *parent, 
 		*row = other_row;
 		return LOOKUP_NODE;
 	}
-	if (pages_find(parent, slashed, len + 1, absent_ns, proof, page, row) == PAGE_ABSENT &&
-	    pages_find(parent, name, len, absent_ns, proof, page, row) == PAGE_ABSENT)
-		return LOOKUP_ABSENT;
-	return LOOKUP_ASK;
+	if (pages_find(parent, slashed, len + 1, absent_ns, proof, page, row) != PAGE_ABSENT ||
+	    pages_find(parent, name, len, absent_ns, proof, &other, row) != PAGE_ABSENT)
+		return LOOKUP_ASK;
+	if (other->fetched_ns < (*page)->fetched_ns)
+		*page = other;
+	return LOOKUP_ABSENT;
 }
 
 /* Something of ours is below, whatever the storage thinks. */
@@ -150,10 +154,12 @@ static bool lookup_believed(struct objectfs *fs, struct node *n, uint64_t now)
 	return n->fetched_ns >= objectfs_since(now, fs->config.entry_timeout_ns);
 }
 
-enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const char *name,
-			       size_t len, uint64_t negative_ns, struct node **out)
+/* lookup_known(); *@missing_ns: when it was last known to be missing, for LOOKUP_ABSENT. */
+static enum lookup_state lookup_memory(struct objectfs *fs, struct node *parent, const char *name,
+				       size_t len, uint64_t timeout_ns, struct node **out,
+				       uint64_t *missing_ns)
 {
-	uint64_t now = loop_now_ns();
+	uint64_t now = loop_now_ns(), since = objectfs_since(now, timeout_ns);
 	struct tree *t = &fs->tree;
 	struct node *n = node_find(t, parent, name, len);
 	enum lookup_state state;
@@ -161,6 +167,7 @@ enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const c
 	struct page *page;
 
 	*out = n;
+	*missing_ns = now;
 	if (claim_is(t, parent, name, len))
 		return n ? LOOKUP_NODE : LOOKUP_ABSENT;
 	if (n)
@@ -168,16 +175,23 @@ enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const c
 	*out = n = file_find_ours(fs, parent, name, len);
 	if (n)
 		return LOOKUP_NODE;
-	state = lookup_pages(fs, parent, name, len, objectfs_since(now, negative_ns), true, &page,
-			     &row);
+	state = lookup_pages(fs, parent, name, len, since, true, &page, &row);
 	if (state == LOOKUP_NODE) {
 		*out = lookup_from_row(fs, parent, page, row);
 		return *out ? LOOKUP_NODE : LOOKUP_ASK;
 	}
-	if (state == LOOKUP_ASK &&
-	    negative_known(t, parent, name, len, objectfs_since(now, negative_ns)))
-		return LOOKUP_ABSENT;
-	return state;
+	*missing_ns = negative_last(t, parent, name, len);
+	if (state == LOOKUP_ABSENT)
+		*missing_ns = MAX(*missing_ns, page->fetched_ns);
+	return *missing_ns >= since ? LOOKUP_ABSENT : LOOKUP_ASK;
+}
+
+enum lookup_state lookup_known(struct objectfs *fs, struct node *parent, const char *name,
+			       size_t len, uint64_t negative_ns, struct node **out)
+{
+	uint64_t missing_ns;
+
+	return lookup_memory(fs, parent, name, len, negative_ns, out, &missing_ns);
 }
 
 /* ---- Putting the answer into the tree; tree.lock is held ---- */
@@ -252,8 +266,8 @@ static int burst_absent(struct objectfs *fs, struct node *dir, const char *name,
 {
 	struct page_row *row;
 	struct page *page;
+	struct node *n = NULL;
 	int ret = -EAGAIN;
-	struct node *n;
 
 	if (!guess)
 		return -EAGAIN;
@@ -433,13 +447,14 @@ int lookup_reply(struct objectfs_session *s, struct node *n, struct fuse_entry_o
 	return 0;
 }
 
-/* A name that is missing: the guest may believe it for some time, or is just told. */
-static int lookup_missing(struct objectfs *fs, struct fuse_entry_out *out)
+/* A name that was missing at @since_ns: the guest may believe it for the rest of the time, or is
+ * just told. */
+static int lookup_missing(struct objectfs *fs, uint64_t since_ns, struct fuse_entry_out *out)
 {
 	if (!fs->config.negative_timeout_ns)
 		return -ENOENT;
 	memset(out, 0, sizeof(*out));
-	attr_valid(loop_now_ns(), fs->config.negative_timeout_ns, &out->entry_valid,
+	attr_valid(since_ns, fs->config.negative_timeout_ns, &out->entry_valid,
 		   &out->entry_valid_nsec);
 	return 0;
 }
@@ -450,6 +465,7 @@ ssize_t objectfs_lookup(struct objectfs_session *s, struct fs_req *req)
 	struct tree *t = &fs->tree;
 	struct node *parent, *n;
 	ssize_t ret = OP_DEFER;
+	uint64_t missing_ns;
 
 	tree_lock(t);
 	parent = node_get(t, req->nodeid);
@@ -458,20 +474,40 @@ ssize_t objectfs_lookup(struct objectfs_session *s, struct fs_req *req)
 	} else if (!node_is(parent, NODE_DIR)) {
 		ret = -ENOTDIR;
 	} else {
-		enum lookup_state state = lookup_known(fs, parent, req->name, strlen(req->name),
-						       fs->config.negative_timeout_ns, &n);
+		enum lookup_state state =
+			lookup_memory(fs, parent, req->name, strlen(req->name),
+				      fs->config.negative_timeout_ns, &n, &missing_ns);
 
 		if (state == LOOKUP_NODE) {
 			ret = lookup_reply(s, n, &req->out.entry);
 			node_reap(t, n);
 		} else if (state == LOOKUP_ABSENT) {
-			ret = lookup_missing(fs, &req->out.entry);
+			ret = lookup_missing(fs, missing_ns, &req->out.entry);
 		}
 	}
 	if (parent)
 		node_put(t, parent);
 	tree_unlock(t);
 	return ret;
+}
+
+/* Since when the name is missing that has just been found to be; 0 when it came since, or has been
+ * forgotten: then nobody is to believe it. */
+static uint64_t lookup_missing_since(struct objectfs *fs, struct node *parent, const char *name)
+{
+	enum lookup_state state = LOOKUP_ASK;
+	uint64_t missing_ns = 0;
+	struct node *n;
+
+	tree_lock(&fs->tree);
+	if (!node_is(parent, NODE_GONE)) {
+		state = lookup_memory(fs, parent, name, strlen(name),
+				      fs->config.negative_timeout_ns, &n, &missing_ns);
+		if (n)
+			node_reap(&fs->tree, n);
+	}
+	tree_unlock(&fs->tree);
+	return state == LOOKUP_ABSENT ? missing_ns : 0;
 }
 
 /* The storage does not answer: what is cached is as it was last seen, with a reference. */
@@ -510,7 +546,8 @@ ssize_t objectfs_lookup_slow(struct objectfs_session *s, struct fs_req *req)
 		node_put(t, n);
 		tree_unlock(t);
 	} else if (ret == -ENOENT) {
-		ret = lookup_missing(fs, &req->out.entry);
+		ret = lookup_missing(fs, lookup_missing_since(fs, parent, req->name),
+				     &req->out.entry);
 	}
 	node_put_unlocked(t, parent);
 	return ret;
