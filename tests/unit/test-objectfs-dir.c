@@ -221,6 +221,41 @@ static void test_seek(void **state)
 	free(ox);
 }
 
+/* Streams that hold too much together find their pages again. */
+static void test_many_streams(void **state)
+{
+	struct ox *ox = small_pages();
+	struct objectfs *fs = container_of(ox->fs, struct objectfs, fs);
+	char name[32], expected[32];
+	uint64_t fh[4], offset[4];
+
+	(void)state;
+	fs->stream_rows_max = 25;
+	for (unsigned i = 0; i < 50; i++) {
+		snprintf(name, sizeof(name), "f%03u", i);
+		ox_bucket_put(ox, name, "");
+	}
+	for (unsigned s = 0; s < ARRAY_SIZE(fh); s++) {
+		assert_int_equal(ox_opendir(ox, 1, &fh[s]), 0);
+		offset[s] = 2;
+	}
+	for (unsigned i = 0; i < 50; i++) {
+		for (unsigned s = 0; s < ARRAY_SIZE(fh); s++) {
+			offset[s] = read_one(ox, fh[s], offset[s], name);
+			snprintf(expected, sizeof(expected), "f%03u", i);
+			assert_string_equal(name, expected);
+			assert_in_range(fs->stream_rows, 0, 25);
+		}
+	}
+	for (unsigned s = 0; s < ARRAY_SIZE(fh); s++) {
+		assert_int_equal(read_one(ox, fh[s], offset[s], name), 0);
+		assert_int_equal(ox_releasedir(ox, fh[s]), 0);
+	}
+	assert_int_equal(fs->stream_rows, 0);
+	ox_close(ox);
+	free(ox);
+}
+
 /* A directory gets another name while it is read: its pages go on where they were. */
 static void test_renamed_while_reading(void **state)
 {
@@ -319,6 +354,7 @@ int main(void)
 		TEST(test_ours),
 		TEST(test_remove_while_reading),
 		cmocka_unit_test(test_seek),
+		cmocka_unit_test(test_many_streams),
 		cmocka_unit_test(test_renamed_while_reading),
 		TEST(test_rewind),
 		TEST(test_removed_while_open),

@@ -3,7 +3,8 @@
  * Directory streams: OPENDIR, READDIR, READDIRPLUS, RELEASEDIR.
  *
  * A stream walks from page to page (listing.h) and holds the one it is in, thus a thousand
- * names, however many there are. For each page it has met it remembers how to ask for it
+ * names, however many there are; between its requests only as long as all streams together do not
+ * hold too much. For each page it has met it remembers how to ask for it
  * again, so that seekdir() leads back. What no listing can show, because it is ours
  * and not in the storage yet, follows at the end. The position that the guest is given for what
  * follows an entry is
@@ -53,14 +54,25 @@ struct dirstream {
 	bool extras_made, started;
 };
 
-static void dirstream_reset(struct objectfs *fs, struct dirstream *d)
+/* @page, with a reference that becomes the stream's, or NULL, is the current one. tree.lock is
+ * held.
+ */
+static void dirstream_hold(struct objectfs *fs, struct dirstream *d, struct page *page)
 {
 	if (d->page) {
-		tree_lock(&fs->tree);
+		fs->stream_rows -= d->page->count;
 		page_put(d->page);
-		tree_unlock(&fs->tree);
 	}
-	d->page = NULL;
+	if (page)
+		fs->stream_rows += page->count;
+	d->page = page;
+}
+
+static void dirstream_reset(struct objectfs *fs, struct dirstream *d)
+{
+	tree_lock(&fs->tree);
+	dirstream_hold(fs, d, NULL);
+	tree_unlock(&fs->tree);
 	for (uint32_t i = 0; i < d->anchor_count; i++) {
 		free(d->anchors[i].lo);
 		free(d->anchors[i].token);
@@ -188,10 +200,8 @@ static int dir_turn(struct dir_read *r, uint32_t number)
 	if (ret)
 		return ret;
 	tree_lock(&fs->tree);
-	if (d->page)
-		page_put(d->page);
+	dirstream_hold(fs, d, page);
 	tree_unlock(&fs->tree);
-	d->page = page;
 	d->number = number;
 	d->oldest_ns = MIN(d->oldest_ns, page->fetched_ns);
 	return dir_anchor(d);
@@ -536,6 +546,10 @@ static ssize_t dir_read(struct objectfs_session *s, struct fs_req *req, bool may
 		dirstream_reset(r.fs, r.d);
 	ret = dir_fill(&r, req->in.read.offset);
 	r.d->started = true;
+	tree_lock(&r.fs->tree);
+	if (r.fs->stream_rows > r.fs->stream_rows_max)
+		dirstream_hold(r.fs, r.d, NULL); /* it is found again as for a seek */
+	tree_unlock(&r.fs->tree);
 	pthread_mutex_unlock(&r.d->lock);
 	handle_put(s, h);
 	/* What went wrong behind the first entries will go wrong again, and is told then. */

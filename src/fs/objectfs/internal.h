@@ -23,6 +23,9 @@
 #define OBJECTFS_LIST_ROWS 1000u
 /* Full directories (of listing_max rows) whose pages are remembered at one time. */
 #define OBJECTFS_LISTINGS 16u
+/* Rows of the pages that directory streams may hold between their requests; each page is counted
+ * for each of them. */
+#define OBJECTFS_STREAM_ROWS (1u << 20)
 /* Directories that guests have forgotten whose pages are remembered. */
 #define OBJECTFS_DIRS 1024u
 
@@ -49,6 +52,10 @@ struct objectfs {
 	/* Directories that are NODE_LISTED, the oldest is next; tree.lock. */
 	struct node *listed[OBJECTFS_DIRS];
 	uint32_t listed_next;
+
+	/* Rows of the pages that directory streams hold; tree.lock. */
+	uint64_t stream_rows;
+	uint64_t stream_rows_max; /* OBJECTFS_STREAM_ROWS, but for tests */
 
 	struct log_limit rename_log;
 };

@@ -294,6 +294,7 @@ struct err *objectfs_new(struct fs **out, const struct objectfs_config *config, 
 	fs->store = store;
 	fs->cache = cache;
 	fs->workers = workers;
+	fs->stream_rows_max = OBJECTFS_STREAM_ROWS;
 	if (tree_init(&fs->tree, now.tv_sec * (int64_t)NSEC_PER_SEC + now.tv_nsec) < 0 ||
 	    !(fs->tree.negative = negative_new()))
 		e = err_errno(ENOMEM, "object storage");
