@@ -3,12 +3,12 @@
  * Many questions at one directory.
  *
  * Who asks for one name after the other (`ls -l` of what was listed long ago, `git
- * status`) is soon given a page: after PATIENCE questions within two seconds in one directory, a
- * LIST that begins at the name asked for answers up to a thousand that follow (those that are
- * there: a name that is missing is asked for, as it may have come since). Who asks while it is
- * being fetched waits for it, instead of fetching another; and behind a page that answered
- * many questions the first one brings another. Where such a page
- * turns out to be of no use (names in no order, in a huge directory), the patience grows.
+ * status`) is soon given a page: for the PATIENCEth question in one directory, each within two
+ * seconds of the one before, a LIST that begins at the name asked for answers up to a thousand that
+ * follow (those that are there: a name that is missing is asked for, as it may have come since).
+ * Who asks while it is being fetched waits for it, instead of fetching another; and behind a page
+ * that answered many questions the first one brings another. Where such a page turns out to be of
+ * no use (names in no order, in a huge directory), the patience grows.
  *
  * A directory whose end a page has shown may well be a small one: there a page begins at the
  * front, whatever order names are asked for in, and comes at once where the name would cost two
@@ -28,7 +28,7 @@
 struct objectfs;
 struct page;
 
-/* Questions within a moment before the first page. */
+/* Which question brings the first page. */
 #define BURST_PATIENCE_MIN 2u
 
 /* A question in @dir that memory does not answer: whether it is time for a page, which the caller

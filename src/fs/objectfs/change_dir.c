@@ -250,6 +250,8 @@ static int rmdir_unknown(struct objectfs *fs, struct node *parent, const char *n
 		    LOOKUP_ASK &&
 	    !n)
 		ret = node_key(t, parent, name, strlen(name), key);
+	if (n)
+		node_reap(t, n);
 	if (ret >= 0 && ret + 1 <= STORE_KEY_MAX)
 		inquiry_begin(t, &q, parent, name, strlen(name));
 	tree_unlock(t);

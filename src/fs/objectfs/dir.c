@@ -313,12 +313,14 @@ static bool dir_emit_row(struct dir_read *r, struct page_row *row, uint64_t cook
 {
 	struct page *p = r->d->page;
 	const char *name = row_name(p, row);
-	size_t len = row_name_len(row);
-	bool dir = row->flags & ROW_DIR, room = true;
 	struct tree *t = &r->fs->tree;
+	bool dir, room = true;
 	struct node *n;
+	size_t len;
 
 	tree_lock(t);
+	dir = row->flags & ROW_DIR;
+	len = row_name_len(row);
 	if ((row->flags & ROW_DEAD) || dir_hidden(r, name, len, dir))
 		goto out;
 	room = dir_room(r, len);

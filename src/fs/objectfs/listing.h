@@ -47,7 +47,7 @@ struct page_row {
 struct page {
 	struct list link; /* in dir_pages.pages */
 	struct list lru;  /* in tree.page_lru while retained */
-	struct node *dir; /* NULL before it is installed, and when the directory is gone */
+	struct node *dir; /* NULL before it is installed; who has a reference holds it */
 	unsigned refs;	  /* streams that read it, and 1 while retained */
 	bool retained;
 	bool suspect; /* too much happened while it was made, or no memory: rows may be ghosts */

@@ -259,11 +259,13 @@ static int install(struct objectfs *fs, struct node *parent, const char *name, s
 
 /* ---- Both ---- */
 
-/* A guess does not prove that names are missing, but the one for which it was fetched, after that
- * was asked for: -ENOENT. Otherwise -EAGAIN. @guess: which is put, or NULL. */
-static int burst_absent(struct objectfs *fs, struct node *dir, const char *name, size_t len,
-			struct page *guess)
+/* What @guess, which is put, says of the name for which it was fetched: 0, with a reference to
+ * *@out; -ENOENT, which guesses prove of no other name, as they may be older than the question; or
+ * -EAGAIN when it has to be asked for, or @guess is NULL. */
+static int burst_answer(struct objectfs *fs, struct node *dir, const char *name, size_t len,
+			struct page *guess, struct node **out)
 {
+	enum lookup_state state = LOOKUP_ABSENT;
 	struct page_row *row;
 	struct page *page;
 	struct node *n = NULL;
@@ -272,10 +274,15 @@ static int burst_absent(struct objectfs *fs, struct node *dir, const char *name,
 	if (!guess)
 		return -EAGAIN;
 	tree_lock(&fs->tree);
-	if (!node_is(dir, NODE_GONE) && lookup_known(fs, dir, name, len, 0, &n) == LOOKUP_ASK &&
-	    !n &&
-	    lookup_pages(fs, dir, name, len, guess->fetched_ns, false, &page, &row) ==
-		    LOOKUP_ABSENT) {
+	if (!node_is(dir, NODE_GONE))
+		state = lookup_known(fs, dir, name, len, 0, &n);
+	if (state == LOOKUP_NODE) {
+		node_hold(n);
+		*out = n;
+		ret = 0;
+	} else if (state == LOOKUP_ASK && !n &&
+		   lookup_pages(fs, dir, name, len, guess->fetched_ns, false, &page, &row) ==
+			   LOOKUP_ABSENT) {
 		negative_add(&fs->tree, dir, name, len, guess->fetched_ns);
 		ret = -ENOENT;
 	}
@@ -327,7 +334,7 @@ static int find_once(struct objectfs *fs, struct node *parent, const char *name,
 	if (ret < 0 || state != LOOKUP_ASK)
 		return ret < 0 ? ret : state == LOOKUP_NODE ? 0 : -ENOENT;
 	if (page)
-		return burst_absent(fs, parent, name, len, burst_fetch(fs, parent, name, len));
+		return burst_answer(fs, parent, name, len, burst_fetch(fs, parent, name, len), out);
 	ret = ask(fs, a, key, was);
 	tree_lock(t);
 	good = inquiry_end(&q) && (!parent->pages || parent->pages->moves == moves);

@@ -17,7 +17,8 @@
  * the index and in its session's table a known inode takes at most 300 (node.c asserts it).
  *
  * Locks: tree.lock, a mutex, covers everything here but what is marked. It is held for
- * a few hash look-ups at most (for a page of a listing: a thousand), never during a
+ * a few hash look-ups and a walk through the pages of a directory, for a thousand when a listing
+ * comes in, and for the nodes below a directory that is renamed; never during a
  * request to the storage. READ and WRITE do not take it. One lock for all: a metadata operation
  * takes some microseconds at the least on its way through a virtqueue, and less than half of
  * one here.
