@@ -262,6 +262,23 @@ static void test_offline(void **state)
 	assert_string_equal(ox_bucket(ox, "f"), "Text");
 }
 
+/* ... also by who would have made it, were it not there. */
+static void test_offline_create(void **state)
+{
+	struct ox *ox = *state;
+	struct store_fault fault = { .error_permille = 1000, .error = -EIO };
+	uint64_t fh;
+
+	ox_bucket_put(ox, "f", "text");
+	ox_expect(ox, "f", "text");
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, &fault);
+	assert_int_equal(ox_create(ox, "f", O_RDWR, &fh), 0);
+	assert_int_equal(ox_write(ox, fh, "T", 1, 0), 1);
+	store_fault_set(ox->ce.fault, STORE_FAULT_ALL, NULL);
+	assert_int_equal(ox_closeat(ox, fh), 0);
+	assert_string_equal(ox_bucket(ox, "f"), "Text");
+}
+
 static void test_hostile(void **state)
 {
 	struct ox *ox = *state;
@@ -435,6 +452,7 @@ int main(void)
 		TEST(test_hostile),
 		cmocka_unit_test(test_one_by_one),
 		TEST(test_offline),
+		cmocka_unit_test_setup_teardown(test_offline_create, ox_setup, ox_teardown),
 		TEST(test_replaced_under_reader),
 		cmocka_unit_test_setup_teardown(test_commit_overtakes_listing, ox_setup,
 						ox_teardown),

@@ -304,6 +304,20 @@ static int open_truncating(struct objectfs_session *s, struct node *n, uint32_t 
 	return ret;
 }
 
+/* objectfs_refresh(); when the storage does not answer, what is cached is as it was last seen. */
+static int open_refresh(struct objectfs *fs, struct node *n, uint64_t since,
+			struct objectfs_seen *seen)
+{
+	int ret = objectfs_refresh(fs, n, since, seen);
+
+	if (ret == -EIO || ret == -ETIMEDOUT) {
+		tree_lock(&fs->tree);
+		ret = file_cached(fs, n) ? 0 : ret;
+		tree_unlock(&fs->tree);
+	}
+	return ret;
+}
+
 ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 {
 	struct objectfs *fs = objectfs_of(s);
@@ -317,12 +331,7 @@ ssize_t objectfs_open_slow(struct objectfs_session *s, struct fs_req *req)
 	tree_lock(&fs->tree);
 	since = node_is(n, NODE_GONE) ? 0 : open_since(fs, n, req->in.open.flags);
 	tree_unlock(&fs->tree);
-	ret = objectfs_refresh(fs, n, since, &seen);
-	if (ret == -EIO || ret == -ETIMEDOUT) {
-		tree_lock(&fs->tree);
-		ret = file_cached(fs, n) ? 0 : ret;
-		tree_unlock(&fs->tree);
-	}
+	ret = open_refresh(fs, n, since, &seen);
 	if (!ret)
 		ret = open_truncating(s, n, req->in.open.flags, &seen, &req->out.open);
 	else if (ret == -ENOENT)
@@ -348,7 +357,7 @@ static int create_existing(struct objectfs_session *s, struct fs_req *req, struc
 		return -EEXIST;
 	if (dir)
 		return -EISDIR;
-	ret = objectfs_refresh(fs, n, loop_now_ns(), &seen);
+	ret = open_refresh(fs, n, loop_now_ns(), &seen);
 	return ret ? ret : open_truncating(s, n, flags, &seen, &req->out.open);
 }
 
