@@ -154,16 +154,18 @@ static int conflict_session(struct conflict_copy *c)
 		return ret;
 	memcpy(c->session, op.session_out, sizeof(c->session));
 	ret = conflict_parts(c);
-	op = (struct store_op){ .opcode = ret < 0 ? STORE_ABORT : STORE_COMMIT,
+	op = (struct store_op){ .opcode = STORE_COMMIT,
 				.key = c->key,
 				.session = c->session,
 				.write_id = c->write_id,
 				.parts = c->part,
 				.part_count = c->parts };
-	if (ret < 0)
-		commit_call(c->file, &op, false);
-	else
+	if (ret == 0)
 		ret = commit_call(c->file, &op, false);
+	if (ret == -ENOENT)
+		ret = -EIO; /* the session has gone; the name has not */
+	if (ret < 0)
+		leftover_abort(c->file->storage, c->key, c->session);
 	free(c->part);
 	return ret;
 }
