@@ -416,6 +416,32 @@ static void test_conflict_kept(void **state)
 	cw_end(&cw);
 }
 
+/* A large one by an upload: where that fails nothing of it is left, and it is tried again. */
+static void test_conflict_kept_at_last(void **state)
+{
+	struct store_fault refused = { .error_permille = 1000, .error = -EACCES, .count = 1 };
+	struct cw_options options = cw_defaults;
+	struct cw cw;
+	struct cache_file *f;
+
+	(void)state;
+	options.config.write_back = true;
+	options.config.write_back_delay_ns = 20 * MSEC;
+	options.memory.part_max = 64 * MiB;
+	cw_start(&cw, &options);
+	cw_other(&cw, "a", 32 * MiB, 1);
+	f = cw_open(&cw, "a");
+	cw_other(&cw, "a", 1000, 3);
+	store_fault_set(cw.fault, 1u << STORE_COMMIT, &refused);
+	cw_fill(f, 10 * MiB, 5000, 2);
+	cw_wait_for(store_memory_usage(cw.env.memory).objects == 2);
+	assert_int_equal(store_fault_stats(cw.fault).errors, 1);
+	cw_wait_for(store_memory_usage(cw.env.memory).sessions == 0);
+	cw_expect_object(&cw, "a", 0, 1000, 3);
+	cache_file_put(f);
+	cw_end(&cw);
+}
+
 static void test_conflict_overwritten(void **state)
 {
 	struct cw_options options = cw_defaults;
@@ -749,6 +775,7 @@ int main(void)
 		cmocka_unit_test(test_mtime_of_stream),
 		cmocka_unit_test(test_conflict),
 		cmocka_unit_test(test_conflict_kept),
+		cmocka_unit_test(test_conflict_kept_at_last),
 		cmocka_unit_test(test_conflict_overwritten),
 		cmocka_unit_test(test_lost_answer),
 		cmocka_unit_test(test_lost_answer_of_a_time),
