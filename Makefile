@@ -60,7 +60,7 @@ lint:
 guard: all
 	bench/guard --build $(BUILD)
 
-# An hour, ten minutes with BENCH=quick; writes docs/performance.md.
+# 50 minutes, some ten with BENCH=quick; writes docs/performance.md.
 bench:
 	scripts/install-deps.sh build bench service
 	$(MAKE) all

@@ -149,8 +149,7 @@ static void fetch_measure(struct cache_fetch *cf)
 		return;
 	took = loop_now_ns() - cf->begun_ns;
 	cf->begun_ns = 0;
-	/* Others on the line make it longer; only more of them than DISTANCE_WEIGHT are believed.
-	 */
+	/* Others on the line make it longer: so it grows slowly, and falls at once. */
 	if (known && took > known)
 		took = known + (took - known) / DISTANCE_WEIGHT;
 	atomic_store_explicit(&s->distance_ns, took, memory_order_relaxed);

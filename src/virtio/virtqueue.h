@@ -113,7 +113,7 @@ void virtq_fini(struct virtqueue *vq);
 
 /* ---- While stopped ---- */
 
-/* Also sets the base to the start of the ring (packed: wrap counters set). */
+/* Also sets the base to the start of the ring (packed: wrap counters set), so not while it runs. */
 void virtq_set_features(struct virtqueue *vq, bool packed, bool event_idx, bool indirect);
 
 /* -EINVAL: not a size of this format. Checked again by virtq_start(), because
